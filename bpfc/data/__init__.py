@@ -1,0 +1,9 @@
+"""Data sets: which there are, where their files come from, batches on the device."""
+
+from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
+from bpfc.data.formats import DataError
+from bpfc.data.sets import DataSet, Images, load, split
+
+DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
+
+__all__ = ["DATA_SETS", "DataError", "DataSet", "Images", "crop_and_flip", "epoch_batches", "load", "split", "to_float"]

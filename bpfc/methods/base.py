@@ -1,0 +1,33 @@
+"""What every training method is: a loss over (model, images, labels)."""
+
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+from torch import Tensor, nn
+
+
+class MethodOutput(NamedTuple):
+    """What a method gives back.
+
+    Attributes:
+        loss: scalar, float32, to differentiate; the mean over the images.
+        logits: shape (images, classes), float32, of the clean images.
+        parts: the terms of the loss before weighting, detached scalars by name, for the log.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    parts: dict[str, Tensor]
+
+
+class Method(Protocol):
+    """A frozen dataclass of hyper-parameters, called on a batch in train mode. It never touches the optimiser."""
+
+    name: ClassVar[str]
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
+        """The loss of `model` on float images (N, C, H, W) in [0, 1] and integer labels (N,)."""
+        ...
+
+    def weighted(self, factor: float) -> Self:
+        """The same method with its regulariser weighed `factor` times as much: how a schedule of λ is applied."""
+        ...

@@ -1,0 +1,73 @@
+"""The paper's method: consistency of the logits between an image and its coarse version (section 4.2, Eq. 2)."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bpfc.bitplanes import quantize, uniform_like
+from bpfc.methods.base import MethodOutput
+
+
+@dataclass(frozen=True)
+class BPFC:
+    """Cross-entropy plus λ times the distance between the logits of an image and of its coarse version.
+
+    L = mean over images of [ ce(g(x), y) + λ Σ_classes (g(x) − g(q(x)))² ], gradients through both halves.
+
+        loss = BPFC(k=6, weight=25.0)(model, images, labels).loss
+    """
+
+    k: int = 5
+    """How many bit planes the quantiser drops, 1 … bits − 1."""
+    weight: float = 1.0
+    """λ, the weight of the regulariser."""
+    distance: Literal["l2", "l1"] = "l2"
+    """Between logits: squared ℓ2, or ℓ1 (ablation A3, whose robustness is masked gradients)."""
+    noise: bool = True
+    """Noise before quantisation; without it, ablation A1 (simple quantisation)."""
+    coarse: Literal["quantise", "uniform-noise"] = "quantise"
+    """q(x): the quantiser, or x + U(−2^(k−1), 2^(k−1)) clipped (ablation A2; the paper gives only its name, so the range
+    is taken to be that of the quantisation error)."""
+    bits: int = 8
+    """Bit depth of the images, 2 … 16."""
+    name: ClassVar[str] = "bpfc"
+
+    def __post_init__(self) -> None:
+        quantize(torch.zeros(1), self.k, bits=self.bits)  # raises on a wrong k or bits
+        if not self.weight >= 0:
+            raise ValueError(f"weight={self.weight!r}: λ must be 0 or more")
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
+        """The loss on float images (N, C, H, W) in [0, 1], before any normalisation, and labels (N,)."""
+        logits, coarse_logits = both_logits(model, images, self.coarsen(images))
+        cross_entropy = F.cross_entropy(logits, labels)
+        difference = logits - coarse_logits
+        distance = (difference.square() if self.distance == "l2" else difference.abs()).sum(dim=1).mean()
+        parts = {"cross_entropy": cross_entropy.detach(), "regulariser": distance.detach()}
+        return MethodOutput(cross_entropy + self.weight * distance, logits, parts)
+
+    def weighted(self, factor: float) -> Self:
+        return replace(self, weight=self.weight * factor)
+
+    def coarsen(self, images: Tensor) -> Tensor:
+        """q(x): images in [0, 1] to coarse images of the same shape and range. Draws from torch's global generator."""
+        if self.coarse == "quantise":
+            return quantize(images, self.k, bits=self.bits, noise=self.noise)
+        radius = 2 ** (self.k - 1) / (2**self.bits - 1)
+        return (images + uniform_like(images, radius)).clamp(0, 1)
+
+
+def both_logits(model: nn.Module, images: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the images and of their coarse versions, float32.
+
+    In one forward where that changes nothing but speed; in two, the coarse half first as in the authors' script, where
+    the model trains batch statistics, so that each half is normalised by its own.
+    """
+    if any(layer.training and isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
+        coarse_logits = model(coarse).float()
+        return model(images).float(), coarse_logits
+    logits, coarse_logits = model(torch.cat([images, coarse])).float().chunk(2)
+    return logits, coarse_logits

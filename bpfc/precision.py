@@ -1,0 +1,33 @@
+"""In which precision a machine is fastest: what `--precision auto` means."""
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def resolve(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """fp32 or bf16; `auto` is bf16 where the hardware multiplies matrices in it (GPUs since Ampere, CPUs with AMX).
+
+    A CPU with AVX512_BF16 alone counts as fp32: its dot-product instruction runs at half the rate, and M-LeNet's step
+    took 1.5 times as long in bfloat16 as in float32 where we measured it (docs/architecture.md).
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device asked for; `auto` is CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu, or a CUDA build of torch")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

@@ -1,0 +1,174 @@
+"""Every experiment of the paper by name, as data. Figures in `shared` protocol terms: section 5.1 and the scripts."""
+
+from dataclasses import dataclass, field, replace
+from math import cos, floor, pi
+from typing import Annotated, Literal
+
+import tyro
+
+from bpfc.methods import BPFC, Method, Normal
+
+
+def number(text: str) -> float:
+    """A number as people write ε: 0.1 or 8/255."""
+    top, slash, bottom = text.partition("/")
+    try:
+        return float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{text!r}: must be a number or a fraction, such as 0.1 or 8/255") from error
+
+
+Number = Annotated[
+    float,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NUMBER",
+        instance_from_str=lambda words: number(words[0]),
+        is_instance=lambda value: isinstance(value, float | int),
+        str_from_instance=lambda value: [f"{value:.6g}"],
+    ),
+]
+"""A float that the command line takes as 0.1 or 8/255."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a learning rate or λ is multiplied by in the course of training."""
+
+    shape: Literal["steps", "one-cycle"] = "steps"
+    """steps: by `factor` after each milestone; one-cycle: linearly up from 0 to 1 over the first 30 %, cosine back down."""
+    milestones: tuple[float, ...] = ()
+    """As shares of the run, so that a shorter run keeps its shape. 0.25 of 50 epochs: after epoch index 12."""
+    factor: float = 1.0
+
+    def at(self, position: float, epochs: int) -> float:
+        """The multiplier at `position`, the number of epochs behind us with its fraction, of a run of `epochs`."""
+        if self.shape == "one-cycle":
+            share = position / epochs
+            return share / 0.3 if share < 0.3 else (1 + cos(pi * (share - 0.3) / 0.7)) / 2
+        # floor(share · epochs) is the scripts' integer division; "after index 12" leaves 13 epochs at the first value.
+        passed = sum(floor(position) > floor(share * epochs) for share in self.milestones)
+        return float(self.factor**passed)
+
+
+QUARTERS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training, complete: with the code and the data it determines the weights."""
+
+    data: Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
+    """Data set."""
+    network: str
+    """Network, by its name in bpfc.models."""
+    method: Normal | BPFC
+    """Training method and its settings."""
+    eps: Number
+    """ε: ℓ∞ radius of the attacks, in units of [0, 1]."""
+    attack_step: Number
+    """Step of PGD, in units of [0, 1]."""
+    ifgsm_steps: int
+    """Steps of the I-FGSM attack that selects the epoch on validation images."""
+    epochs: int
+    """Times through the training images."""
+    batch_size: int
+    """Images a step, of all processes together."""
+    lr: float
+    """Learning rate of SGD, to begin with (one-cycle: at its peak)."""
+    lr_schedule: Schedule = field(default_factory=lambda: Schedule(milestones=QUARTERS, factor=0.2))
+    """Learning rate over the run."""
+    weight_schedule: Schedule = field(default_factory=Schedule)
+    """λ over the run, as multiples of the method's weight."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 5e-4
+    """Weight decay of SGD."""
+    augment: bool = False
+    """Crop with padding 4 and horizontal flip, drawn for each image."""
+    validation: int = 10_000
+    """Images held out of the training set."""
+    validation_attacked: int = 1_000
+    """How many of the held-out images are attacked after each epoch. The paper attacks all; 10000 does so."""
+    select_from: float = 0.0
+    """Share of the run after which an epoch may be selected; the best under I-FGSM on validation is."""
+    limit: int | None = None
+    """Train on this many images only."""
+    seed: int = 0
+    """Of the split, the weights, the order, the augmentation and the noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "ifgsm_steps", "validation_attacked"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be 1 or more")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit!r}: must be 1 or more")
+        for name in ("eps", "attack_step", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
+        if not 0 <= self.select_from < 1:
+            raise ValueError(f"select_from={self.select_from!r}: must be a share of the run, from 0 to below 1")
+
+    def lr_at(self, position: float) -> float:
+        """The learning rate after `position` epochs (a fraction counts)."""
+        return self.lr * self.lr_schedule.at(position, self.epochs)
+
+    def method_at(self, epoch: int) -> Method:
+        """The method in the epoch of that index, with the λ of its schedule."""
+        return self.method.weighted(self.weight_schedule.at(epoch, self.epochs))
+
+
+_MNIST = Recipe(
+    data="mnist",
+    network="m-lenet",
+    method=Normal(),
+    eps=0.3,
+    attack_step=0.01,
+    ifgsm_steps=40,
+    epochs=50,
+    batch_size=64,
+    lr=0.01,
+    select_from=0.4,  # the last 30 epochs of 50
+)
+_FASHION = replace(_MNIST, data="fashion-mnist", eps=0.1)
+_DIGITS = replace(_MNIST, data="mnist-5k", validation=500, validation_attacked=500)
+_CIFAR = Recipe(
+    data="cifar-10",
+    network="resnet-18",
+    method=Normal(),
+    eps=8 / 255,
+    attack_step=2 / 255,
+    ifgsm_steps=7,
+    epochs=100,
+    batch_size=128,
+    lr=0.1,
+    augment=True,
+)
+
+RECIPES: dict[str, tuple[str, Recipe]] = {
+    "mnist-5k-normal": ("Normal training on the embedded 5,000 digits, at the paper's MNIST settings.", _DIGITS),
+    "mnist-5k-bpfc": (
+        "BPFC on the embedded 5,000 digits, at the paper's MNIST settings.",
+        replace(_DIGITS, method=BPFC(k=7, weight=30.0)),
+    ),
+    "mnist-normal": ("Table 2, NT, MNIST: 99.2 clean, 0.0 under PGD-1000.", _MNIST),
+    "mnist-bpfc": (
+        "Table 2, BPFC, MNIST: 99.1 clean, 85.7 under PGD-1000.",
+        replace(_MNIST, method=BPFC(k=7, weight=30.0)),
+    ),
+    "fashion-mnist-normal": ("Table 2, NT, Fashion-MNIST: 92.0 clean, 0.3 under PGD-1000.", _FASHION),
+    "fashion-mnist-bpfc": (
+        "Table 2, BPFC, Fashion-MNIST: 87.2 clean, 67.7 under PGD-1000.",
+        replace(_FASHION, method=BPFC(k=6, weight=25.0)),
+    ),
+    "cifar-10-normal": ("Tables 1 and 2, NT, CIFAR-10: 92.3 clean, 0.0 under PGD-1000.", _CIFAR),
+    "cifar-10-bpfc": (
+        "Tables 1 and 2, BPFC, CIFAR-10: 82.4 clean, 34.4 under PGD-1000.",
+        replace(
+            _CIFAR,
+            method=BPFC(k=5, weight=1.0),
+            weight_schedule=Schedule(milestones=QUARTERS, factor=9.0),
+        ),
+    ),
+}
+"""Name to (what it is and the paper's figures, recipe)."""

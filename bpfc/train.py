@@ -1,0 +1,304 @@
+"""Verb `train`: recipe -> checkpoint."""
+
+import math
+import os
+import resource
+import shlex
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from bpfc.attacks import IFGSM, ImageRng
+from bpfc.checkpoint import (
+    RunError,
+    State,
+    check_same_recipe,
+    cpu_copy,
+    load_state,
+    save_recipe,
+    save_state,
+)
+from bpfc.data import Images, epoch_batches, load, split, to_float
+from bpfc.files import make_writable_folder, read_jsonl, write_json, write_jsonl
+from bpfc.judge import eval_mode, exact_logits, run_attack
+from bpfc.methods import Method
+from bpfc.models import build
+from bpfc.precision import Precision, pick_device, resolve
+from bpfc.provenance import provenance
+from bpfc.recipes import RECIPES, Recipe
+
+CHECK_EVERY = 50
+"""Steps between two looks at the loss (each waits for the device)."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network by a recipe."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    """Settings of the recipe."""
+    out: Path
+    """Folder of the run; made if need be."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    precision: Precision = "auto"
+    """Arithmetic of forward and backward; auto is bfloat16 where the machine is fast in it."""
+    data_dir: Path | None = None
+    """Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network."""
+    resume: bool = False
+    """Continue the run in the folder."""
+
+
+def options() -> dict[str, tuple[str, Train]]:
+    """The command line's defaults, by recipe."""
+    return {name: (text, Train(recipe, out=Path("runs") / name)) for name, (text, recipe) in RECIPES.items()}
+
+
+def main(options: Train) -> None:
+    """The verb: train, and say how to go on if stopped."""
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        print(f"\nStopped. Go on with: bpfc {shlex.join(again)} --resume", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def run(options: Train) -> Path:
+    """Trains by the options and gives back the run's folder.
+
+    Raises:
+        ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
+        FloatingPointError: the loss is no longer finite; names the last good checkpoint.
+    """
+    recipe, out = options.recipe, options.out
+    device = pick_device(options.device)
+    precision = resolve(options.precision, device)
+    make_writable_folder(out)
+    if (out / "recipe.json").exists():
+        if not options.resume:
+            raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
+        check_same_recipe(out, recipe, precision)
+    data = load(recipe.data, options.data_dir)
+    training, validation = split(data.train, recipe.validation, recipe.seed)
+    if recipe.limit is not None:
+        training = training[: recipe.limit]
+    fabric = _fabric(device, precision)
+    torch.manual_seed(recipe.seed)
+    model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
+    if fabric.is_global_zero:
+        save_recipe(out, recipe, precision)
+        write_json(out / "provenance.json", provenance(device))
+    fit(
+        fabric,
+        recipe,
+        model,
+        training.to(fabric.device),
+        validation[: recipe.validation_attacked].to(fabric.device),
+        out,
+    )
+    return out
+
+
+def fit(fabric: Fabric, recipe: Recipe, model: nn.Module, training: Images, validation: Images, out: Path) -> None:
+    """Trains from the newest state in the folder, if any, to the recipe's last epoch; a state and a log row an epoch."""
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    step, optimizer = fabric.setup(TrainingStep(model), optimizer)
+    state = load_state(out)
+    if state is not None:
+        model.load_state_dict(state.weights)
+        optimizer.load_state_dict(state.optimizer)
+    first = state.epochs_done if state else 0
+    log = read_jsonl(out / "log.jsonl")[:first]
+    for epoch in range(first, recipe.epochs):
+        started = time.perf_counter()
+        parts = train_epoch(fabric, recipe, step, optimizer, training, epoch, last_good=out if state else None)
+        trained = time.perf_counter()
+        clean, robust = validate(fabric, recipe, model, validation)
+        row = {
+            "epoch": epoch,
+            **parts,
+            "validation_accuracy": clean,
+            "validation_ifgsm_accuracy": robust,
+            "images_per_second": len(training) / (trained - started),
+            "train_seconds": trained - started,
+            "validation_seconds": time.perf_counter() - trained,
+            "peak_memory_mib": _peak_memory_mib(fabric.device),
+        }
+        selected, selected_epoch, score = (
+            (state.selected, state.selected_epoch, state.selected_score) if state else ({}, -1, -1.0)
+        )
+        eligible = epoch >= math.floor(recipe.select_from * recipe.epochs)
+        if not eligible or robust > score:
+            # An epoch that is not eligible stands in until one is: with a score that any eligible epoch beats.
+            selected, selected_epoch, score = cpu_copy(model.state_dict()), epoch, robust if eligible else -1.0
+        state = State(epoch + 1, cpu_copy(model.state_dict()), selected, selected_epoch, score, optimizer.state_dict())
+        log.append({**row, "selected_epoch": selected_epoch})
+        if fabric.is_global_zero:
+            write_jsonl(out / "log.jsonl", log)
+            save_state(out, state)
+            _report(log, recipe.epochs)
+        fabric.barrier()
+
+
+class TrainingStep(nn.Module):
+    """The loss as one module, so that processes exchange gradients once a step, however many forwards a method makes.
+
+    The method gets the network itself, unwrapped.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, method: Method, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        output = method(self.model, images.contiguous(memory_format=torch.channels_last), labels)
+        return output.loss, output.logits.detach(), output.parts
+
+
+def train_epoch(
+    fabric: Fabric,
+    recipe: Recipe,
+    step: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    training: Images,
+    epoch: int,
+    last_good: Path | None,
+) -> dict[str, float]:
+    """One epoch; gives back learning rate, λ, loss, its parts and the training accuracy, means over the epoch.
+
+    All randomness derives from (seed, epoch, process), so that a resumed run repeats it. Order and augmentation are
+    those of a single process; the noise that methods draw differs between processes.
+    """
+    step.train()
+    method = recipe.method_at(epoch)
+    generator = torch.Generator().manual_seed(_seed(recipe.seed, epoch))
+    torch.manual_seed(_seed(recipe.seed, epoch) + 1 + fabric.global_rank)
+    batches = epoch_batches(
+        training,
+        recipe.batch_size,
+        augment=recipe.augment,
+        generator=generator,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    count = math.ceil(len(training) / recipe.batch_size)
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fabric.device))
+    seen = torch.zeros((), device=fabric.device)
+    with _progress(fabric, f"epoch {epoch + 1}/{recipe.epochs}", count) as advance:
+        for at, (images, labels, share) in enumerate(batches):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr_at(epoch + at / count)
+            loss, logits, parts = step(method, images, labels)
+            fabric.backward(loss * (share * fabric.world_size))
+            optimizer.step()
+            optimizer.zero_grad()
+            seen += len(labels)
+            for name, value in {"loss": loss.detach(), **parts}.items():
+                sums[name] += value * len(labels)
+            sums["train_accuracy"] += (logits.argmax(dim=1) == labels).sum()
+            if (at + 1) % CHECK_EVERY == 0 or at + 1 == count:
+                _check_finite(sums["loss"], epoch, at, last_good)
+            advance()
+    means = {name: float(fabric.all_reduce(value, reduce_op="sum")) for name, value in sums.items()}
+    total = float(fabric.all_reduce(seen, reduce_op="sum"))
+    rate = {"lr": recipe.lr_at(epoch), "weight": getattr(method, "weight", 0.0)}
+    return {**rate, **{name: value / total for name, value in means.items()}}
+
+
+def validate(fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Images) -> tuple[float, float]:
+    """Clean accuracy and accuracy under the recipe's I-FGSM, shares of the validation images; any iterate counts."""
+    attack = IFGSM(recipe.eps, recipe.ifgsm_steps)
+    counts = torch.zeros(2, device=fabric.device)
+    mine = torch.arange(fabric.global_rank, len(validation), fabric.world_size)
+    with eval_mode(model):
+        for indices in mine.split(256):
+            batch = validation[indices.to(fabric.device)]
+            images = to_float(batch.pixels).contiguous(memory_format=torch.channels_last)
+            right = exact_logits(model, images).argmax(dim=1) == batch.labels
+            if not right.any():
+                continue
+            rng = ImageRng(recipe.seed, indices[right.cpu()].tolist())
+            with fabric.autocast():
+                judge = run_attack(model, images[right], batch.labels[right], attack, rng)
+            counts += torch.stack([right.sum(), (~judge.broken).sum()])
+    clean, robust = fabric.all_reduce(counts, reduce_op="sum").tolist()
+    return clean / len(validation), robust / len(validation)
+
+
+def _fabric(device: torch.device, precision: Literal["fp32", "bf16"]) -> Fabric:
+    """An engine for this process, or for all of them under torchrun."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=processes,
+        num_nodes=nodes,
+        strategy="ddp" if processes * nodes > 1 else "auto",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) * 10_007
+
+
+def _check_finite(total: Tensor, epoch: int, at: int, last_good: Path | None) -> None:
+    if not torch.isfinite(total):
+        kept = (
+            f"the last good state is that after epoch {epoch} in {last_good}" if last_good else "no state was saved yet"
+        )
+        raise FloatingPointError(
+            f"the loss is no longer finite (epoch {epoch + 1}, step {at + 1}): {kept}; "
+            f"train with a lower --lr or a lower weight of the regulariser"
+        )
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@contextmanager
+def _progress(fabric: Fabric, text: str, count: int) -> Iterator[Any]:
+    """A bar with the time left, where somebody watches; yields the function that advances it."""
+    columns = (TextColumn(text), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    watched = fabric.is_global_zero and sys.stdout.isatty()
+    with Progress(*columns, transient=True, disable=not watched) as progress:
+        task = progress.add_task(text, total=count)
+        yield lambda: progress.advance(task)
+
+
+def _report(log: list[dict[str, Any]], epochs: int) -> None:
+    """A line an epoch, for terminals and log files alike."""
+    row = log[-1]
+    seconds = sum(row["train_seconds"] + row["validation_seconds"] for row in log[-5:]) / len(log[-5:])
+    left = time.strftime("%H:%M:%S", time.gmtime(seconds * (epochs - len(log))))
+    shown = {
+        name: f"{row[name]:.4g}"
+        for name in ("loss", "cross_entropy", "regulariser", "lr", "weight", "images_per_second")
+        if name in row
+    }
+    accuracies = (
+        "train {train_accuracy:.1%} validation {validation_accuracy:.1%} I-FGSM {validation_ifgsm_accuracy:.1%}"
+    )
+    parts = " ".join(f"{name} {value}" for name, value in shown.items())
+    print(f"epoch {len(log)}/{epochs}: {parts} {accuracies.format(**row)}; {left} left", flush=True)
