@@ -2,19 +2,44 @@
 
 import sys
 
-import tyro
+VERBS = """usage: bpfc VERB …
+
+  train RECIPE    train a network by a recipe (bpfc train --help lists them)
+  evaluate RUN    attack the network of a run, one ledger row per image
+  demo            train a normal and a BPFC network on real digits, attack both, draw the figure
+
+bpfc VERB --help tells a verb's options."""
 
 
 def main() -> None:
-    """The command `bpfc`. Errors that a user can mend are one line on stderr and exit status 2."""
-    from bpfc import train
+    """The command `bpfc`. An error that the user can mend is one line on stderr, with exit status 2."""
+    verb, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if verb in ("-h", "--help"):
+        print(VERBS)
+        return
+    if verb not in ("train", "evaluate", "demo"):
+        sys.exit(f"bpfc: error: no verb {verb!r}\n\n{VERBS}")
+    # Imported only now, so that the list of verbs does not wait for torch.
+    import tyro
 
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["train"]:
-        chosen = tyro.extras.overridable_config_cli(
-            train.options(), prog="bpfc train", args=arguments[1:], config=(tyro.conf.AvoidSubcommands,)
-        )
-        train.main(chosen)
+    from bpfc import demo, train
+    from bpfc.checkpoint import RunError
+    from bpfc.data import DataError
+    from bpfc.evaluate import Evaluate
+    from bpfc.evaluate import main as run_evaluate
+
+    plain = (tyro.conf.AvoidSubcommands,)
+    try:
+        if verb == "train":
+            options = train.options()
+            train.main(tyro.extras.overridable_config_cli(options, prog="bpfc train", args=arguments, config=plain))
+        elif verb == "evaluate":
+            run_evaluate(tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=plain))
+        else:
+            demo.main(tyro.cli(demo.Demo, prog="bpfc demo", args=arguments, config=plain))
+    except (DataError, RunError, FloatingPointError, OSError, ValueError) as error:
+        print(f"bpfc: error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

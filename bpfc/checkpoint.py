@@ -120,7 +120,7 @@ def load_model(run: Path, data: DataSet) -> nn.Module:
             f"{path}: not the weights of {recipe.network} on {data.name} ({reason}); "
             f"put the file of this run back or train it again"
         ) from error
-    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Every experiment of the paper by name, as data. Figures in `shared` protocol terms: section 5.1 and the scripts."""
+"""Every experiment of the paper by name, as data: settings from its section 5.1 and the authors' training scripts."""
 
 from dataclasses import dataclass, field, replace
 from math import cos, floor, pi
@@ -36,7 +36,7 @@ class Schedule:
     """What a learning rate or λ is multiplied by in the course of training."""
 
     shape: Literal["steps", "one-cycle"] = "steps"
-    """steps: by `factor` after each milestone; one-cycle: linearly up from 0 to 1 over the first 30 %, cosine back down."""
+    """steps: by `factor` after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, cosine to 0."""
     milestones: tuple[float, ...] = ()
     """As shares of the run, so that a shorter run keeps its shape. 0.25 of 50 epochs: after epoch index 12."""
     factor: float = 1.0

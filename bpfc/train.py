@@ -112,7 +112,7 @@ def run(options: Train) -> Path:
 
 
 def fit(fabric: Fabric, recipe: Recipe, model: nn.Module, training: Images, validation: Images, out: Path) -> None:
-    """Trains from the newest state in the folder, if any, to the recipe's last epoch; a state and a log row an epoch."""
+    """Trains from the newest state in the folder, if any, to the last epoch; leaves a state and a log row an epoch."""
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
@@ -214,8 +214,8 @@ def train_epoch(
             if (at + 1) % CHECK_EVERY == 0 or at + 1 == count:
                 _check_finite(sums["loss"], epoch, at, last_good)
             advance()
-    means = {name: float(fabric.all_reduce(value, reduce_op="sum")) for name, value in sums.items()}
-    total = float(fabric.all_reduce(seen, reduce_op="sum"))
+    means = {name: _sum(fabric, value).item() for name, value in sums.items()}
+    total = _sum(fabric, seen).item()
     rate = {"lr": recipe.lr_at(epoch), "weight": getattr(method, "weight", 0.0)}
     return {**rate, **{name: value / total for name, value in means.items()}}
 
@@ -236,7 +236,7 @@ def validate(fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Image
             with fabric.autocast():
                 judge = run_attack(model, images[right], batch.labels[right], attack, rng)
             counts += torch.stack([right.sum(), (~judge.broken).sum()])
-    clean, robust = fabric.all_reduce(counts, reduce_op="sum").tolist()
+    clean, robust = _sum(fabric, counts).tolist()
     return clean / len(validation), robust / len(validation)
 
 
@@ -253,6 +253,13 @@ def _fabric(device: torch.device, precision: Literal["fp32", "bf16"]) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _sum(fabric: Fabric, values: Tensor) -> Tensor:
+    """The sum over all processes."""
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
 
 
 def _seed(seed: int, epoch: int) -> int:

@@ -155,7 +155,7 @@ def _verify(content: bytes, digest: str, path: Path) -> None:
     actual = hashlib.sha256(content).hexdigest()
     if actual != digest:
         raise DataError(
-            f"{path}: truncated or altered: the SHA-256 of its uncompressed content ({len(content)} bytes) is {actual}, "
+            f"{path}: truncated or altered: its uncompressed content ({len(content)} bytes) has SHA-256 {actual}, "
             f"expected {digest}; delete it and run again to download it, or put the publisher's file there"
         )
 

@@ -29,8 +29,8 @@ class BPFC:
     noise: bool = True
     """Noise before quantisation; without it, ablation A1 (simple quantisation)."""
     coarse: Literal["quantise", "uniform-noise"] = "quantise"
-    """q(x): the quantiser, or x + U(−2^(k−1), 2^(k−1)) clipped (ablation A2; the paper gives only its name, so the range
-    is taken to be that of the quantisation error)."""
+    """q(x): the quantiser, or x + U(−2^(k−1), 2^(k−1)) clipped: ablation A2. The paper gives only its name;
+    the range is that of the quantisation error."""
     bits: int = 8
     """Bit depth of the images, 2 … 16."""
     name: ClassVar[str] = "bpfc"
