@@ -27,7 +27,7 @@ def draw_demo(path: Path, exhibits: "list[Exhibit]", accuracy: dict[str, dict[st
     figure = Figure(figsize=(1.25 * columns, 1.25 * len(exhibits) + 3.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.25 * len(exhibits) + 0.5, 2.9])  # type: ignore[misc]
     grid = top.subplots(len(exhibits), columns, squeeze=False)
-    for row, exhibit in zip(grid, exhibits, strict=True):
+    for i, (row, exhibit) in enumerate(zip(grid, exhibits, strict=True)):
         shown = [(exhibit.image, "image", f"{exhibit.label}", "black")]
         shown += [(exhibit.planes[plane], f"bit plane {plane}", "", "black") for plane in PLANES_SHOWN]
         shown += [(exhibit.quantised, "quantised", "", "black")]
@@ -40,7 +40,7 @@ def draw_demo(path: Path, exhibits: "list[Exhibit]", accuracy: dict[str, dict[st
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_xlabel(caption, color=colour, fontsize=9)
-            if row is grid[0]:
+            if i == 0:
                 axes.set_title(title, fontsize=9)
     bars = bottom.subplots()
     width = 0.38

@@ -1,0 +1,97 @@
+"""What tests share: a small data folder in the publishers' formats, and a small network trained on real digits."""
+
+import gzip
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.data import DataSet, load, sources, to_float
+from bpfc.data import sets as data_sets
+
+
+# The machine may be shared: a slow example is no failure.
+settings.register_profile("bpfc", deadline=None)
+settings.load_profile("bpfc")
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataSet:
+    return load("mnist-5k")
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16 * 49, 10),
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(digits: DataSet) -> nn.Module:
+    """A small network on 2,000 real digits by the drop-in loss; about half of the digits stand PGD at ε 0.1."""
+    torch.manual_seed(0)
+    model = small_network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    method = bpfc.BPFC(k=6, weight=1.0)
+    for _ in range(4):
+        for batch in torch.randperm(2000).split(50):
+            loss = method(model, to_float(digits.train.pixels[batch]), digits.train.labels[batch]).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def test_digits(digits: DataSet) -> tuple[Tensor, Tensor]:
+    return to_float(digits.test.pixels), digits.test.labels
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MNIST, Fashion-MNIST and CIFAR-10 with 60 + 20 random images each, laid out and digested as the real ones."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "data"
+    for name in ("MNIST", "FASHION_MNIST"):
+        files = {}
+        for part, count in (("train", 60), ("t10k", 20)):
+            files[f"{part}-images-idx3-ubyte"] = idx_bytes(rng.integers(0, 256, (count, 28, 28), np.uint8))
+            files[f"{part}-labels-idx1-ubyte"] = idx_bytes(rng.integers(0, 10, count, np.uint8))
+        _install(root, name, files, monkeypatch)
+    rows = rng.integers(0, 256, (80, 3073), np.uint8)
+    rows[:, 0] %= 10
+    names = list(sources.CIFAR10.digests)
+    cifar = {name: rows[i * 12 : (i + 1) * 12].tobytes() for i, name in enumerate(names[:5])}
+    _install(root, "CIFAR10", {**cifar, names[5]: rows[60:].tobytes()}, monkeypatch)
+    monkeypatch.setenv("BPFC_DATA", str(root))
+    return root
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    header = b"\x00\x00\x08" + bytes([array.ndim])
+    return header + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+def _install(root: Path, name: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    source = replace(getattr(sources, name), digests=digests, system=None)
+    for module in (sources, data_sets):
+        monkeypatch.setattr(module, name, source)
+    folder = root / source.folder
+    folder.mkdir(parents=True)
+    for file, content in files.items():
+        if name == "CIFAR10":
+            (folder / file).write_bytes(content)
+        else:
+            (folder / f"{file}.gz").write_bytes(gzip.compress(content))

@@ -1,0 +1,150 @@
+from collections.abc import Callable
+
+import foolbox
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.attacks import FGSM, IFGSM, PGD, Attack, ImageRng
+from bpfc.attacks.base import input_gradient
+
+EVERY_ATTACK = [FGSM(0.1), IFGSM(0.1, 8), PGD(0.1, 0.02, 12)]
+
+
+class Linear(nn.Module):
+    """Two classes, logits W x + b: the image in ball and box that maximises the loss is known in closed form."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(size, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1))
+
+    def optimum(self, images: Tensor, labels: Tensor, eps: float) -> Tensor:
+        towards = (self.layer.weight[1 - labels] - self.layer.weight[labels]).sign().view_as(images)
+        return (images + eps * towards).clamp(0, 1).detach()
+
+
+@pytest.mark.parametrize("attack", EVERY_ATTACK, ids=repr)
+def test_reaches_the_closed_form_optimum_of_a_linear_model(attack: Attack) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.rand(20, 3, 4, 4), torch.randint(0, 2, (20,))
+    model = Linear(48).eval()
+    out = attack(model, images, labels, ImageRng(0, range(20)))
+    torch.testing.assert_close(out, model.optimum(images, labels, attack.eps), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", EVERY_ATTACK, ids=repr)
+@pytest.mark.parametrize("watching", [False, True])
+def test_stays_in_ball_and_box_and_leaves_the_model_alone(
+    attack: Attack, watching: bool, trained: nn.Module, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_digits[0][:16], test_digits[1][:16]
+    before = images.clone()
+    modes = [module.training for module in trained.modules()]
+    watch: Callable[..., Tensor] = lambda at, x, logits, step: logits.argmax(1) != labels[at]  # noqa: E731
+    out = attack(trained, images, labels, ImageRng(0, range(16)), watch if watching else None)
+    assert (out - images).abs().max() <= attack.eps + 1e-6
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert torch.equal(images, before)
+    assert [module.training for module in trained.modules()] == modes
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in trained.parameters())
+
+
+def test_gradient_is_that_of_the_summed_loss(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:5], test_digits[1][:5]
+    gradient, logits = input_gradient(trained, images, labels)
+    for i in range(5):
+        alone, _ = input_gradient(trained, images[i : i + 1], labels[i : i + 1])
+        torch.testing.assert_close(gradient[i : i + 1], alone, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(logits, trained(images).detach())
+
+
+def plain_pgd(model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, attack: PGD) -> Tensor:
+    """The textbook loop: nobody dropped, last iterate."""
+    x = start.clone()
+    for _ in range(attack.steps):
+        x = x.detach().requires_grad_()
+        nn.functional.cross_entropy(model(x), labels, reduction="sum").backward()
+        x = x + attack.step * x.grad.sign()
+        x = torch.min(torch.max(x, images - attack.eps), images + attack.eps).clamp(0, 1)
+    model.zero_grad()
+    return x.detach()
+
+
+def test_pgd_equals_the_plain_loop(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:20], test_digits[1][:20]
+    attack, rng = PGD(0.1, 0.02, 10), ImageRng(3, range(20))
+    start = images + 0.1 * rng.uniform(images)
+    torch.testing.assert_close(
+        attack(trained, images, labels, rng), plain_pgd(trained, images, labels, start, attack), rtol=0, atol=1e-6
+    )
+    trained.zero_grad(set_to_none=True)
+
+
+def test_ifgsm_in_one_step_is_fgsm(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:20], test_digits[1][:20]
+    rng = ImageRng(0, range(20))
+    assert torch.equal(IFGSM(0.1, 1)(trained, images, labels, rng), FGSM(0.1)(trained, images, labels, rng))
+
+
+def test_watch_sees_every_iterate_but_the_last_and_drops_what_it_says(
+    trained: nn.Module, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_digits[0][:6], test_digits[1][:6]
+    seen: list[tuple[int, list[int]]] = []
+
+    def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        seen.append((step, positions.tolist()))
+        torch.testing.assert_close(logits, trained(candidates).detach(), rtol=1e-4, atol=1e-4)
+        return positions < step  # drops image i after step i + 1
+
+    PGD(0.1, 0.01, 4)(trained, images, labels, ImageRng(0, range(6)), watch)
+    assert seen == [(0, [0, 1, 2, 3, 4, 5]), (1, [0, 1, 2, 3, 4, 5]), (2, [1, 2, 3, 4, 5]), (3, [2, 3, 4, 5])]
+
+
+def test_random_starts_belong_to_the_image_and_the_restart() -> None:
+    images = torch.zeros(4, 1, 5, 5)
+    together = ImageRng(1, [7, 8, 9, 10]).uniform(images)
+    assert torch.equal(together[2:3], ImageRng(1, [9]).uniform(images[:1]))
+    others = [ImageRng(1, [9], restart=1), ImageRng(2, [9]), ImageRng(1, [8])]
+    assert all(not torch.equal(together[2:3], other.uniform(images[:1])) for other in others)
+    many = ImageRng(0, range(2000)).uniform(torch.zeros(2000, 1, 4, 4))
+    assert many.min() >= -1
+    assert many.max() <= 1
+    assert abs(many.mean()) < 0.02
+    assert many.var().item() == pytest.approx(1 / 3, abs=0.01)
+    with pytest.raises(ValueError, match="3 indices for 4 images"):
+        ImageRng(1, [7, 8, 9]).uniform(images)
+
+
+def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits
+    eps, step, steps = 0.1, 0.01, 20
+    theirs = foolbox.attacks.LinfPGD(abs_stepsize=step, steps=steps, random_start=True)
+    model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
+    _, _, broken = theirs(model, images, labels, epsilons=eps)
+    ours = bpfc.evaluate(trained, images, labels, attacks=f"pgd-{steps}", eps=eps, step=step)
+    assert 0.2 < ours.robust < 0.9
+    assert ours.robust <= 1 - broken.float().mean().item() + 0.005
+    single = foolbox.attacks.LinfFastGradientAttack()(model, images, labels, epsilons=eps)[2]
+    fgsm = bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=eps)
+    assert fgsm.robust == pytest.approx(1 - single.float().mean().item(), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FGSM(8), "eps=8.*8/255"),
+        (lambda: FGSM(float("nan")), "eps=nan"),
+        (lambda: PGD(0.1, 0, 5), "step=0"),
+        (lambda: PGD(0.1, 0.1, 0), "steps=0"),
+        (lambda: IFGSM(0.1, 0), "steps=0"),
+    ],
+)
+def test_wrong_settings_are_named(make: Callable[[], Attack], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

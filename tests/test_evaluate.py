@@ -1,0 +1,139 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_network
+from rich.console import Console
+from safetensors.torch import save_file
+from torch import nn
+
+import bpfc
+from bpfc.checkpoint import save_recipe
+from bpfc.data import DataSet, to_float
+from bpfc.evaluate import Evaluate, print_table, run
+from bpfc.files import read_jsonl, write_json
+from bpfc.models import NETWORKS
+from bpfc.recipes import RECIPES
+
+ATTACKS = "fgsm,pgd-8x2,pgd-4-last"
+
+
+@pytest.fixture
+def digits_run(trained: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small trained network as a run that `bpfc train` might have left."""
+    monkeypatch.setitem(NETWORKS, "small", lambda channels, classes, size: small_network())
+    folder = tmp_path / "run"
+    folder.mkdir()
+    save_recipe(folder, replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.1), "fp32")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}, folder / "model.safetensors"
+    )
+    return folder
+
+
+def options(run: Path, **changes: object) -> Evaluate:
+    plain = Evaluate(run, attacks=ATTACKS, limit=70, batch_size=16, device="cpu", precision="fp32")
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_summary_says_what_was_measured(digits_run: Path, digits: DataSet, trained: nn.Module) -> None:
+    summary = run(options(digits_run))
+    assert summary == json.loads((digits_run / "evaluation" / "summary.json").read_text())
+    rows = read_jsonl(digits_run / "evaluation" / "ledger.jsonl")
+    images, labels = to_float(digits.test.pixels[:70]), digits.test.labels[:70]
+    direct = bpfc.evaluate(trained, images, labels, attacks=ATTACKS, eps=0.1, step=0.01)
+    assert rows == direct.rows
+    assert summary["worst_case"] == direct.summary["worst_case"]
+    assert summary["worst_case"]["interval_95"][0] < direct.robust < summary["worst_case"]["interval_95"][1]
+    assert (summary["schema"], summary["images"], summary["eps"], summary["step"]) == (1, 70, 0.1, 0.01)
+    assert summary["attack_settings"]["pgd-8x2"] == "PGD(eps=0.1, step=0.01, steps=8)"
+    assert summary["provenance"]["versions"]["torch"] == torch.__version__
+    with Console(width=100).capture() as _:
+        console = Console(record=True, width=100)
+        print_table(summary, console)
+    assert f"{direct.robust:.1%}" in console.export_text()
+
+
+def test_eps_and_step_may_be_given(digits_run: Path) -> None:
+    stronger = run(options(digits_run, eps=0.2, step=0.04, out=digits_run / "e"))
+    assert stronger["attack_settings"]["pgd-8x2"] == "PGD(eps=0.2, step=0.04, steps=8)"
+    assert stronger["worst_case"]["accuracy"] < run(options(digits_run))["worst_case"]["accuracy"]
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from conftest import small_network
+from bpfc.evaluate import Evaluate, run
+from bpfc.models import NETWORKS
+NETWORKS["small"] = lambda channels, classes, size: small_network()
+run(Evaluate(Path({run!r}), attacks={attacks!r}, limit=70, batch_size=1, device="cpu", precision="fp32"))
+"""
+
+
+def test_killed_and_resumed_ends_with_the_same_rows(digits_run: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    summary = run(options(digits_run, out=whole))
+    ledger = digits_run / "evaluation" / "ledger.jsonl"
+    script = KILLED.format(tests=str(Path(__file__).parent), run=str(digits_run), attacks=ATTACKS)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    while len(read_jsonl(ledger)) < 3 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rows = read_jsonl(ledger)
+    assert 3 <= len(rows) < 70
+    with ledger.open("a") as file:
+        file.write('{"index": 70, "lab')  # and a row cut short
+    resumed = run(options(digits_run))
+    assert ledger.read_text() == (whole / "ledger.jsonl").read_text()
+    assert resumed["images_resumed"] == len(rows)
+    for name in ("clean", "attacks", "worst_case"):
+        assert resumed[name] == summary[name]
+
+
+def test_another_evaluation_is_not_mixed_in(digits_run: Path) -> None:
+    run(options(digits_run, limit=10))
+    with pytest.raises(ValueError, match=r"images was 10, is 20.*choose another --out"):
+        run(options(digits_run, limit=20))
+    with pytest.raises(ValueError, match="eps was 0.1, is 0.2"):
+        run(options(digits_run, limit=10, eps=0.2))
+
+
+def test_bad_input_is_told_before_any_work(digits_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="holds no run"):
+        run(options(tmp_path))
+    with pytest.raises(ValueError, match="attack 'magic'"):
+        run(options(digits_run, attacks="magic"))
+    with pytest.raises(ValueError, match=r"eps=8.*8/255"):
+        run(options(digits_run, eps=8.0))
+    for name in ("limit", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name}=0"):
+            run(options(digits_run, **{name: 0}))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot be written to"):
+        run(options(digits_run, out=tmp_path / "file" / "e"))
+    assert not (digits_run / "evaluation" / "ledger.jsonl").exists()
+
+
+def test_files_are_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_run_can_be_moved(digits_run: Path, tmp_path: Path) -> None:
+    run(options(digits_run, limit=10))
+    shutil.move(digits_run, tmp_path / "moved")
+    assert run(options(tmp_path / "moved", limit=10))["images_resumed"] == 10

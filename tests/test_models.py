@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch import nn
+
+from bpfc.models import build
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def multiply_adds(model: nn.Module, images: torch.Tensor) -> int:
+    counts: list[int] = []
+
+    def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
+        weight = layer.weight  # each weight is used once a place
+        counts.append(weight.numel() * (out.shape[2] * out.shape[3] if out.ndim == 4 else 1))
+
+    handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    model.eval()(images)
+    for handle in handles:
+        handle.remove()
+    return sum(counts)
+
+
+def test_m_lenet_is_that_of_the_protocol() -> None:
+    model = build("m-lenet", channels=1, classes=10, size=28)
+    assert multiply_adds(model, torch.rand(1, 1, 28, 28)) / 1e6 == pytest.approx(52.5, abs=0.6)
+    expected = [(32, 1, 5, 5), (32, 32, 5, 5), (64, 32, 5, 5), (64, 64, 5, 5), (512, 3136), (10, 512)]
+    assert [tuple(p.shape) for p in model.parameters() if p.ndim > 1] == expected
+
+
+def test_resnet18_for_32x32() -> None:
+    model = build("resnet-18", channels=3, classes=10, size=32)
+    # 11,173,962 and 0.56 G multiply-adds: the counts known for the 3x3-stem ResNet-18.
+    assert parameters(model) == 11_173_962
+    assert multiply_adds(model, torch.rand(1, 3, 32, 32)) / 1e9 == pytest.approx(0.556, abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["m-lenet", "resnet-18"])
+@pytest.mark.parametrize(("channels", "classes", "size"), [(1, 10, 28), (3, 2, 32), (4, 100, 16)])
+def test_any_channels_classes_and_size(name: str, channels: int, classes: int, size: int) -> None:
+    model = build(name, channels=channels, classes=classes, size=size).eval()
+    assert model(torch.rand(2, channels, size, size)).shape == (2, classes)
+
+
+def test_wrong_networks_are_named() -> None:
+    with pytest.raises(ValueError, match=r"'vgg'.*m-lenet, resnet-18"):
+        build("vgg", channels=1, classes=10, size=28)
+    with pytest.raises(ValueError, match="size=30"):
+        build("m-lenet", channels=1, classes=10, size=30)

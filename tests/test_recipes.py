@@ -1,0 +1,54 @@
+import pytest
+
+from bpfc.methods import BPFC
+from bpfc.recipes import RECIPES, Schedule, number
+
+
+def test_the_paper_s_settings() -> None:
+    """protocol.md's table, row by row."""
+    for name, eps, step, k, weight in (
+        ("cifar-10", 8 / 255, 2 / 255, 5, 1),
+        ("fashion-mnist", 0.1, 0.01, 6, 25),
+        ("mnist", 0.3, 0.01, 7, 30),
+    ):
+        recipe = RECIPES[f"{name}-bpfc"][1]
+        assert isinstance(recipe.method, BPFC)
+        assert (recipe.eps, recipe.attack_step, recipe.method.k, recipe.method.weight) == (eps, step, k, weight)
+        assert (recipe.momentum, recipe.weight_decay, recipe.validation) == (0.9, 5e-4, 10_000)
+        normal = RECIPES[f"{name}-normal"][1]
+        assert (normal.lr, normal.epochs, normal.batch_size) == (recipe.lr, recipe.epochs, recipe.batch_size)
+    cifar, fashion = RECIPES["cifar-10-bpfc"][1], RECIPES["fashion-mnist-bpfc"][1]
+    assert (cifar.epochs, cifar.batch_size, cifar.lr, cifar.augment, cifar.ifgsm_steps) == (100, 128, 0.1, True, 7)
+    assert (fashion.epochs, fashion.batch_size, fashion.lr, fashion.augment, fashion.ifgsm_steps) == (
+        (50, 64, 0.01, False, 40)
+    )
+    assert cifar.select_from * 100 == 0
+    assert fashion.select_from * 50 == 20
+
+
+def test_drops_come_after_the_scripts_epoch_indices() -> None:
+    cifar, fashion = RECIPES["cifar-10-bpfc"][1], RECIPES["fashion-mnist-bpfc"][1]
+    weights = [cifar.method_at(epoch).weight for epoch in (25, 26, 50, 51, 75, 76, 99)]  # type: ignore[attr-defined]
+    assert weights == [1, 9, 9, 81, 81, 729, 729]
+    assert [cifar.lr_at(epoch) for epoch in (25.99, 26, 51, 76)] == pytest.approx([0.1, 0.02, 0.004, 0.0008])
+    assert [fashion.lr_at(epoch) for epoch in (12, 13, 25, 26, 37, 38)] == pytest.approx(
+        [0.01, 0.002, 0.002, 0.0004, 0.0004, 0.00008]
+    )
+    assert {fashion.method_at(epoch).weight for epoch in range(50)} == {25}  # type: ignore[attr-defined]
+
+
+def test_one_cycle() -> None:
+    cycle = Schedule(shape="one-cycle")
+    assert cycle.at(0, 10) == 0
+    assert cycle.at(3, 10) == pytest.approx(1)
+    assert cycle.at(1.5, 10) == pytest.approx(0.5)
+    assert cycle.at(6.5, 10) == pytest.approx(0.5)
+    assert cycle.at(10, 10) == pytest.approx(0)
+
+
+def test_numbers() -> None:
+    assert number("8/255") == 8 / 255
+    assert number("0.1") == 0.1
+    for wrong in ("a", "1/0", "", "1/2/3"):
+        with pytest.raises(ValueError, match="8/255"):
+            number(wrong)

@@ -1,0 +1,232 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bpfc import train
+from bpfc.checkpoint import RunError, load_model, load_state
+from bpfc.data import DataSet
+from bpfc.files import read_jsonl
+from bpfc.judge import exact_logits
+from bpfc.methods import BPFC
+from bpfc.recipes import RECIPES, Recipe
+
+SHORT = replace(
+    RECIPES["mnist-5k-bpfc"][1], epochs=3, limit=150, batch_size=50, validation_attacked=20, ifgsm_steps=3, lr=0.02
+)
+
+
+def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
+    return train.run(train.Train(recipe, out=out, device="cpu", precision="fp32", resume=resume))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(SHORT, tmp_path_factory.mktemp("runs") / "unbroken")
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    for name in ("model.safetensors", "checkpoint-0003/weights.safetensors", "checkpoint-0003/selected.safetensors"):
+        first, second = load_file(a / name), load_file(b / name)
+        if not all(torch.equal(first[key], second[key]) for key in first):
+            return False
+    return True
+
+
+def without_clock(run: Path) -> list[dict[str, object]]:
+    clock = ("images_per_second", "train_seconds", "validation_seconds", "peak_memory_mib")
+    return [{key: value for key, value in row.items() if key not in clock} for row in read_jsonl(run / "log.jsonl")]
+
+
+def test_what_a_run_leaves(unbroken: Path, digits: DataSet) -> None:
+    names = sorted(path.name for path in unbroken.iterdir())
+    assert names == ["checkpoint-0003", "log.jsonl", "model.safetensors", "provenance.json", "recipe.json"]
+    rows = read_jsonl(unbroken / "log.jsonl")
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["cross_entropy"] + row["weight"] * row["regulariser"], rel=1e-4)
+        assert row["images_per_second"] > 0
+        assert row["peak_memory_mib"] > 10
+        assert 0 <= row["validation_ifgsm_accuracy"] <= row["validation_accuracy"] <= 1
+    assert rows[2]["loss"] < rows[0]["loss"]
+    provenance = json.loads((unbroken / "provenance.json").read_text())
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert exact_logits(load_model(unbroken, digits), torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_selection_is_by_validation_among_the_eligible(unbroken: Path) -> None:  # 16
+    rows = read_jsonl(unbroken / "log.jsonl")
+    eligible = [row for row in rows if row["epoch"] >= 1]  # from 0.4 of 3 epochs
+    best = max(eligible, key=lambda row: row["validation_ifgsm_accuracy"])
+    state = load_state(unbroken)
+    assert state is not None
+    assert state.selected_epoch == rows[-1]["selected_epoch"] == best["epoch"]
+    assert state.selected_score == best["validation_ifgsm_accuracy"]
+    if best["epoch"] == 2:
+        assert all(torch.equal(state.weights[name], state.selected[name]) for name in state.weights)
+
+
+@pytest.mark.parametrize("when", ["in an epoch", "before the state is renamed", "before the selected weights"])
+def test_stopped_and_resumed_equals_unbroken_to_the_bit(
+    when: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "run", 0
+    module, name, at = {
+        "in an epoch": (train.TrainingStep, "forward", 5),
+        "before the state is renamed": (train, "save_state", 2),
+        "before the selected weights": (Path, "rename", 2),
+    }[when]
+    original = getattr(module, name)
+
+    def stop(*arguments: object, **named: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, name, stop)
+        run(SHORT, out)
+    assert calls == at
+    run(SHORT, out, resume=True)
+    assert same_weights(out, unbroken)
+    assert without_clock(out) == without_clock(unbroken)
+
+
+def command(out: Path, *more: str) -> list[str]:
+    words = "train mnist-5k-bpfc --epochs 3 --limit 150 --batch-size 50 --validation-attacked 20 --ifgsm-steps 3"
+    options = [*words.split(), "--lr", "0.02", "--device", "cpu", "--precision", "fp32", "--out", str(out), *more]
+    return [sys.executable, "-m", "bpfc", *options]
+
+
+def test_killed_and_resumed_equals_unbroken_to_the_bit(unbroken: Path, tmp_path: Path) -> None:
+    """SIGKILL as soon as the first state is there, in another process, through the real command line."""
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL)
+    while not list(out.glob("checkpoint-0001")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "checkpoint-0003").exists()
+    subprocess.run(command(out, "--resume"), check=True, stdout=subprocess.DEVNULL)
+    assert same_weights(out, unbroken)
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train_epoch", stop)
+    monkeypatch.setattr(sys, "argv", ["bpfc", *command(tmp_path / "run")[3:]])
+    with pytest.raises(SystemExit) as stopped:
+        train.main(train.Train(SHORT, out=tmp_path / "run", device="cpu"))
+    assert stopped.value.code == 130
+    assert f"--out {tmp_path / 'run'} --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["mnist-5k-normal", "mnist-5k-bpfc"])
+def test_two_processes_give_the_losses_of_one(recipe: str, tmp_path: Path) -> None:
+    """Same global batch, also where it does not divide evenly (150 = 60 + 60 + 30, halves of 31 never); without the
+    quantiser's noise, which each process draws for itself."""
+    options = ["train", recipe, "--epochs", "1", "--limit", "151", "--batch-size", "61", "--validation-attacked", "21"]
+    options += ["--ifgsm-steps", "2", "--device", "cpu", "--precision", "fp32", "--lr", "0.05"]
+    options += ["--method.no-noise"] if recipe.endswith("bpfc") else []
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    rows = {}
+    for processes in ("1", "2"):
+        out = tmp_path / processes
+        subprocess.run(
+            [*torchrun, processes, "-m", "bpfc", *options, "--out", str(out)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        rows[processes] = read_jsonl(out / "log.jsonl")
+    for name in ("loss", "train_accuracy", "validation_accuracy", "validation_ifgsm_accuracy"):
+        assert rows["1"][0][name] == pytest.approx(rows["2"][0][name], rel=1e-4)
+    one, two = (load_file(tmp_path / processes / "model.safetensors") for processes in ("1", "2"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+
+
+def test_bfloat16_learns_too(tmp_path: Path) -> None:
+    out = train.run(train.Train(replace(SHORT, epochs=2), out=tmp_path / "run", device="cpu", precision="bf16"))
+    rows = read_jsonl(out / "log.jsonl")
+    assert rows[1]["loss"] < rows[0]["loss"]
+    assert load_file(out / "model.safetensors")["0.weight"].dtype == torch.float32
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_state(unbroken: Path, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step.*no state was saved yet.*lower --lr"):
+        run(replace(SHORT, lr=1e9, epochs=2), tmp_path / "from-scratch")
+    out = tmp_path / "later"
+    shutil.copytree(unbroken, out)
+    state = load_state(out)
+    assert state is not None
+    (out / "checkpoint-0003").rename(out / "checkpoint-0002")
+    changed = {**load_file(out / "checkpoint-0002" / "weights.safetensors"), "0.bias": torch.full((32,), torch.nan)}
+    from safetensors.torch import save_file
+
+    save_file(changed, out / "checkpoint-0002" / "weights.safetensors")
+    with pytest.raises(FloatingPointError, match="last good state is that after epoch 2 in"):
+        run(SHORT, out, resume=True)
+
+
+def test_a_run_is_not_overwritten_nor_mixed(unbroken: Path) -> None:
+    with pytest.raises(RunError, match=r"holds a run already.*--resume"):
+        run(SHORT, unbroken)
+    with pytest.raises(RunError, match=r"lr was 0.02, is 0.03.*choose another --out"):
+        run(replace(SHORT, lr=0.03), unbroken, resume=True)
+    with pytest.raises(RunError, match="method was"):
+        run(replace(SHORT, method=BPFC(k=6)), unbroken, resume=True)
+    before = without_clock(unbroken)
+    run(SHORT, unbroken, resume=True)  # nothing is left to do
+    assert without_clock(unbroken) == before
+
+
+def test_bad_input_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file.*cannot be written to.*choose another --out"):
+        run(SHORT, tmp_path / "file" / "run")
+    with pytest.raises(ValueError, match="validation=5000"):
+        run(replace(SHORT, validation=5000), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"network 'lenet'.*m-lenet"):
+        run(replace(SHORT, network="lenet"), tmp_path / "b")
+    for name in ("epochs", "batch_size", "limit"):
+        with pytest.raises(ValueError, match=f"{name}=0"):
+            replace(SHORT, **{name: 0})
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device"):
+            train.run(train.Train(SHORT, out=tmp_path / "c", device="cuda"))
+
+
+def test_weights_of_another_network_are_refused(unbroken: Path, tmp_path: Path, digits: DataSet) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps({**recipe, "network": "resnet-18"}))
+    with pytest.raises(RunError, match=r"model.safetensors: not the weights of resnet-18 on mnist-5k"):
+        load_model(tmp_path / "run", digits)
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(RunError, match="not the weights"):
+        load_model(tmp_path / "run", digits)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="no weights yet"):
+        load_model(tmp_path / "run", digits)
+    (tmp_path / "run" / "recipe.json").write_text('{"method": {"name": "magic"}}')
+    with pytest.raises(RunError, match="not a recipe of this version"):
+        load_model(tmp_path / "run", digits)
+    (tmp_path / "run" / "recipe.json").write_text("{")
+    with pytest.raises(RunError, match="not JSON"):
+        load_model(tmp_path / "run", digits)
