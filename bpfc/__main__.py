@@ -22,11 +22,11 @@ def main() -> None:
     # Imported only now, so that the list of verbs does not wait for torch.
     import tyro
 
-    from bpfc import demo, train
     from bpfc.checkpoint import RunError
     from bpfc.data import DataError
-    from bpfc.evaluate import Evaluate
-    from bpfc.evaluate import main as run_evaluate
+    from bpfc.verbs import demo, train
+    from bpfc.verbs.evaluate import Evaluate
+    from bpfc.verbs.evaluate import main as run_evaluate
 
     plain = (tyro.conf.AvoidSubcommands,)
     try:

@@ -1,9 +1,8 @@
 """Attack a network and judge it: from a model and images to ledger rows. The verb `evaluate` is this with files."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from bpfc.attacks import ImageRng
 from bpfc.judge import exact_logits, run_attack
 from bpfc.ledger import Row, summarise
 from bpfc.plan import Planned, parse
+from bpfc.precision import Arithmetic, autocast
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def evaluate(
     step: float | None = None,
     seed: int = 0,
     batch_size: int = 256,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Arithmetic = "fp32",
 ) -> Evaluation:
     """Clean and robust accuracy of any classifier, image by image.
 
@@ -81,7 +81,7 @@ def attack_block(
     planned: Sequence[Planned],
     *,
     seed: int,
-    precision: Literal["fp32", "bf16"],
+    precision: Arithmetic,
     cascade: bool = False,
     passed: Callable[[Planned], None] = lambda _: None,
 ) -> list[Row]:
@@ -144,7 +144,7 @@ def _verdicts(
     standing: Tensor,
     item: Planned,
     seed: int,
-    precision: Literal["fp32", "bf16"],
+    precision: Arithmetic,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The verdict of one attack, all restarts, on each image that stands: (position in the block, entry of its row)."""
     remaining = standing.nonzero()[:, 0]
@@ -152,8 +152,7 @@ def _verdicts(
         if not len(remaining):
             return
         rng = ImageRng(seed, [indices[position] for position in remaining.tolist()], restart)
-        low = torch.autocast(images.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-        with low:
+        with autocast(images.device, precision):
             judge = run_attack(
                 model, images[remaining], labels[remaining], item.attack, rng, any_iterate=item.any_iterate
             )

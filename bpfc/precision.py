@@ -1,13 +1,14 @@
-"""In which precision a machine is fastest: what `--precision auto` means."""
+"""Where and in which precision to compute: what `auto` means, and how it is put in force."""
 
 from typing import Literal
 
 import torch
 
+Arithmetic = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-def resolve(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+def resolve(precision: Precision, device: torch.device) -> Arithmetic:
     """fp32 or bf16; `auto` is bf16 where the hardware multiplies matrices in it (GPUs since Ampere, CPUs with AMX).
 
     A CPU with AVX512_BF16 alone counts as fp32: its dot-product instruction runs at half the rate, and M-LeNet's step
@@ -18,6 +19,11 @@ def resolve(precision: Precision, device: torch.device) -> Literal["fp32", "bf16
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def autocast(device: torch.device, precision: Arithmetic) -> torch.autocast:
+    """A context in which layers compute in that precision; weights stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
 
 def test_help_lists_verbs_and_recipes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     call(monkeypatch, "--help")
-    assert all(verb in capsys.readouterr().out for verb in ("train", "evaluate", "demo"))
+    verbs = capsys.readouterr().out
+    assert all(verb in verbs for verb in ("train", "evaluate", "demo"))
     with pytest.raises(SystemExit):
         call(monkeypatch, "train", "--help")
     listed = capsys.readouterr().out
@@ -67,11 +69,10 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     """In miniature; its figures are those of `make demo`, in results/."""
     import matplotlib.image
 
-    from bpfc import demo
-    from bpfc.demo import demo_recipes
-    from dataclasses import replace
+    from bpfc.verbs import demo
+    from bpfc.verbs.demo import demo_recipes
 
-    quick = {name: replace(recipe, validation_attacked=10, ifgsm_steps=2) for name, recipe in demo_recipes().items()}
+    quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes().items()}
     monkeypatch.setattr(demo, "demo_recipes", lambda: quick)
     call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "300")
     printed = capsys.readouterr().out

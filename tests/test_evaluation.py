@@ -17,12 +17,12 @@ Digits = tuple[Tensor, Tensor]
 def test_verdicts_do_not_depend_on_the_batch(trained: nn.Module, test_digits: Digits) -> None:  # 12
     images, labels = test_digits[0][:60], test_digits[1][:60]
     rows = [
-        bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-10x2", eps=0.1, step=0.02, batch_size=batch_size).rows
+        bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-20x2", eps=0.15, step=0.02, batch_size=batch_size).rows
         for batch_size in (1, 7, 256)
     ]
     outcome = [[(row["broken_by"], row["attacks"].keys()) for row in each] for each in rows]
     assert outcome[0] == outcome[1] == outcome[2]
-    assert {row["broken_by"] for row in rows[0]} >= {None, "fgsm", "pgd-10x2"}
+    assert {row["broken_by"] for row in rows[0]} >= {None, "fgsm", "pgd-20x2"}
 
 
 def test_bfloat16_gradients_give_nearly_the_same_verdicts(trained: nn.Module, test_digits: Digits) -> None:
@@ -37,7 +37,7 @@ def test_rows_and_worst_case(trained: nn.Module, test_digits: Digits) -> None:
     images, labels = test_digits[0][:100], test_digits[1][:100]
     found = bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-20-last,pgd-20", eps=0.1, step=0.02)
     right = trained(images).argmax(1) == labels
-    assert found.clean == right.float().mean().item()
+    assert found.clean == int(right.sum()) / 100
     assert [row["index"] for row in found.rows] == list(range(100))
     for row, ok in zip(found.rows, right.tolist(), strict=True):
         broken = [name for name, entry in row["attacks"].items() if entry["broken"]]
@@ -60,7 +60,7 @@ def test_restarts_count_every_success(trained: nn.Module, test_digits: Digits) -
     """A success of any restart stays one: more restarts, never fewer broken images, and restart 0 is repeated."""
     images, labels = test_digits[0][:200], test_digits[1][:200]
     one, five = (
-        bpfc.evaluate(trained, images, labels, attacks=name, eps=0.1, step=0.01).rows for name in ("pgd-5", "pgd-5x5")
+        bpfc.evaluate(trained, images, labels, attacks=name, eps=0.2, step=0.02).rows for name in ("pgd-5", "pgd-5x5")
     )
     restarts = set()
     for a, b in zip(one, five, strict=True):

@@ -33,7 +33,7 @@ def test_bpfc_equals_the_paper_formula(batch: tuple[torch.Tensor, torch.Tensor],
     ours = torch.autograd.grad(output.loss, list(model.parameters()))
     assert output.loss.item() == pytest.approx((total / len(images)).item(), rel=1e-5)
     for a, b in zip(ours, plain, strict=True):
-        assert (a - b).norm() <= 1e-4 * b.norm()
+        assert (a - b).norm() <= 1e-3 * b.norm()
     torch.testing.assert_close(output.logits, model(images), rtol=1e-4, atol=1e-5)
     assert output.loss.item() == pytest.approx(
         (output.parts["cross_entropy"] + weight * output.parts["regulariser"]).item(), rel=1e-5

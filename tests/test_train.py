@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bpfc import train
 from bpfc.checkpoint import RunError, load_model, load_state
 from bpfc.data import DataSet
 from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
 from bpfc.methods import BPFC
 from bpfc.recipes import RECIPES, Recipe
+from bpfc.verbs import train
 
 SHORT = replace(
     RECIPES["mnist-5k-bpfc"][1], epochs=3, limit=150, batch_size=50, validation_attacked=20, ifgsm_steps=3, lr=0.02

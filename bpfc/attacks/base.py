@@ -95,9 +95,9 @@ def sign_ascent(
     What `watch` has done with leaves the batch at once, so that the rest is packed anew. The last iterate of all
     images comes back; `watch` has not seen it yet, because its logits would cost one more forward here.
     """
-    perturbed = start.clone()
     active = torch.arange(len(images), device=images.device)
     lower, upper = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
+    perturbed = torch.clamp(start, lower, upper)
     current = start
     for done in range(steps):
         gradient, logits = input_gradient(model, current, labels)

@@ -36,7 +36,7 @@ class BPFC:
     name: ClassVar[str] = "bpfc"
 
     def __post_init__(self) -> None:
-        quantize(torch.zeros(1), self.k, bits=self.bits)  # raises on a wrong k or bits
+        quantize(torch.zeros(1), self.k, bits=self.bits, noise=False)  # raises on a wrong k or bits
         if not self.weight >= 0:
             raise ValueError(f"weight={self.weight!r}: λ must be 0 or more")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from bpfc.files import replace_file
 
 if TYPE_CHECKING:
-    from bpfc.demo import Exhibit
+    from bpfc.verbs.demo import Exhibit
 
 NAMES = {"normal": "normal training", "bpfc": "BPFC"}
 COLOURS = {"normal": "#9aa5b1", "bpfc": "#1f5fa8"}
@@ -36,7 +36,7 @@ def draw_demo(path: Path, exhibits: "list[Exhibit]", accuracy: dict[str, dict[st
             told = f"read as {guess}"
             shown += [(image, f"PGD on\n{NAMES[name]}", told, "#c0282d" if wrong else "#1c7c3c")]
         for axes, (image, title, caption, colour) in zip(row, shown, strict=True):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_xlabel(caption, color=colour, fontsize=9)

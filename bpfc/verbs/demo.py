@@ -13,13 +13,13 @@ from bpfc.attacks import PGD, ImageRng
 from bpfc.bitplanes import bit_planes, quantize
 from bpfc.checkpoint import load_model, load_recipe
 from bpfc.data import load, to_float
-from bpfc.evaluate import Evaluate
-from bpfc.evaluate import run as run_evaluation
 from bpfc.files import write_json
 from bpfc.methods import BPFC
 from bpfc.recipes import RECIPES, Recipe, Schedule
-from bpfc.train import Train
-from bpfc.train import run as run_training
+from bpfc.verbs.evaluate import Evaluate
+from bpfc.verbs.evaluate import run as run_evaluation
+from bpfc.verbs.train import Train
+from bpfc.verbs.train import run as run_training
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,24 @@ def demo_recipes() -> dict[str, Recipe]:
 
     The validation digits choose among the last epochs, as in the paper's recipes.
     """
-    fast = {"lr": 0.03, "lr_schedule": Schedule(shape="one-cycle"), "select_from": 0.7, "validation_attacked": 100}
+
+    def faster(recipe: Recipe, epochs: int) -> Recipe:
+        cycle = Schedule(shape="one-cycle")
+        return replace(
+            recipe, epochs=epochs, lr=0.03, lr_schedule=cycle, select_from=0.7, validation_attacked=100, ifgsm_steps=10
+        )
+
     return {
-        "normal": replace(RECIPES["mnist-5k-normal"][1], epochs=6, **fast),  # type: ignore[arg-type]
-        "bpfc": replace(RECIPES["mnist-5k-bpfc"][1], epochs=14, **fast),  # type: ignore[arg-type]
+        "normal": faster(RECIPES["mnist-5k-normal"][1], epochs=6),
+        "bpfc": faster(RECIPES["mnist-5k-bpfc"][1], epochs=14),
     }
 
 
 def main(options: Demo) -> None:
     """The verb."""
-    from bpfc.figure import draw_demo  # matplotlib, in the extra `demo`; missing, it is missed before any work
+    from bpfc.verbs.demo_figure import (
+        draw_demo,  # matplotlib, in the extra `demo`; missing, it is missed before any work
+    )
 
     console = Console()
     started = time.perf_counter()

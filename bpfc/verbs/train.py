@@ -34,7 +34,7 @@ from bpfc.files import make_writable_folder, read_jsonl, write_json, write_jsonl
 from bpfc.judge import eval_mode, exact_logits, run_attack
 from bpfc.methods import Method
 from bpfc.models import build
-from bpfc.precision import Precision, pick_device, resolve
+from bpfc.precision import Arithmetic, Precision, autocast, pick_device, resolve
 from bpfc.provenance import provenance
 from bpfc.recipes import RECIPES, Recipe
 
@@ -94,7 +94,7 @@ def run(options: Train) -> Path:
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
         training = training[: recipe.limit]
-    fabric = _fabric(device, precision)
+    fabric = _fabric(device)
     torch.manual_seed(recipe.seed)
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
     if fabric.is_global_zero:
@@ -103,6 +103,7 @@ def run(options: Train) -> Path:
     fit(
         fabric,
         recipe,
+        precision,
         model,
         training.to(fabric.device),
         validation[: recipe.validation_attacked].to(fabric.device),
@@ -111,13 +112,22 @@ def run(options: Train) -> Path:
     return out
 
 
-def fit(fabric: Fabric, recipe: Recipe, model: nn.Module, training: Images, validation: Images, out: Path) -> None:
+def fit(
+    fabric: Fabric,
+    recipe: Recipe,
+    precision: Arithmetic,
+    model: nn.Module,
+    training: Images,
+    validation: Images,
+    out: Path,
+) -> None:
     """Trains from the newest state in the folder, if any, to the last epoch; leaves a state and a log row an epoch."""
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    step, optimizer = fabric.setup(TrainingStep(model), optimizer)
+    loss = TrainingStep(model, recipe.method, precision)
+    step, optimizer = fabric.setup(loss, optimizer)
     state = load_state(out)
     if state is not None:
         model.load_state_dict(state.weights)
@@ -126,9 +136,10 @@ def fit(fabric: Fabric, recipe: Recipe, model: nn.Module, training: Images, vali
     log = read_jsonl(out / "log.jsonl")[:first]
     for epoch in range(first, recipe.epochs):
         started = time.perf_counter()
+        loss.method = recipe.method_at(epoch)
         parts = train_epoch(fabric, recipe, step, optimizer, training, epoch, last_good=out if state else None)
         trained = time.perf_counter()
-        clean, robust = validate(fabric, recipe, model, validation)
+        clean, robust = validate(fabric, recipe, model, validation, precision)
         row = {
             "epoch": epoch,
             **parts,
@@ -158,15 +169,18 @@ def fit(fabric: Fabric, recipe: Recipe, model: nn.Module, training: Images, vali
 class TrainingStep(nn.Module):
     """The loss as one module, so that processes exchange gradients once a step, however many forwards a method makes.
 
-    The method gets the network itself, unwrapped.
+    The method, which changes from epoch to epoch with its λ, gets the network itself, unwrapped.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, method: Method, precision: Arithmetic) -> None:
         super().__init__()
         self.model = model
+        self.method = method
+        self.precision = precision
 
-    def forward(self, method: Method, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        output = method(self.model, images.contiguous(memory_format=torch.channels_last), labels)
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        with autocast(images.device, self.precision):
+            output = self.method(self.model, images.contiguous(memory_format=torch.channels_last), labels)
         return output.loss, output.logits.detach(), output.parts
 
 
@@ -185,7 +199,6 @@ def train_epoch(
     those of a single process; the noise that methods draw differs between processes.
     """
     step.train()
-    method = recipe.method_at(epoch)
     generator = torch.Generator().manual_seed(_seed(recipe.seed, epoch))
     torch.manual_seed(_seed(recipe.seed, epoch) + 1 + fabric.global_rank)
     batches = epoch_batches(
@@ -203,7 +216,7 @@ def train_epoch(
         for at, (images, labels, share) in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr_at(epoch + at / count)
-            loss, logits, parts = step(method, images, labels)
+            loss, logits, parts = step(images, labels)
             fabric.backward(loss * (share * fabric.world_size))
             optimizer.step()
             optimizer.zero_grad()
@@ -216,11 +229,13 @@ def train_epoch(
             advance()
     means = {name: _sum(fabric, value).item() for name, value in sums.items()}
     total = _sum(fabric, seen).item()
-    rate = {"lr": recipe.lr_at(epoch), "weight": getattr(method, "weight", 0.0)}
+    rate = {"lr": recipe.lr_at(epoch), "weight": getattr(recipe.method_at(epoch), "weight", 0.0)}
     return {**rate, **{name: value / total for name, value in means.items()}}
 
 
-def validate(fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Images) -> tuple[float, float]:
+def validate(
+    fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Images, precision: Arithmetic
+) -> tuple[float, float]:
     """Clean accuracy and accuracy under the recipe's I-FGSM, shares of the validation images; any iterate counts."""
     attack = IFGSM(recipe.eps, recipe.ifgsm_steps)
     counts = torch.zeros(2, device=fabric.device)
@@ -233,15 +248,18 @@ def validate(fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Image
             if not right.any():
                 continue
             rng = ImageRng(recipe.seed, indices[right.cpu()].tolist())
-            with fabric.autocast():
+            with autocast(fabric.device, precision):
                 judge = run_attack(model, images[right], batch.labels[right], attack, rng)
             counts += torch.stack([right.sum(), (~judge.broken).sum()])
     clean, robust = _sum(fabric, counts).tolist()
     return clean / len(validation), robust / len(validation)
 
 
-def _fabric(device: torch.device, precision: Literal["fp32", "bf16"]) -> Fabric:
-    """An engine for this process, or for all of them under torchrun."""
+def _fabric(device: torch.device) -> Fabric:
+    """An engine for this process, or for all of them under torchrun.
+
+    In full precision: its mixed precision would round the images themselves to bfloat16, before the quantiser.
+    """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
     fabric = Fabric(
@@ -249,7 +267,6 @@ def _fabric(device: torch.device, precision: Literal["fp32", "bf16"]) -> Fabric:
         devices=processes,
         num_nodes=nodes,
         strategy="ddp" if processes * nodes > 1 else "auto",
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
     fabric.launch()
     return fabric
