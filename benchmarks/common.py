@@ -1,0 +1,42 @@
+"""Interleaved timing, and peak memory in a process of its own."""
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from bpfc.precision import pick_device, resolve
+from bpfc.provenance import provenance
+
+
+def medians(variants: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, float]:
+    """Median seconds of each variant; the variants take turns, so that a busy moment of the machine hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(warmup + rounds):
+        for name, work in variants.items():
+            started = time.perf_counter()
+            work()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(each) for name, each in seconds.items()}
+
+
+def peak_mib(work: Callable[[], object]) -> float:
+    """Peak memory of `work`, a picklable function, in a fresh process, less what importing takes."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (work,))
+
+
+def _peak(work: Callable[[], object]) -> float:
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+
+
+def print_machine() -> None:
+    device = pick_device("cpu")
+    told = provenance(device)
+    print(f"{told['hardware']}\n{told['versions']}, commit {told['commit']}, auto precision: {resolve('auto', device)}")
