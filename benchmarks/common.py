@@ -1,13 +1,11 @@
 """Interleaved timing, and peak memory in a process of its own."""
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
-from bpfc.precision import pick_device, resolve
+from bpfc.machine import peak_memory_mib, pick_device, resolve
 from bpfc.provenance import provenance
 
 
@@ -30,10 +28,9 @@ def peak_mib(work: Callable[[], object]) -> float:
 
 
 def _peak(work: Callable[[], object]) -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_mib(pick_device("cpu"))
     work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    return peak_memory_mib(pick_device("cpu")) - before
 
 
 def print_machine() -> None:

@@ -21,7 +21,7 @@ import bpfc
 from bpfc.attacks import ImageRng
 from bpfc.checkpoint import load_model, load_recipe
 from bpfc.data import load, to_float
-from bpfc.precision import Arithmetic, pick_device, resolve
+from bpfc.machine import Arithmetic, pick_device, resolve
 from bpfc.recipes import RECIPES, Schedule
 from bpfc.verbs.train import Train
 from bpfc.verbs.train import run as train

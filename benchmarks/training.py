@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from common import medians, peak_mib, print_machine
 
 from bpfc import BPFC, Normal, quantize
+from bpfc.machine import Arithmetic, pick_device, resolve
 from bpfc.methods import Method
 from bpfc.models import build
-from bpfc.precision import Arithmetic, pick_device, resolve
 from bpfc.verbs.train import TrainingStep
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         ratio = seconds["BPFC, plain twin"] / seconds[name]
         memory = peak_mib(partial(ten_steps, *variant))
         print(
-            f"{name:22} {1000 * seconds[name]:7.1f} ms a step, {ratio:.2f} times the plain twin's speed, {memory:5.0f} MiB"
+            f"{name:22} {1000 * seconds[name]:7.1f} ms a step, {ratio:.2f} times as fast as the twin, {memory:5.0f} MiB"
         )
     print(f"a BPFC step takes {seconds['BPFC, ours, auto'] / seconds['normal, ours, auto']:.2f} times a normal step")
 

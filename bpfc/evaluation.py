@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from bpfc.attacks import ImageRng
 from bpfc.judge import exact_logits, run_attack
 from bpfc.ledger import Row, summarise
+from bpfc.machine import Arithmetic, autocast
 from bpfc.plan import Planned, parse
-from bpfc.precision import Arithmetic, autocast
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from bpfc.data import load, to_float
 from bpfc.evaluation import attack_block, check_handed_in
 from bpfc.files import make_writable_folder, write_json
 from bpfc.ledger import Ledger, summarise
+from bpfc.machine import Precision, pick_device, resolve
 from bpfc.plan import FORMS, parse
-from bpfc.precision import Precision, pick_device, resolve
 from bpfc.provenance import provenance
 from bpfc.recipes import Number
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 import shlex
 import sys
 import time
@@ -32,9 +31,9 @@ from bpfc.checkpoint import (
 from bpfc.data import Images, epoch_batches, load, split, to_float
 from bpfc.files import make_writable_folder, read_jsonl, write_json, write_jsonl
 from bpfc.judge import eval_mode, exact_logits, run_attack
+from bpfc.machine import Arithmetic, Precision, autocast, peak_memory_mib, pick_device, resolve
 from bpfc.methods import Method
 from bpfc.models import build
-from bpfc.precision import Arithmetic, Precision, autocast, pick_device, resolve
 from bpfc.provenance import provenance
 from bpfc.recipes import RECIPES, Recipe
 
@@ -148,7 +147,7 @@ def fit(
             "images_per_second": len(training) / (trained - started),
             "train_seconds": trained - started,
             "validation_seconds": time.perf_counter() - trained,
-            "peak_memory_mib": _peak_memory_mib(fabric.device),
+            "peak_memory_mib": peak_memory_mib(fabric.device),
         }
         selected, selected_epoch, score = (
             (state.selected, state.selected_epoch, state.selected_score) if state else ({}, -1, -1.0)
@@ -292,13 +291,6 @@ def _check_finite(total: Tensor, epoch: int, at: int, last_good: Path | None) ->
             f"the loss is no longer finite (epoch {epoch + 1}, step {at + 1}): {kept}; "
             f"train with a lower --lr or a lower weight of the regulariser"
         )
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @contextmanager

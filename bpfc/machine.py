@@ -1,5 +1,9 @@
-"""Where and in which precision to compute: what `auto` means, and how it is put in force."""
+"""What this machine does best: where and in which precision to compute, and the memory that took."""
 
+import re
+import resource
+import sys
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -37,3 +41,13 @@ def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory so far, in MiB: what torch allocated on a GPU, else what this process held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(peak[1]) / 2**10  # ru_maxrss would hold that of the process which started this one, if more
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
