@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bpfc.machine import peak_memory_mib, pick_device, resolve
+from bpfc.machine import keep_memory, peak_memory_mib, pick_device, resolve
 from bpfc.provenance import provenance
 
 
@@ -34,6 +34,8 @@ def _peak(work: Callable[[], object]) -> float:
 
 
 def print_machine() -> None:
+    """Says what measures, and sets the allocator as the command line does, for all variants alike."""
+    keep_memory()
     device = pick_device("cpu")
     told = provenance(device)
     print(f"{told['hardware']}\n{told['versions']}, commit {told['commit']}, auto precision: {resolve('auto', device)}")

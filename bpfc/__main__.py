@@ -1,5 +1,6 @@
 """`bpfc VERB …`: the list of verbs, nothing else."""
 
+import shlex
 import sys
 
 VERBS = """usage: bpfc VERB …
@@ -24,19 +25,25 @@ def main() -> None:
 
     from bpfc.checkpoint import RunError
     from bpfc.data import DataError
+    from bpfc.machine import keep_memory
     from bpfc.verbs import demo, train
     from bpfc.verbs.evaluate import Evaluate
     from bpfc.verbs.evaluate import main as run_evaluate
 
+    keep_memory()
     plain = (tyro.conf.AvoidSubcommands,)
     try:
         if verb == "train":
             options = train.options()
-            train.main(tyro.extras.overridable_config_cli(options, prog="bpfc train", args=arguments, config=plain))
+            train.run(tyro.extras.overridable_config_cli(options, prog="bpfc train", args=arguments, config=plain))
         elif verb == "evaluate":
             run_evaluate(tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=plain))
         else:
             demo.main(tyro.cli(demo.Demo, prog="bpfc demo", args=arguments, config=plain))
+    except KeyboardInterrupt:
+        again = [verb, *arguments] + ["--resume"] * (verb == "train" and "--resume" not in arguments)
+        print(f"\nStopped. Go on with: bpfc {shlex.join(again)}", file=sys.stderr)
+        sys.exit(130)
     except (DataError, RunError, FloatingPointError, OSError, ValueError) as error:
         print(f"bpfc: error: {error}", file=sys.stderr)
         sys.exit(2)

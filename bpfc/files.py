@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,7 @@ def make_writable_folder(path: Path) -> None:
     """Makes the folder; raises OSError with the way out, before any work, if it can't be written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):  # several processes may try at once
+            pass
     except OSError as error:
         raise OSError(f"{path}: cannot be written to ({error.strerror or error}); choose another --out") from error

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,8 @@ import pytest
 from bpfc.__main__ import main
 from bpfc.files import read_jsonl
 from bpfc.recipes import RECIPES
+from bpfc.verbs import demo, train
+from bpfc.verbs.demo import demo_recipes
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -65,12 +68,31 @@ def test_errors_are_told_without_a_traceback(words: list[str], told: str, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("verb", "again"),
+    [
+        ("train mnist-5k-bpfc --out run", "train mnist-5k-bpfc --out run --resume"),
+        ("train mnist-5k-bpfc --resume", "train mnist-5k-bpfc --resume"),
+        ("demo --out 'a b'", "demo --out 'a b'"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(
+    verb: str, again: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run", stop)
+    monkeypatch.setattr(demo, "main", stop)
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, *shlex.split(verb))
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.endswith(f"Go on with: bpfc {again}\n")
+
+
 def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In miniature; its figures are those of `make demo`, in results/."""
     import matplotlib.image
-
-    from bpfc.verbs import demo
-    from bpfc.verbs.demo import demo_recipes
 
     quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes().items()}
     monkeypatch.setattr(demo, "demo_recipes", lambda: quick)

@@ -1,8 +1,8 @@
 """Verb `train`: recipe -> checkpoint."""
 
+import json
 import math
 import os
-import shlex
 import sys
 import time
 from collections import defaultdict
@@ -64,16 +64,6 @@ def options() -> dict[str, tuple[str, Train]]:
     return {name: (text, Train(recipe, out=Path("runs") / name)) for name, (text, recipe) in RECIPES.items()}
 
 
-def main(options: Train) -> None:
-    """The verb: train, and say how to go on if stopped."""
-    try:
-        run(options)
-    except KeyboardInterrupt:
-        again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-        print(f"\nStopped. Go on with: bpfc {shlex.join(again)} --resume", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def run(options: Train) -> Path:
     """Trains by the options and gives back the run's folder.
 
@@ -98,7 +88,9 @@ def run(options: Train) -> Path:
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
     if fabric.is_global_zero:
         save_recipe(out, recipe, precision)
-        write_json(out / "provenance.json", provenance(device))
+        starts = out / "provenance.json"
+        before = json.loads(starts.read_text()) if starts.exists() else []
+        write_json(starts, [*before, provenance(device)])
     fit(
         fabric,
         recipe,
