@@ -21,6 +21,8 @@ from bpfc.verbs.evaluate import run as run_evaluation
 from bpfc.verbs.train import Train
 from bpfc.verbs.train import run as run_training
 
+ATTACKS = ("fgsm", "pgd-100")
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -58,27 +60,29 @@ def demo_recipes() -> dict[str, Recipe]:
 
 def main(options: Demo) -> None:
     """The verb."""
-    from bpfc.verbs.demo_figure import (
-        draw_demo,  # matplotlib, in the extra `demo`; missing, it is missed before any work
-    )
-
+    try:
+        from bpfc.verbs.demo_figure import draw_demo
+    except ModuleNotFoundError as error:
+        raise OSError(f"the demo's figure needs {error.name}: pip install 'bpfc[demo]'") from error
     console = Console()
+    fresh = not options.out.exists()
     started = time.perf_counter()
     summaries = {name: _train_and_attack(name, recipe, options) for name, recipe in demo_recipes().items()}
-    seconds = time.perf_counter() - started
-    summary = {
-        "clean": {name: item["clean"]["accuracy"] for name, item in summaries.items()},
-        "fgsm": {name: item["attacks"]["fgsm"]["accuracy"] for name, item in summaries.items()},
-        "pgd-100": {name: item["attacks"]["pgd-100"]["accuracy"] for name, item in summaries.items()},
+    seconds = round(time.perf_counter() - started, 1)
+    accuracy = {"clean": {name: item["clean"]["accuracy"] for name, item in summaries.items()}}
+    for attack in ATTACKS:
+        accuracy[attack] = {name: item["attacks"][attack]["accuracy"] for name, item in summaries.items()}
+    content = {
+        "accuracy": accuracy,
+        "images": summaries["bpfc"]["images"],
+        "eps": summaries["bpfc"]["eps"],
+        "seed": options.seed,
+        "seconds": seconds if fresh else None,  # of a demo that went on where another stopped, they mean nothing
+        "provenance": summaries["bpfc"]["provenance"],
     }
-    networks = {name: item["provenance"] for name, item in summaries.items()}
-    write_json(
-        options.out / "summary.json",
-        {"accuracy": summary, "images": summaries["bpfc"]["images"], "seconds": round(seconds, 1)}
-        | {"provenance": networks["bpfc"]},
-    )
-    draw_demo(options.out / "demo.png", _exhibits(options), summary)
-    _print(summary, console)
+    write_json(options.out / "summary.json", content)
+    draw_demo(options.out / "demo.png", _exhibits(options), accuracy)
+    _print(accuracy, console)
     console.print(f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / 'summary.json'}")
 
 
@@ -90,7 +94,7 @@ def _train_and_attack(name: str, recipe: Recipe, options: Demo) -> dict[str, Any
     run_training(Train(recipe, out=folder, device=options.device, resume=True))
     print(f"Attacking: {name}", flush=True)
     return run_evaluation(
-        Evaluate(folder, attacks="fgsm,pgd-100", device=options.device, limit=options.limit, seed=options.seed)
+        Evaluate(folder, attacks=",".join(ATTACKS), device=options.device, limit=options.limit, seed=options.seed)
     )
 
 
@@ -107,7 +111,7 @@ class Exhibit:
 
 
 def _exhibits(options: Demo, count: int = 4) -> list[Exhibit]:
-    """The first test digits of different classes that both networks read rightly."""
+    """The first test digits of different classes, those that both networks read rightly before the others."""
     folders = {name: options.out / name for name in demo_recipes()}
     recipe = load_recipe(folders["bpfc"])
     data = load(recipe.data)
@@ -116,7 +120,7 @@ def _exhibits(options: Demo, count: int = 4) -> list[Exhibit]:
     with torch.no_grad():
         right = torch.stack([model(images).argmax(dim=1) == labels for model in models.values()]).all(dim=0)
     chosen: dict[int, int] = {}
-    for index in right.nonzero()[:, 0].tolist():
+    for index in (~right).sort(stable=True).indices.tolist():
         chosen.setdefault(int(labels[index]), index)
     indices = list(chosen.values())[:count]
     images, labels = images[indices], labels[indices]
