@@ -123,7 +123,8 @@ def test_random_starts_belong_to_the_image_and_the_restart() -> None:
 
 def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
     images, labels = test_digits
-    eps, step, steps = 0.1, 0.01, 20
+    torch.manual_seed(0)  # their random start
+    eps, step, steps = 0.1, 0.01, 40
     theirs = foolbox.attacks.LinfPGD(abs_stepsize=step, steps=steps, random_start=True)
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     _, _, broken = theirs(model, images, labels, epsilons=eps)
