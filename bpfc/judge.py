@@ -1,28 +1,14 @@
 """The verdict: whether a perturbed image breaks a network. Attacks propose, this decides."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import Attack, ImageRng
+from bpfc.attacks import Attack, Rng
 
 SLACK = 1e-6
 """By how much a perturbation may exceed ε: the rounding of x + ε in float32."""
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Every layer in eval mode inside; each layer's own mode restored after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -90,7 +76,7 @@ class Judge:
 
 
 def run_attack(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: ImageRng, *, any_iterate: bool = True
+    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: Rng, *, any_iterate: bool = True
 ) -> Judge:
     """One run of an attack on images, judged: every iterate, or (`any_iterate=False`) the last one alone with no image
     dropped on the way. The model must be in eval mode."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import FGSM, IFGSM, PGD, Attack, ImageRng
+from bpfc.attacks import FGSM, IFGSM, PGD, RFGSM, Attack, BatchRng, ImageRng
 from bpfc.attacks.base import input_gradient
 
-EVERY_ATTACK = [FGSM(0.1), IFGSM(0.1, 8), PGD(0.1, 0.02, 12)]
+EVERY_ATTACK = [FGSM(0.1), RFGSM(0.05, 0.05), IFGSM(0.1, 8), PGD(0.1, 0.02, 12)]
 
 
 class Linear(nn.Module):
@@ -27,7 +27,7 @@ class Linear(nn.Module):
         return (images + eps * towards).clamp(0, 1).detach()
 
 
-@pytest.mark.parametrize("attack", EVERY_ATTACK, ids=repr)
+@pytest.mark.parametrize("attack", [a for a in EVERY_ATTACK if not isinstance(a, RFGSM)], ids=repr)
 def test_reaches_the_closed_form_optimum_of_a_linear_model(attack: Attack) -> None:
     torch.manual_seed(0)
     images, labels = torch.rand(20, 3, 4, 4), torch.randint(0, 2, (20,))
@@ -89,6 +89,19 @@ def test_ifgsm_in_one_step_is_fgsm(trained: nn.Module, test_digits: tuple[Tensor
     images, labels = test_digits[0][:20], test_digits[1][:20]
     rng = ImageRng(0, range(20))
     assert torch.equal(IFGSM(0.1, 1)(trained, images, labels, rng), FGSM(0.1)(trained, images, labels, rng))
+
+
+def test_rfgsm_steps_from_a_corner_of_the_box(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:20], test_digits[1][:20]
+    rng = ImageRng(0, range(20))
+    start = images + 0.04 * rng.uniform(images).sign()
+    gradient, _ = input_gradient(trained, start, labels)
+    plain = (start + 0.1 * gradient.sign()).clamp(0, 1)
+    torch.testing.assert_close(RFGSM(0.04, 0.1)(trained, images, labels, rng), plain, rtol=0, atol=1e-6)
+    torch.manual_seed(0)
+    noise = BatchRng().uniform(images)
+    assert noise.min() >= -1
+    assert 0.9 < noise.max() <= 1
 
 
 def test_watch_sees_every_iterate_but_the_last_and_drops_what_it_says(

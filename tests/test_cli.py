@@ -34,8 +34,8 @@ def test_help_lists_verbs_and_recipes(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "--method.k" in options
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains_and_evaluates(
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name.startswith("mnist-5k") or name.endswith("-bpfc")])
+def test_recipes_train_and_evaluates(
     recipe: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "run")

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng, Watch
-from bpfc.judge import Judge, eval_mode, exact_logits, run_attack
+from bpfc.judge import Judge, exact_logits, run_attack
+from bpfc.modes import eval_mode
 
 
 class Brightness(nn.Module):

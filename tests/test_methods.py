@@ -7,7 +7,10 @@ from conftest import small_network
 from torch import nn
 
 from bpfc import BPFC, Normal, quantize
+from bpfc.attacks import FGSM, PGD, RFGSM, BatchRng
+from bpfc.methods import FGSMAT, METHODS, PGDAT, RFGSMAT, RSSAT, TRADES, ManifoldMixup, Method, Mixup
 from bpfc.methods.bpfc import both_logits
+from bpfc.methods.mixup import _draw
 from bpfc.models import build
 
 
@@ -90,3 +93,157 @@ def test_normal_is_cross_entropy(batch: tuple[torch.Tensor, torch.Tensor]) -> No
 def test_wrong_settings_are_named(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BPFC(**wrong)  # type: ignore[arg-type]
+
+
+def losses_agree(ours: torch.Tensor, plain: torch.Tensor, model: nn.Module) -> None:
+    """Value and gradients of the loss, against the formula written out."""
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
+    parameters = list(model.parameters())
+    for a, b in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(plain, parameters), strict=True):
+        assert (a - b).norm() <= 1e-3 * b.norm()
+
+
+def network_with_modes() -> nn.Module:
+    """With BatchNorm: making adversaries in the wrong mode changes them, or the running statistics."""
+    torch.manual_seed(7)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 5, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10), nn.ReLU()
+    )
+
+
+def test_shares_are_of_the_beta_distribution() -> None:
+    torch.manual_seed(0)
+    for alpha in (1e-6, 0.5, 1.0, 2.0):
+        shares = torch.tensor([_draw(alpha, torch.zeros(3))[0] for _ in range(3000)])
+        assert shares.mean().item() == pytest.approx(0.5, abs=0.03)
+        assert shares.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.01)
+
+
+def test_mixup_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = batch
+    model = small_network()
+    torch.manual_seed(3)
+    ours = Mixup(alpha=0.7)(model, images, labels)
+    torch.manual_seed(3)
+    m, order = _draw(0.7, images)
+    soft = m * F.one_hot(labels, 10) + (1 - m) * F.one_hot(labels[order], 10)
+    logits = model(m * images + (1 - m) * images[order])
+    losses_agree(ours.loss, -(soft * logits.log_softmax(1)).sum(1).mean(), model)
+
+
+@pytest.mark.parametrize("method", [Mixup(alpha=1e-6), ManifoldMixup(layers=("", "1"), alpha=1e-6)], ids=repr)
+def test_mixup_without_mixing_is_normal_training(method: Method, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """α → 0: the share is 0 or 1, so that the loss is that of the batch, if need be in another order."""
+    model = small_network()
+    torch.manual_seed(0)
+    for _ in range(5):
+        losses_agree(method(model, *batch).loss, Normal()(model, *batch).loss, model)
+
+
+def test_manifold_mixup_mixes_at_each_named_place(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = batch
+    model = small_network()
+    for layer, cut in (("", 0), ("1", 2), ("3", 4)):
+        torch.manual_seed(5)
+        ours = ManifoldMixup(layers=(layer,), alpha=1.0)(model, images, labels)
+        torch.manual_seed(5)
+        torch.randint(1, ())
+        m, order = _draw(1.0, images)
+        hidden = model[:cut](images)
+        logits = model[cut:](m * hidden + (1 - m) * hidden[order])
+        plain = m * F.cross_entropy(logits, labels) + (1 - m) * F.cross_entropy(logits, labels[order])
+        losses_agree(ours.loss, plain, model)
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(ValueError, match="no 'block9'; it has 0, 1, 2"):
+        ManifoldMixup(layers=("block9",))(model, images, labels)
+
+
+@pytest.mark.parametrize(
+    ("method", "attack"),
+    [
+        (FGSMAT(eps=0.1), FGSM(0.1)),
+        (RFGSMAT(eps=0.1), RFGSM(0.05, 0.05)),
+        (PGDAT(eps=0.1, step=0.03, steps=5), PGD(0.1, 0.03, 5)),
+    ],
+    ids=repr,
+)
+def test_adversarial_training_is_cross_entropy_on_the_attack(
+    method: Method, attack: FGSM | RFGSM | PGD, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    images, labels = batch
+    model, twin = network_with_modes(), network_with_modes().eval()
+    torch.manual_seed(2)
+    ours = method(model, images, labels)
+    torch.manual_seed(2)
+    adversaries = attack(twin, images, labels, BatchRng())
+    twin.train()
+    assert all(module.training for module in model.modules())
+    plain = F.cross_entropy(twin(adversaries), labels)
+    assert ours.loss.item() == pytest.approx(plain.item(), rel=1e-5)
+    torch.testing.assert_close(model[1].running_mean, twin[1].running_mean)  # moved once, by the training forward
+    ours.loss.backward()
+    plain.backward()
+    torch.testing.assert_close(model[0].weight.grad, twin[0].weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_rss_at_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = batch
+    model = small_network()
+    torch.manual_seed(4)
+    ours = RSSAT(eps=0.1, alpha=0.02, weight=3.0)(model, images, labels)
+    torch.manual_seed(4)
+
+    def gradient_sign(x: torch.Tensor) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(model(x), labels), x)[0].sign()
+
+    fgsm = (images + 0.1 * gradient_sign(images)).clamp(0, 1)
+    moved = images + 0.02 * BatchRng().uniform(images).sign()
+    r_fgsm = (moved + 0.1 * gradient_sign(moved)).clamp(0, 1)
+    a, b = model(fgsm), model(r_fgsm)
+    losses_agree(ours.loss, F.cross_entropy(a, labels) + 3 * (a - b).square().sum(1).mean(), model)
+    without = RSSAT(eps=0.1, weight=0.0)(model, images, labels)
+    losses_agree(without.loss, FGSMAT(eps=0.1)(model, images, labels).loss, model)
+
+
+def test_trades_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = batch
+    model = small_network()
+    torch.manual_seed(6)
+    ours = TRADES(eps=0.1, step=0.03, steps=4, weight=6.0)(model, images, labels)
+    torch.manual_seed(6)
+    x = images + 0.001 * torch.randn_like(images)
+    for _ in range(4):
+        x = x.detach().requires_grad_()
+        p, log_q = model(images).softmax(1).detach(), model(x).log_softmax(1)
+        (p * (p.log() - log_q)).sum().backward()
+        x = torch.min(torch.max(x + 0.03 * x.grad.sign(), images - 0.1), images + 0.1).clamp(0, 1)
+    p, log_q = model(images).softmax(1), model(x.detach()).log_softmax(1)
+    plain = F.cross_entropy(model(images), labels) + 6 * (p * (p.log() - log_q)).sum(1).mean()
+    losses_agree(ours.loss, plain, model)
+    without = TRADES(eps=0.1, step=0.03, steps=2, weight=0.0)(model, images, labels)
+    losses_agree(without.loss, Normal()(model, images, labels).loss, model)
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_every_method_leaves_the_model_as_it_was(
+    method: type[Method], batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    model = network_with_modes()
+    model[3].eval()
+    modes = [module.training for module in model.modules()]
+    output = method()(model, *batch)
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert output.logits.shape == (6, 10)
+    assert not any(part.requires_grad for part in output.parts.values())
+
+
+def test_other_wrong_settings_are_named() -> None:
+    for make, message in (
+        (lambda: Mixup(alpha=0), "alpha=0"),
+        (lambda: ManifoldMixup(layers=()), "layers="),
+        (lambda: ManifoldMixup(alpha=-1), "alpha=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()

@@ -37,15 +37,26 @@ def test_resnet18_for_32x32() -> None:
     assert multiply_adds(model, torch.rand(1, 3, 32, 32)) / 1e9 == pytest.approx(0.556, abs=0.002)
 
 
-@pytest.mark.parametrize("name", ["m-lenet", "resnet-18"])
-@pytest.mark.parametrize(("channels", "classes", "size"), [(1, 10, 28), (3, 2, 32), (4, 100, 16)])
+def test_source_networks_of_the_black_box_table() -> None:
+    net_a = build("net-a", channels=1, classes=10, size=28)
+    expected = [(64, 1, 5, 5), (64, 64, 5, 5), (128, 64 * 20 * 20), (10, 128)]
+    assert [tuple(p.shape) for p in net_a.parameters() if p.ndim > 1] == expected
+    vgg = build("vgg-19", channels=3, classes=10, size=32)
+    # Sixteen convolutions and one linear layer; 398 M multiply-adds, the count known for VGG19 on 32x32.
+    assert sum(isinstance(layer, nn.Conv2d) for layer in vgg.modules()) == 16
+    assert multiply_adds(vgg, torch.rand(1, 3, 32, 32)) / 1e6 == pytest.approx(398, abs=1)
+
+
+@pytest.mark.parametrize("name", ["m-lenet", "net-a", "resnet-18", "vgg-19"])
+@pytest.mark.parametrize(("channels", "classes", "size"), [(1, 10, 32), (3, 2, 40)])
 def test_any_channels_classes_and_size(name: str, channels: int, classes: int, size: int) -> None:
     model = build(name, channels=channels, classes=classes, size=size).eval()
     assert model(torch.rand(2, channels, size, size)).shape == (2, classes)
 
 
 def test_wrong_networks_are_named() -> None:
-    with pytest.raises(ValueError, match=r"'vgg'.*m-lenet, resnet-18"):
+    with pytest.raises(ValueError, match=r"'vgg'.*m-lenet, net-a"):
         build("vgg", channels=1, classes=10, size=28)
-    with pytest.raises(ValueError, match="size=30"):
-        build("m-lenet", channels=1, classes=10, size=30)
+    for name, size in (("m-lenet", 30), ("net-a", 8), ("vgg-19", 28)):
+        with pytest.raises(ValueError, match=f"size={size}"):
+            build(name, channels=1, classes=10, size=size)

@@ -13,6 +13,22 @@ Watch = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 `positions`, and the logits that the attack has for them; gives back which of them need no further work (bool)."""
 
 
+class Rng(Protocol):
+    """Where an attack's random numbers come from."""
+
+    def uniform(self, images: Tensor) -> Tensor:
+        """U(−1, 1) of the shape, dtype and device of `images`."""
+        ...
+
+
+@dataclass(frozen=True)
+class BatchRng:
+    """Random numbers for training: torch's global generator, on the images' device."""
+
+    def uniform(self, images: Tensor) -> Tensor:
+        return torch.empty_like(images).uniform_(-1, 1)
+
+
 @dataclass(frozen=True)
 class ImageRng:
     """Random numbers that depend on the image, not on the batch it travels in: one stream per (seed, index, restart).
@@ -52,7 +68,7 @@ class Attack(Protocol):
     def steps(self) -> int: ...
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, rng: ImageRng, watch: Watch | None = None
+        self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         """Perturbed versions of float images (N, C, H, W) in [0, 1] with labels (N,).
 
@@ -69,26 +85,37 @@ def check_radius(**values: float) -> None:
             raise ValueError(f"{name}={value!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
 
 
-def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient of the cross-entropy, summed over the images, by the images alone; and the logits, float32."""
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""What an attack ascends: logits (N, classes) and targets (N, …) to the sum over the images, a scalar."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The usual objective, summed over the images: its gradient by one image does not depend on the others."""
+    return F.cross_entropy(logits, labels, reduction="sum")
+
+
+def input_gradient(
+    model: nn.Module, images: Tensor, targets: Tensor, objective: Objective = cross_entropy
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the objective by the images alone, and the logits, float32."""
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = model(images).float()
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, images)
+        (gradient,) = torch.autograd.grad(objective(logits, targets), images)
     return gradient, logits.detach()
 
 
 def sign_ascent(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     start: Tensor,
     *,
     eps: float,
     step: float,
     steps: int,
-    watch: Watch | None,
+    watch: Watch | None = None,
+    objective: Objective = cross_entropy,
 ) -> Tensor:
     """`steps` steps along the gradient's sign from `start`, each clipped to the ε-ball, then to the box [0, 1].
 
@@ -100,14 +127,14 @@ def sign_ascent(
     perturbed = torch.clamp(start, lower, upper)
     current = start
     for done in range(steps):
-        gradient, logits = input_gradient(model, current, labels)
+        gradient, logits = input_gradient(model, current, targets, objective)
         if watch is not None:
             going = ~watch(active, current, logits, done)
             if not going.any():
                 return perturbed
             if not going.all():
-                parts = (active, current, gradient, labels, lower, upper)
-                active, current, gradient, labels, lower, upper = (part[going] for part in parts)
+                parts = (active, current, gradient, targets, lower, upper)
+                active, current, gradient, targets, lower, upper = (part[going] for part in parts)
         current = torch.clamp(current + step * gradient.sign(), lower, upper)
         perturbed[active] = current
     return perturbed

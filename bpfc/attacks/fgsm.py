@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.base import ImageRng, Watch, check_radius, sign_ascent
+from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,6 @@ class FGSM:
         check_radius(eps=self.eps)
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, rng: ImageRng, watch: Watch | None = None
+        self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         return sign_ascent(model, images, labels, images, eps=self.eps, step=self.eps, steps=1, watch=watch)

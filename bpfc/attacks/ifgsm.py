@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bpfc.attacks.base import ImageRng, Watch, check_radius, sign_ascent
+from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class IFGSM:
             raise ValueError(f"steps={self.steps!r}: must be 1 or more")
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, rng: ImageRng, watch: Watch | None = None
+        self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         step = self.eps / self.steps
         return sign_ascent(model, images, labels, images, eps=self.eps, step=step, steps=self.steps, watch=watch)

@@ -10,7 +10,8 @@ class MethodOutput(NamedTuple):
 
     Attributes:
         loss: scalar, float32, to differentiate; the mean over the images.
-        logits: shape (images, classes), float32, of the clean images.
+        logits: shape (images, classes), float32, for the training accuracy: of the clean images, or of the images that
+            the method puts in their place, in the same order.
         parts: the terms of the loss before weighting, detached scalars by name, for the log.
     """
 

@@ -30,10 +30,11 @@ from bpfc.checkpoint import (
 )
 from bpfc.data import Images, epoch_batches, load, split, to_float
 from bpfc.files import make_writable_folder, read_jsonl, write_json, write_jsonl
-from bpfc.judge import eval_mode, exact_logits, run_attack
+from bpfc.judge import exact_logits, run_attack
 from bpfc.machine import Arithmetic, Precision, autocast, peak_memory_mib, pick_device, resolve
 from bpfc.methods import Method
 from bpfc.models import build
+from bpfc.modes import eval_mode
 from bpfc.provenance import provenance
 from bpfc.recipes import RECIPES, Recipe
 

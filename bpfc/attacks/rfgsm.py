@@ -1,0 +1,33 @@
+"""R-FGSM (Tramèr et al. 2018): a random step along a corner of the box, then one along the gradient's sign."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
+
+
+@dataclass(frozen=True)
+class RFGSM:
+    """x₁ = x + α · sign(noise), then clip(x₁ + step · sign ∇ at x₁); within α + step of x, which is its ε.
+
+    At radius ε the paper takes α = step = ε / 2.
+    """
+
+    alpha: float
+    step: float
+    steps: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_radius(alpha=self.alpha, step=self.step)
+
+    @property
+    def eps(self) -> float:
+        return self.alpha + self.step
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
+    ) -> Tensor:
+        start = images + self.alpha * rng.uniform(images).sign()
+        return sign_ascent(model, images, labels, start, eps=self.eps, step=self.step, steps=1, watch=watch)

@@ -1,0 +1,53 @@
+"""TRADES (Zhang et al. 2019): cross-entropy on the images, plus how far an attack can move the prediction."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bpfc.attacks.base import sign_ascent
+from bpfc.methods.base import MethodOutput
+from bpfc.modes import eval_mode
+
+
+@dataclass(frozen=True)
+class TRADES:
+    """loss = mean over images of [ ce(g(x), y) + β · KL(softmax g(x) ‖ softmax g(x')) ], x' = argmax of that KL.
+
+    x' is found in eval mode by steps along the gradient's sign from x + 0.001 · N(0, 1), as in the authors' code.
+    """
+
+    eps: float = 8 / 255
+    """ℓ∞ radius, in units of [0, 1]."""
+    step: float = 2 / 255
+    """Length of a step, likewise."""
+    steps: int = 10
+    """Steps an image."""
+    weight: float = 6.0
+    """β, the weight of the divergence."""
+    name: ClassVar[str] = "trades"
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
+        """The loss; the logits are those of the clean images."""
+        with eval_mode(model):
+            with torch.no_grad():
+                targets = model(images).float().softmax(dim=1)
+            start = images + 0.001 * torch.randn_like(images)
+            adversaries = sign_ascent(
+                model, images, targets, start, eps=self.eps, step=self.step, steps=self.steps, objective=divergence
+            )
+        logits = model(images).float()
+        cross_entropy = F.cross_entropy(logits, labels)
+        distance = divergence(model(adversaries).float(), logits.softmax(dim=1)) / len(images)
+        parts = {"cross_entropy": cross_entropy.detach(), "regulariser": distance.detach()}
+        return MethodOutput(cross_entropy + self.weight * distance, logits, parts)
+
+    def weighted(self, factor: float) -> Self:
+        return replace(self, weight=self.weight * factor)
+
+
+def divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """KL(targets ‖ softmax of the logits), summed over the images; targets are probabilities (N, classes)."""
+    return F.kl_div(logits.log_softmax(dim=1), targets, reduction="sum")
