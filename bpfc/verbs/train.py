@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections import defaultdict
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import IFGSM, ImageRng
 from bpfc.checkpoint import (
+    MODEL,
     RunError,
     State,
     check_same_recipe,
@@ -101,6 +103,9 @@ def run(options: Train) -> Path:
         validation[: recipe.validation_attacked].to(fabric.device),
         out,
     )
+    if fabric.is_global_zero:
+        selected = read_jsonl(out / "log.jsonl")[-1]["selected_epoch"] + 1
+        print(f"Selected: epoch {selected}, in {out / MODEL}. Attack it with: bpfc evaluate {shlex.quote(str(out))}")
     return out
 
 
