@@ -90,9 +90,10 @@ def main() -> None:
         seconds = medians({name: partial(remember, name) for name in variants}, rounds=1, warmup=0)
         for name, work in variants.items():
             ratio = seconds["plain loop"] / seconds[name]
+            memory = peak_mib(partial(work, count=BATCH, steps=3))
             print(
                 f"{name:15} {seconds[name]:6.1f} s, {ratio:.2f} times the plain loop's speed, "
-                f"robust accuracy {robust[name]:.1%} of {count}, {peak_mib(partial(work, count=BATCH, steps=3)):5.0f} MiB"
+                f"robust accuracy {robust[name]:.1%} of {count}, {memory:5.0f} MiB"
             )
 
 
