@@ -7,6 +7,7 @@ VERBS = """usage: bpfc VERB …
 
   train RECIPE    train a network by a recipe (bpfc train --help lists them)
   evaluate RUN    attack the network of a run, one ledger row per image
+  transfer RUN …  attack networks with images made on others (black box)
   demo            train a normal and a BPFC network on real digits, attack both, draw the figure
 
 bpfc VERB --help tells a verb's options."""
@@ -18,7 +19,7 @@ def main() -> None:
     if verb in ("-h", "--help"):
         print(VERBS)
         return
-    if verb not in ("train", "evaluate", "demo"):
+    if verb not in ("train", "evaluate", "transfer", "demo"):
         sys.exit(f"bpfc: error: no verb {verb!r}\n\n{VERBS}")
     # Imported only now, so that the list of verbs does not wait for torch.
     import tyro
@@ -29,6 +30,8 @@ def main() -> None:
     from bpfc.verbs import demo, train
     from bpfc.verbs.evaluate import Evaluate
     from bpfc.verbs.evaluate import main as run_evaluate
+    from bpfc.verbs.transfer import Transfer
+    from bpfc.verbs.transfer import main as run_transfer
 
     keep_memory()
     plain = (tyro.conf.AvoidSubcommands,)
@@ -38,6 +41,8 @@ def main() -> None:
             train.run(tyro.extras.overridable_config_cli(options, prog="bpfc train", args=arguments, config=plain))
         elif verb == "evaluate":
             run_evaluate(tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=plain))
+        elif verb == "transfer":
+            run_transfer(tyro.cli(Transfer, prog="bpfc transfer", args=arguments, config=plain))
         else:
             demo.main(tyro.cli(demo.Demo, prog="bpfc demo", args=arguments, config=plain))
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """Attack a network and judge it: from a model and images to ledger rows. The verb `evaluate` is this with files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng
-from bpfc.judge import exact_logits, run_attack
+from bpfc.judge import Judge, exact_logits, run_attack
 from bpfc.ledger import Row, summarise
 from bpfc.machine import Arithmetic, autocast
 from bpfc.plan import Planned, parse
@@ -90,21 +90,54 @@ def attack_block(
     Every attack runs on every image that is classified rightly, so that its accuracy is its own; with `cascade`, only
     on what the attacks before it left standing. `passed` hears of each attack that is done.
     """
-    predictions = exact_logits(model, images).argmax(dim=1)
-    standing = predictions == labels
-    rows: list[Row] = [
-        {"index": index, "label": label, "prediction": guess, "broken_by": None if guess == label else "clean"}
-        | {"attacks": {}}
-        for index, label, guess in zip(indices, labels.tolist(), predictions.tolist(), strict=True)
-    ]
+    rows = _clean_rows(model, images, labels, indices)
+    standing = [place for place, row in enumerate(rows) if row["broken_by"] is None]
     for item in planned:
-        for position, verdict in _verdicts(model, images, labels, indices, standing, item, seed, precision):
-            rows[position]["attacks"][item.name] = verdict
-            if verdict["broken"] and rows[position]["broken_by"] is None:
-                rows[position]["broken_by"] = item.name
         if cascade:
-            standing = torch.tensor([row["broken_by"] is None for row in rows], device=images.device)
+            standing = [place for place in standing if rows[place]["broken_by"] is None]
+        remaining = torch.tensor(standing, dtype=torch.long, device=images.device)
+        for restart in range(item.restarts):
+            if not len(remaining):
+                break
+            rng = ImageRng(seed, [indices[place] for place in remaining.tolist()], restart)
+            with autocast(images.device, precision):
+                judge = run_attack(
+                    model, images[remaining], labels[remaining], item.attack, rng, any_iterate=item.any_iterate
+                )
+            _record(rows, item.name, remaining, judge, restart)
+            remaining = remaining[~judge.broken]
         passed(item)
+    return rows
+
+
+def transfer_block(
+    sources: Mapping[str, nn.Module],
+    targets: Mapping[str, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    indices: Sequence[int],
+    planned: Sequence[Planned],
+    *,
+    seed: int,
+    precision: Arithmetic,
+) -> dict[str, list[Row]]:
+    """The ledger rows of one block of images for every target, attacked with images made on every source.
+
+    Each source's images are made once, for all targets: on all images, to the last iterate. An attack's name in the
+    rows is ATTACK@SOURCE.
+    """
+    rows = {name: _clean_rows(target, images, labels, indices) for name, target in targets.items()}
+    for source_name, source in sources.items():
+        for item in planned:
+            for restart in range(item.restarts):
+                with autocast(images.device, precision):
+                    perturbed = item.attack(source, images, labels, ImageRng(seed, indices, restart))
+                for name, target in targets.items():
+                    places = [place for place, row in enumerate(rows[name]) if row["broken_by"] != "clean"]
+                    at = torch.tensor(places, dtype=torch.long, device=images.device)
+                    judge = Judge(target, images[at], labels[at], item.attack.eps)
+                    judge.judge(torch.arange(len(at), device=at.device), perturbed[at], item.attack.steps)
+                    _record(rows[name], f"{item.name}@{source_name}", at, judge, restart)
     return rows
 
 
@@ -136,38 +169,29 @@ def check_handed_in(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         )
 
 
-def _verdicts(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    indices: Sequence[int],
-    standing: Tensor,
-    item: Planned,
-    seed: int,
-    precision: Arithmetic,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The verdict of one attack, all restarts, on each image that stands: (position in the block, entry of its row)."""
-    remaining = standing.nonzero()[:, 0]
-    for restart in range(item.restarts):
-        if not len(remaining):
-            return
-        rng = ImageRng(seed, [indices[position] for position in remaining.tolist()], restart)
-        with autocast(images.device, precision):
-            judge = run_attack(
-                model, images[remaining], labels[remaining], item.attack, rng, any_iterate=item.any_iterate
-            )
-        outcome = zip(
-            remaining.tolist(),
-            judge.broken.tolist(),
-            judge.step.tolist(),
-            judge.linf.tolist(),
-            judge.l2.tolist(),
-            strict=True,
-        )
-        for position, broken, step, linf, l2 in outcome:
-            if broken:
-                distances = {"linf": round(linf, 7), "l2": round(l2, 6)}
-                yield position, {"broken": True, "restart": restart, "step": step, **distances}
-        remaining = remaining[~judge.broken]
-    for position in remaining.tolist():
-        yield position, {"broken": False, "restart": None, "step": None, "linf": None, "l2": None}
+def _clean_rows(model: nn.Module, images: Tensor, labels: Tensor, indices: Sequence[int]) -> list[Row]:
+    """The rows of images that nothing has attacked yet."""
+    predictions = exact_logits(model, images).argmax(dim=1).tolist()
+    return [
+        {
+            "index": index,
+            "label": label,
+            "prediction": guess,
+            "broken_by": None if guess == label else "clean",
+            "attacks": {},
+        }
+        for index, label, guess in zip(indices, labels.tolist(), predictions, strict=True)
+    ]
+
+
+def _record(rows: list[Row], name: str, places: Tensor, judge: Judge, restart: int) -> None:
+    """Enters the verdicts of one run of an attack on the images at `places`; an earlier run's success stays."""
+    found = (part.tolist() for part in (places, judge.broken, judge.step, judge.linf, judge.l2))
+    for place, broken, step, linf, l2 in zip(*found, strict=True):
+        row = rows[place]
+        if not broken:
+            row["attacks"].setdefault(name, {"broken": False, "restart": None, "step": None, "linf": None, "l2": None})
+        elif not row["attacks"].get(name, {}).get("broken"):
+            distances = {"linf": round(linf, 7), "l2": round(l2, 6)}
+            row["attacks"][name] = {"broken": True, "restart": restart, "step": step, **distances}
+            row["broken_by"] = row["broken_by"] or name

@@ -1,0 +1,86 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_network
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bpfc.attacks import FGSM, PGD, ImageRng
+from bpfc.checkpoint import RunError, save_recipe
+from bpfc.files import read_jsonl
+from bpfc.models import NETWORKS
+from bpfc.recipes import RECIPES
+from bpfc.verbs.transfer import Transfer, run
+
+
+@pytest.fixture
+def runs(trained: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Two networks of the same digits: the trained one, and the same with its weights shaken."""
+    monkeypatch.setitem(NETWORKS, "small", lambda channels, classes, size: small_network())
+    torch.manual_seed(1)
+    shaken = {name: value + 0.03 * torch.randn_like(value) for name, value in trained.state_dict().items()}
+    folders = {}
+    for name, weights in (("robust", trained.state_dict()), ("shaken", shaken)):
+        folders[name] = tmp_path / "runs" / name
+        folders[name].mkdir(parents=True)
+        save_recipe(folders[name], replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.15), "fp32")
+        save_file({key: value.contiguous() for key, value in weights.items()}, folders[name] / "model.safetensors")
+    return folders
+
+
+def options(runs: dict[str, Path], out: Path, **changes: object) -> Transfer:
+    both = (runs["robust"], runs["shaken"])
+    plain = Transfer(both, source=both, attacks="fgsm,pgd-5x2", limit=90, batch_size=32, device="cpu", precision="fp32")
+    return replace(plain, out=out, **changes)  # type: ignore[arg-type]
+
+
+def test_matrix_is_source_images_judged_on_the_target(
+    runs: dict[str, Path], tmp_path: Path, trained: nn.Module, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    summary = run(options(runs, tmp_path / "out"))
+    images, labels = test_digits[0][:90], test_digits[1][:90]
+    shaken = small_network().eval()
+    from safetensors.torch import load_file
+
+    shaken.load_state_dict(load_file(runs["shaken"] / "model.safetensors"))
+    networks = {"robust": trained, "shaken": shaken}
+    for source_name, source in networks.items():
+        fgsm = FGSM(0.15)(source, images, labels, ImageRng(0, range(90)))
+        pgd = [PGD(0.15, 0.01, 5)(source, images, labels, ImageRng(0, range(90), restart)) for restart in (0, 1)]
+        for target_name, target in networks.items():
+            right = target(images).argmax(1) == labels
+            stands_fgsm = right & (target(fgsm).argmax(1) == labels)
+            stands_pgd = right & (target(pgd[0]).argmax(1) == labels) & (target(pgd[1]).argmax(1) == labels)
+            found = summary["targets"][target_name]
+            assert found["clean"]["accuracy"] == int(right.sum()) / 90
+            assert found["attacks"][f"fgsm@{source_name}"]["accuracy"] == int(stands_fgsm.sum()) / 90
+            assert found["attacks"][f"pgd-5x2@{source_name}"]["accuracy"] == int(stands_pgd.sum()) / 90
+    own, other = (summary["targets"]["robust"]["attacks"][f"fgsm@{name}"]["accuracy"] for name in networks)
+    assert own < other  # white box is stronger than black box
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+
+
+def test_resumes_where_the_ledgers_end(runs: dict[str, Path], tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(options(runs, whole))
+    run(options(runs, cut))
+    for name, kept in (("robust", 64), ("shaken", 32)):  # killed between two ledgers
+        path = cut / name / "ledger.jsonl"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+    assert run(options(runs, cut))["images_resumed"] == 32
+    for name in ("robust", "shaken"):
+        assert read_jsonl(cut / name / "ledger.jsonl") == read_jsonl(whole / name / "ledger.jsonl")
+
+
+def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no source"):
+        run(options(runs, tmp_path / "out", source=()))
+    with pytest.raises(ValueError, match="two targets have the same folder name"):
+        run(options(runs, tmp_path / "out", targets=(runs["robust"], runs["robust"])))
+    save_recipe(runs["shaken"], replace(RECIPES["mnist-bpfc"][1], network="small"), "fp32")
+    with pytest.raises(RunError, match="shaken: trained on mnist, but .*robust on mnist-5k"):
+        run(options(runs, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
