@@ -89,7 +89,7 @@ def run(options: Transfer) -> dict[str, Any]:
     test = data.test[: options.limit].to(device)
     models = {path: load_model(path, data).to(device) for path in recipes}
     attacks = [f"{item.name}@{name}" for name in sources for item in planned]
-    settings = {"data": recipe.data, "images": len(test), "attacks": attacks, "eps": eps, "step": step}
+    settings: dict[str, Any] = {"data": recipe.data, "images": len(test), "attacks": attacks, "eps": eps, "step": step}
     settings |= {"seed": options.seed, "precision": precision}
     settings["sources_sha256"] = {name: _digest(path) for name, path in sources.items()}
     ledgers = {}
