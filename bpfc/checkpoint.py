@@ -1,7 +1,7 @@
 """What a training run leaves behind, and how it is read back without running code.
 
 RUN/recipe.json              the effective recipe, precision included
-RUN/provenance.json          command, commit, versions, hardware
+RUN/provenance.json          for each start of the run: command, commit, versions, hardware
 RUN/log.jsonl                a row an epoch
 RUN/model.safetensors        the selected weights so far
 RUN/checkpoint-0012/         everything after 12 epochs: written under another name, then renamed

@@ -30,8 +30,8 @@ def resolve(precision: Precision, device: torch.device) -> Arithmetic:
 def keep_memory() -> None:
     """Lets the C library keep the memory of freed tensors, in huge pages, where it would give it back to the kernel.
 
-    A training step on the CPU frees and asks again for the same tens of megabytes; faulting them in page by page took
-    a tenth of M-LeNet's step. To be called before the first large tensor; does nothing where there is no glibc.
+    A training step on the CPU frees and asks again for the same tens of megabytes; faulting them in page by page
+    takes a share of it. To be called before the first large tensor; does nothing where there is no glibc.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads this at its first allocation
     try:
