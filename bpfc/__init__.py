@@ -4,9 +4,12 @@ from bpfc.attacks import FGSM, IFGSM, PGD, ImageRng
 from bpfc.bitplanes import bit_planes, quantize
 from bpfc.evaluation import Evaluation, evaluate
 from bpfc.methods import BPFC, MethodOutput, Normal
+from bpfc.wrappers import BPDA, EOT
 
 __all__ = [
+    "BPDA",
     "BPFC",
+    "EOT",
     "FGSM",
     "IFGSM",
     "PGD",

@@ -5,7 +5,12 @@ from torch import Tensor
 
 
 def quantize(
-    images: Tensor, k: int, *, bits: int = 8, noise: bool = True, generator: torch.Generator | None = None
+    images: Tensor,
+    k: int,
+    *,
+    bits: int = 8,
+    noise: bool | Tensor = True,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Drop the k lowest bit planes of n-bit images, as Algorithm 1 of the paper does.
 
@@ -16,7 +21,8 @@ def quantize(
         images: float tensor of any shape, values in [0, 1], on any device.
         k: how many bit planes to drop, 1 ≤ k ≤ bits − 1.
         bits: n, the bit depth of the images, 2 … 16.
-        noise: the pre-quantisation noise; without it the function is deterministic (the paper's ablation A1).
+        noise: the pre-quantisation noise; without it the function is deterministic (the paper's ablation A1). A tensor
+            of the shape of `images` with values from U(−1, 1) is taken for it instead of fresh numbers.
         generator: where the noise comes from, on the device of the images; torch's global generator unless given.
 
     Returns:
@@ -30,7 +36,9 @@ def quantize(
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= bits - 1:
         raise ValueError(f"k={k!r}: must be a whole number from 1 to bits - 1 = {bits - 1}")
     pixels = _to_pixels(images, bits)
-    if noise:
+    if isinstance(noise, Tensor):
+        pixels = pixels + noise * 2.0 ** (k - 2)
+    elif noise:
         pixels = pixels + uniform_like(pixels, 2.0 ** (k - 2), generator)
     pixels = pixels - torch.remainder(pixels, 2**k) + 2 ** (k - 1)
     largest = 2**bits - 1

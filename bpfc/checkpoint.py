@@ -101,13 +101,23 @@ def check_same_recipe(run: Path, recipe: Recipe, precision: str) -> None:
         raise RunError(f"{run}: started with other settings ({told}); give the same ones or choose another --out")
 
 
-def load_model(run: Path, data: DataSet) -> nn.Module:
+def load_model(run: Path, data: DataSet, trusted: str | None = None) -> nn.Module:
     """The selected network of a run, in eval mode, on the CPU.
 
+    Args:
+        run: folder that bpfc train wrote.
+        data: the data set that it was trained on.
+        trusted: the network that may be imported, if the recipe names one outside bpfc.
+
     Raises:
-        RunError: there are no weights yet, or they belong to another network.
+        RunError: there are no weights yet, they belong to another network, or that is code that nobody has vouched for.
     """
     recipe = load_recipe(run)
+    if ":" in recipe.network and recipe.network != trusted:
+        raise RunError(
+            f"{run}: its network {recipe.network} is not bpfc's, and importing it runs code; if you trust that code, "
+            f"say so with --model {recipe.network}"
+        )
     path = run / MODEL
     if not path.exists():
         raise RunError(f"{path}: no weights yet; the run ended before its first epoch: go on with bpfc train --resume")

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import ImageRng
-from bpfc.judge import Judge, exact_logits, run_attack
+from bpfc.attacks import Ball, ImageRng, Norm, ball
+from bpfc.judge import Judge, exact_logits
 from bpfc.ledger import Row, summarise
 from bpfc.machine import Arithmetic, autocast
-from bpfc.plan import Planned, parse
+from bpfc.plan import Planned, Setting, cascades, parse
+from bpfc.wrappers import is_random
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ def evaluate(
     *,
     attacks: str = "fgsm,pgd-100",
     eps: float,
+    norm: Norm = "linf",
     step: float | None = None,
+    k: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
     precision: Arithmetic = "fp32",
@@ -48,29 +51,46 @@ def evaluate(
 
     Args:
         model: from float32 images (N, C, H, W) in [0, 1] to logits (N, classes), in eval mode, on the images' device;
-            normalisation, if any, inside it.
+            normalisation, if any, inside it. One with randomness in it must be wrapped in bpfc.EOT.
         images: float32, in [0, 1].
         labels: integers, (N,).
-        attacks: comma-separated; see bpfc.plan.
-        eps: ℓ∞ radius in units of [0, 1], such as 8/255.
+        attacks: comma-separated names, or a suite: paper, quick, standard, worst; see bpfc.plan.
+        eps: radius in units of [0, 1], such as 8/255.
+        norm: in which the radius is meant, linf or l2.
         step: PGD's step; eps / 4 unless given.
+        k: bit planes that a BPFC network's quantiser drops, for the attacker who knows it.
         seed: of the random starts; an image's starts derive from it, the image's position and the restart.
         batch_size: images at a time; bounds the memory. In float32 the verdicts do not depend on it.
         precision: of the attacks' gradients; verdicts are always in float32.
 
     Raises:
-        ValueError: the model is in train mode or gives no finite logits of shape (N, classes); images or labels are
-            not as above; an attack's name or radius makes no sense.
+        ValueError: the model is in train mode, gives no finite logits of shape (N, classes), gives probabilities, or
+            answers differently twice; images or labels are not as above; an attack's name or radius makes no sense.
     """
-    planned = parse(attacks, eps=eps, step=eps / 4 if step is None else step)
+    inside = ball(norm, eps)
+    planned = parse(attacks, Setting(inside, step=eps / 4 if step is None else step, k=k))
     check_handed_in(model, images, labels)
     rows: list[Row] = []
     for indices in torch.arange(len(images)).split(batch_size):
         block = indices.to(images.device)
         rows += attack_block(
-            model, images[block], labels[block], indices.tolist(), planned, seed=seed, precision=precision
+            model,
+            images[block],
+            labels[block],
+            indices.tolist(),
+            planned,
+            inside,
+            seed=seed,
+            precision=precision,
+            batch_size=batch_size,
+            cascade=cascades(attacks),
         )
-    return Evaluation(rows, summarise(rows, [item.name for item in planned]))
+    return Evaluation(rows, summarise(rows, [item.name for item in planned], without_radius(planned)))
+
+
+def without_radius(planned: Sequence[Planned]) -> dict[str, Norm]:
+    """The attacks that look for the nearest misclassified image, and in which norm."""
+    return {item.name: item.attack.norm for item in planned if item.attack.eps is None}
 
 
 def attack_block(
@@ -79,33 +99,39 @@ def attack_block(
     labels: Tensor,
     indices: Sequence[int],
     planned: Sequence[Planned],
+    inside: Ball,
     *,
     seed: int,
     precision: Arithmetic,
+    batch_size: int,
     cascade: bool = False,
     passed: Callable[[Planned], None] = lambda _: None,
+    adversary: Callable[[int, Tensor], None] = lambda *_: None,
 ) -> list[Row]:
     """The ledger rows of one block of images; `indices` are their places in the data set.
 
     Every attack runs on every image that is classified rightly, so that its accuracy is its own; with `cascade`, only
-    on what the attacks before it left standing. `passed` hears of each attack that is done.
+    on what the attacks before it left standing. `passed` hears of each attack that is done, `adversary` gets the index
+    of each broken image, and the first perturbed image that breaks it.
     """
     rows = _clean_rows(model, images, labels, indices)
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None]
     for item in planned:
         if cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
-        remaining = torch.tensor(standing, dtype=torch.long, device=images.device)
-        for restart in range(item.restarts):
-            if not len(remaining):
-                break
-            rng = ImageRng(seed, [indices[place] for place in remaining.tolist()], restart)
+        left, done = standing, 0
+        while left and done < item.restarts:
+            # All that stand, in as many runs at once as fill the batch.
+            runs = min(item.restarts - done, max(1, batch_size // len(left)))
+            at = torch.tensor(left * runs, device=images.device)
+            restarts = [done + run for run in range(runs) for _ in left]
+            rng = ImageRng(seed, [indices[place] for place in left] * runs, restarts)
+            judge = Judge(model, images[at], labels[at], inside, without_radius([item]).get(item.name), runs)
             with autocast(images.device, precision):
-                judge = run_attack(
-                    model, images[remaining], labels[remaining], item.attack, rng, any_iterate=item.any_iterate
-                )
-            _record(rows, item.name, remaining, judge, restart)
-            remaining = remaining[~judge.broken]
+                judge.run(item.attack, rng, any_iterate=item.any_iterate)
+            _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
+            left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
+            done += runs
         passed(item)
     return rows
 
@@ -117,6 +143,7 @@ def transfer_block(
     labels: Tensor,
     indices: Sequence[int],
     planned: Sequence[Planned],
+    inside: Ball,
     *,
     seed: int,
     precision: Arithmetic,
@@ -127,16 +154,15 @@ def transfer_block(
     rows is ATTACK@SOURCE.
     """
     rows = {name: _clean_rows(target, images, labels, indices) for name, target in targets.items()}
+    right = {name: [i for i, row in enumerate(each) if row["broken_by"] is None] for name, each in rows.items()}
     for source_name, source in sources.items():
         for item in planned:
             for restart in range(item.restarts):
                 with autocast(images.device, precision):
                     perturbed = item.attack(source, images, labels, ImageRng(seed, indices, restart))
-                for name, target in targets.items():
-                    places = [place for place, row in enumerate(rows[name]) if row["broken_by"] != "clean"]
-                    at = torch.tensor(places, dtype=torch.long, device=images.device)
-                    judge = Judge(target, images[at], labels[at], item.attack.eps)
-                    judge.judge(torch.arange(len(at), device=at.device), perturbed[at], item.attack.steps)
+                for name, at in right.items():
+                    judge = Judge(targets[name], images[at], labels[at], inside)
+                    judge.judge(torch.arange(len(at), device=images.device), perturbed[at], item.attack.steps)
                     _record(rows[name], f"{item.name}@{source_name}", at, judge, restart)
     return rows
 
@@ -158,11 +184,25 @@ def check_handed_in(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         )
     if labels.shape != (len(images),) or labels.is_floating_point():
         raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")
-    logits = exact_logits(model, images[:2])
-    if logits.ndim != 2 or logits.shape[0] != len(images[:2]) or logits.shape[1] < 2:
-        raise ValueError(f"the model gives shape {tuple(logits.shape)} for 2 images: must be (2, classes), classes ≥ 2")
+    some = images[:32]
+    logits = exact_logits(model, some)
+    if logits.ndim != 2 or logits.shape[0] != len(some) or logits.shape[1] < 2:
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)} for {len(some)} images: must be ({len(some)}, classes), "
+            "classes ≥ 2"
+        )
     if not torch.isfinite(logits).all():
         raise ValueError("the model gives NaN or infinite logits on the first images; check its weights")
+    if (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all():
+        raise ValueError(
+            "the model gives probabilities: their gradients vanish where it is sure, and attacks fail for no merit of "
+            "its own; leave out the softmax at its end"
+        )
+    if not is_random(model) and not torch.allclose(logits, exact_logits(model, some), rtol=1e-4, atol=1e-5):
+        raise ValueError(
+            "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
+            "command line, or wrapped as bpfc.EOT(model, samples=20)"
+        )
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {logits.shape[1]} classes"
@@ -184,14 +224,37 @@ def _clean_rows(model: nn.Module, images: Tensor, labels: Tensor, indices: Seque
     ]
 
 
-def _record(rows: list[Row], name: str, places: Tensor, judge: Judge, restart: int) -> None:
-    """Enters the verdicts of one run of an attack on the images at `places`; an earlier run's success stays."""
-    found = (part.tolist() for part in (places, judge.broken, judge.step, judge.linf, judge.l2))
-    for place, broken, step, linf, l2 in zip(*found, strict=True):
+def _record(
+    rows: list[Row],
+    name: str,
+    places: Sequence[int],
+    judge: Judge,
+    restart: int,
+    adversary: Callable[[int, Tensor], None] = lambda *_: None,
+) -> None:
+    """Enters the verdicts of an attack's runs, from `restart` on, on the images at `places`; an earlier run's success
+    stays. Of several runs in one batch, the first to break an image counts, and what came after it does not."""
+    broken = judge.broken.view(judge.runs, -1).int()
+    counts = torch.where(broken.any(dim=0), broken.argmax(dim=0), judge.runs - 1)
+    spent = judge.queries.view(judge.runs, -1).cumsum(dim=0).gather(0, counts[None])[0]
+    at = counts * len(places) + torch.arange(len(places), device=counts.device)
+    columns = (counts, spent, at, judge.broken[at], judge.found[at], judge.step[at], judge.linf[at], judge.l2[at])
+    for place, run, queries, copy, hit, found, step, linf, l2 in zip(
+        places, *(column.tolist() for column in columns), strict=True
+    ):
         row = rows[place]
-        if not broken:
-            row["attacks"].setdefault(name, {"broken": False, "restart": None, "step": None, "linf": None, "l2": None})
-        elif not row["attacks"].get(name, {}).get("broken"):
-            distances = {"linf": round(linf, 7), "l2": round(l2, 6)}
-            row["attacks"][name] = {"broken": True, "restart": restart, "step": step, **distances}
-            row["broken_by"] = row["broken_by"] or name
+        before = row["attacks"].get(name)
+        if before is not None and before["broken"]:
+            continue
+        row["attacks"][name] = {
+            "broken": hit,
+            **({"found": found} if judge.nearest else {}),
+            "restart": restart + run if found else None,
+            "step": step if found and step >= 0 else None,
+            "linf": round(linf, 7) if found else None,
+            "l2": round(l2, 6) if found else None,
+            "queries": queries + ((before or {}).get("queries") or 0) or None,
+        }
+        if hit and row["broken_by"] is None:
+            row["broken_by"] = name
+            adversary(place, judge.adversaries[copy])

@@ -5,82 +5,128 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import Attack, Rng
+from bpfc.attacks import Attack, Ball, Norm, Rng, ball
+from bpfc.wrappers import is_random
 
 SLACK = 1e-6
 """By how much a perturbation may exceed ε: the rounding of x + ε in float32."""
 
 
 def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits in float32 without gradients, whatever precision is in force around the call."""
+    """Logits in float32 without gradients, whatever precision is in force around the call.
+
+    A model that is random by declaration (EOT) draws from a fixed seed, so that its answer can be repeated.
+    """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        return model(images.float()).float()
+        if not is_random(model):
+            return model(images.float()).float()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return model(images.float()).float()
 
 
 @dataclass
 class Judge:
     """Verdicts on perturbed versions of `images`, for one run of an attack. The model must be in eval mode.
 
-    An image is broken by a candidate that is finite, in the box [0, 1], within ε in ℓ∞ (to 1e-6), and that an
-    independent float32 forward takes for another class. The first such candidate counts.
+    An image is broken by a candidate that is finite, in the box [0, 1], inside the ball (to 1e-6), and that an
+    independent float32 forward takes for another class. The first such candidate counts. For an attack that has no
+    radius (`nearest` says in which norm it looks for the nearest image), the nearest misclassified candidate in the box
+    is recorded as well, however far, and only one inside the ball breaks.
 
     Attributes:
         model: from images to logits, in eval mode.
         images: clean, float32, (N, C, H, W) in [0, 1].
         labels: (N,).
-        eps: ℓ∞ radius, in units of [0, 1].
+        ball: which perturbations count.
+        nearest: see above; None for an attack with a radius.
+        runs: how many runs travel in this batch: `images` are so many copies, one after the other, of the same images.
         broken: (N,) bool, so far.
-        step: (N,) after how many steps of the attack the image was broken; −1 where it is not.
-        linf, l2: (N,) the distance of the candidate that broke the image; NaN where none has.
+        found: (N,) bool: a misclassified candidate is recorded; where there is a radius, the same as `broken`.
+        step: (N,) after how many steps of the attack that was; −1 where not found.
+        linf, l2: (N,) the distance of the recorded candidate; NaN where there is none.
+        queries: (N,) how many forwards the attack has spent on the image.
+        adversaries: like `images`, with the candidate that broke each broken image in its place.
     """
 
     model: nn.Module
     images: Tensor
     labels: Tensor
-    eps: float
+    ball: Ball
+    nearest: Norm | None = None
+    runs: int = 1
     broken: Tensor = field(init=False)
+    found: Tensor = field(init=False)
     step: Tensor = field(init=False)
     linf: Tensor = field(init=False)
     l2: Tensor = field(init=False)
+    queries: Tensor = field(init=False)
+    adversaries: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         count, device = len(self.images), self.images.device
-        self.broken = torch.zeros(count, dtype=torch.bool, device=device)
+        self.broken, self.found = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
         self.step = torch.full((count,), -1, device=device)
-        self.linf = torch.full((count,), torch.nan, device=device)
-        self.l2 = torch.full((count,), torch.nan, device=device)
+        self.linf, self.l2 = (torch.full((count,), torch.nan, device=device) for _ in range(2))
+        self.queries = torch.zeros(count, dtype=torch.int64, device=device)
+        self.adversaries = self.images.clone()
 
-    def watch(self, positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-        """For attacks: verdicts on iterates. The attack's own logits, perhaps in low precision, only say which of them
-        are worth a forward of ours."""
-        claimed = logits.argmax(dim=1) != self.labels[positions]
-        if claimed.any():
-            self.judge(positions[claimed], candidates[claimed], step)
-        return self.broken[positions]
+    def run(self, attack: Attack, rng: Rng, *, any_iterate: bool = True) -> None:
+        """Runs the attack and judges every iterate, or (`any_iterate=False`) the last one alone, nobody dropped."""
+
+        def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+            self.queries[positions] += attack.forwards
+            # The attack's own logits, perhaps in low precision, only say which iterates are worth a forward of ours.
+            claimed = logits.argmax(dim=1) != self.labels[positions]
+            if claimed.any():
+                self.judge(positions[claimed], candidates[claimed], step)
+            return self.settled[positions] if self.nearest is None else torch.zeros_like(claimed)
+
+        perturbed = attack(self.model, self.images, self.labels, rng, watch if any_iterate else None)
+        if not any_iterate:
+            self.queries += attack.forwards * attack.steps
+        self.judge(torch.arange(len(self.images), device=self.images.device), perturbed, attack.steps)
+
+    @property
+    def settled(self) -> Tensor:
+        """(N,) bool: which copies need no more work, because this run or an earlier one has broken the image.
+
+        A later one's success does not end an earlier run: the outcome is that of runs one after the other, whatever
+        the number of them that travel together.
+        """
+        return self.broken.view(self.runs, -1).int().cummax(dim=0).values.bool().view(-1)
 
     def judge(self, positions: Tensor, candidates: Tensor, step: int) -> None:
         """Records which of the images at `positions` are broken by the candidates."""
-        delta = (candidates - self.images[positions]).flatten(1)
-        linf = delta.abs().amax(dim=1)  # NaN where a candidate holds one, so no comparison with it holds
-        inside = (candidates.flatten(1).amin(dim=1) >= 0) & (candidates.flatten(1).amax(dim=1) <= 1)
-        legal = inside & (linf <= self.eps + SLACK) & ~self.broken[positions]
-        positions, candidates, delta, linf = (part[legal] for part in (positions, candidates, delta, linf))
-        if not len(positions):
+        delta = candidates - self.images[positions]
+        within = self.ball.distances(delta) <= self.ball.eps + SLACK  # not where a candidate holds NaN
+        nearer = self._nearer(positions, delta, within)
+        flat = candidates.flatten(1)
+        legal = (within & ~self.broken[positions] | nearer) & (flat.amin(dim=1) >= 0) & (flat.amax(dim=1) <= 1)
+        if not legal.any():
             return
-        wrong = exact_logits(self.model, candidates).argmax(dim=1) != self.labels[positions]
-        hit = positions[wrong]
-        self.broken[hit] = True
-        self.step[hit] = step
-        self.linf[hit] = linf[wrong]
-        self.l2[hit] = delta[wrong].norm(dim=1)
+        wrong = torch.zeros_like(legal)
+        wrong[legal] = exact_logits(self.model, candidates[legal]).argmax(dim=1) != self.labels[positions[legal]]
+        breaks, recorded = wrong & within, wrong & nearer
+        self.broken[positions[breaks]] = True
+        self.adversaries[positions[breaks]] = candidates[breaks].float()
+        hits, way = positions[recorded], delta[recorded].flatten(1).float()
+        self.found[hits] = True
+        self.step[hits] = step
+        self.linf[hits] = way.abs().amax(dim=1)
+        self.l2[hits] = way.norm(dim=1)
+
+    def _nearer(self, positions: Tensor, delta: Tensor, within: Tensor) -> Tensor:
+        """Where the candidates are to be recorded: the first inside the ball, or those nearer than what is recorded."""
+        if self.nearest is None:
+            return within & ~self.found[positions]
+        recorded = self.l2 if self.nearest == "l2" else self.linf
+        return ball(self.nearest, 1.0).distances(delta) < recorded[positions].nan_to_num(nan=torch.inf)
 
 
-def run_attack(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: Rng, *, any_iterate: bool = True
-) -> Judge:
-    """One run of an attack on images, judged: every iterate, or (`any_iterate=False`) the last one alone with no image
-    dropped on the way. The model must be in eval mode."""
-    judge = Judge(model, images, labels, attack.eps)
-    perturbed = attack(model, images, labels, rng, judge.watch if any_iterate else None)
-    judge.judge(torch.arange(len(images), device=images.device), perturbed, attack.steps)
+def run_attack(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: Rng) -> Judge:
+    """One run of an attack that has a radius on images, every iterate judged. The model must be in eval mode."""
+    assert attack.eps is not None
+    judge = Judge(model, images, labels, ball(attack.norm, attack.eps))
+    judge.run(attack, rng)
     return judge

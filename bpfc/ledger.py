@@ -3,20 +3,27 @@
 Row, in ledger.jsonl:
     index, label, prediction   of the image in its data set; the clean prediction, float32
     broken_by                  null, "clean" (misclassified as it is) or the first attack in order that breaks it
-    attacks                    by name: {"broken", "restart", "step", "linf", "l2"}, the last four null unless broken;
-                               an attack that did not run on the image (it was broken already) has no entry
+    attacks                    by name: {"broken", "restart", "step", "linf", "l2", "queries"}. The distances are those
+                               of the image that broke the network, null where none did; queries are the forwards spent
+                               on this image, null where an attack does not tell. An attack without a radius has "found"
+                               as well, and the distances are those of the nearest misclassified image it found. An
+                               attack that did not run on the image (it was broken already) has no entry
 """
 
+import csv
 import json
 import math
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bpfc.files import read_jsonl, write_json
+from bpfc.attacks import Norm
+from bpfc.files import read_jsonl, replace_file, write_json
 
 Row = dict[str, Any]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of ledger and summary."""
 
 
@@ -52,11 +59,30 @@ class Ledger:
         self.rows += rows
 
 
-def summarise(rows: list[Row], attacks: list[str]) -> dict[str, Any]:
+def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:
+    """The ledger as a table: a line for each image, a column for each thing that is known of it."""
+    entries = [name for row in rows for entry in row["attacks"].values() for name in entry]
+    kinds = sorted(set(entries), key=entries.index)
+    columns = [f"{attack}.{kind}" for attack in attacks for kind in kinds]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["index", "label", "prediction", "broken_by", *columns])
+            for row in rows:
+                cells = [row["attacks"].get(attack, {}).get(kind) for attack in attacks for kind in kinds]
+                table.writerow([row["index"], row["label"], row["prediction"], row["broken_by"], *cells])
+
+    replace_file(path, write)
+
+
+def summarise(rows: list[Row], attacks: Sequence[str], nearest: Mapping[str, Norm] | None = None) -> dict[str, Any]:
     """Accuracies with their 95 % intervals, as shares of all images: clean, under each attack, and the worst case.
 
     The worst case is the mean over images of the minimum over attacks: an image counts as robust if it is classified
-    rightly and no attack breaks it.
+    rightly and no attack breaks it. `nearest` names the attacks without a radius and the norm of their distances: for
+    these, also the share of the attacked images for which one was found, and the median and mean distance of what was
+    found (in the median, a failure is infinitely far: null).
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]
@@ -65,12 +91,26 @@ def summarise(rows: list[Row], attacks: list[str]) -> dict[str, Any]:
         # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand.
         return bool(name in row["attacks"] and not row["attacks"][name]["broken"])
 
+    shares = {name: _share(sum(stands(row, name) for row in rows), total) for name in attacks}
+    for name, norm in (nearest or {}).items():
+        shares[name] |= _distances([row["attacks"][name] for row in rows if name in row["attacks"]], norm)
     return {
         "schema": SCHEMA,
         "images": total,
         "clean": _share(sum(right), total),
-        "attacks": {name: _share(sum(stands(row, name) for row in rows), total) for name in attacks},
+        "attacks": shares,
         "worst_case": _share(sum(row["broken_by"] is None for row in rows), total),
+    }
+
+
+def _distances(entries: list[dict[str, Any]], norm: Norm) -> dict[str, Any]:
+    found = [entry[norm] for entry in entries if entry["found"]]
+    middle = statistics.median([*found, *[math.inf] * (len(entries) - len(found))]) if entries else math.inf
+    return {
+        "attacked": len(entries),
+        "success": len(found) / len(entries) if entries else None,
+        f"median_{norm}": round(middle, 6) if math.isfinite(middle) else None,
+        f"mean_{norm}": round(statistics.fmean(found), 6) if found else None,
     }
 
 

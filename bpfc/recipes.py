@@ -73,7 +73,7 @@ class Recipe:
     data: Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
     """Data set."""
     network: str
-    """Network, by its name in bpfc.models."""
+    """Network, by its name in bpfc.models, or package.module:function for one of yours."""
     method: AnyMethod
     """Training method and its settings."""
     eps: Number

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.attacks import FGSM, IFGSM, PGD, RFGSM, Attack, BatchRng, ImageRng
-from bpfc.attacks.base import input_gradient
+from bpfc.attacks.ascent import input_gradient
 
 EVERY_ATTACK = [FGSM(0.1), RFGSM(0.05, 0.05), IFGSM(0.1, 8), PGD(0.1, 0.02, 12)]
 

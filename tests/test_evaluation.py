@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import FGSM, IFGSM, PGD
+from bpfc.attacks import FGSM, IFGSM, PGD, LinfBall
 from bpfc.ledger import summarise, wilson_interval
-from bpfc.plan import Planned, parse
+from bpfc.plan import Planned, Setting, parse
 
 Digits = tuple[Tensor, Tensor]
 
@@ -93,9 +93,20 @@ def test_cascade_gives_the_same_worst_case(trained: nn.Module, test_digits: Digi
     from bpfc.evaluation import attack_block
 
     images, labels = test_digits[0][:100], test_digits[1][:100]
-    planned = parse("fgsm,pgd-10", eps=0.1, step=0.02)
+    planned = parse("fgsm,pgd-10", Setting(LinfBall(0.1), 0.02))
     plain, cascade = (
-        attack_block(trained, images, labels, range(100), planned, seed=0, precision="fp32", cascade=on)
+        attack_block(
+            trained,
+            images,
+            labels,
+            range(100),
+            planned,
+            LinfBall(0.1),
+            seed=0,
+            precision="fp32",
+            batch_size=100,
+            cascade=on,
+        )
         for on in (False, True)
     )
     assert [row["broken_by"] for row in plain] == [row["broken_by"] for row in cascade]
@@ -131,20 +142,21 @@ def test_what_is_handed_in_is_checked(trained: nn.Module, test_digits: Digits) -
     nan_weights = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
     nn.init.constant_(nan_weights[1].bias, torch.nan)
     refuse("NaN or infinite logits", model=nan_weights)
-    refuse(r"shape \(2, 1\)", model=nn.Sequential(nn.Flatten(), nn.Linear(784, 1)).eval())
+    refuse(r"shape \(4, 1\)", model=nn.Sequential(nn.Flatten(), nn.Linear(784, 1)).eval())
 
 
 def test_attacks_by_name() -> None:
-    assert parse("fgsm, ifgsm-40,pgd-50x10,pgd-1000-last", eps=0.3, step=0.01) == [
+    setting = Setting(LinfBall(0.3), 0.01)
+    assert parse("fgsm, ifgsm-40,pgd-50x10,pgd-1000-last", setting) == [
         Planned("fgsm", FGSM(0.3)),
         Planned("ifgsm-40", IFGSM(0.3, 40)),
         Planned("pgd-50x10", PGD(0.3, 0.01, 50), restarts=10),
         Planned("pgd-1000-last", PGD(0.3, 0.01, 1000), any_iterate=False),
     ]
-    assert not parse("fgsm-last", eps=0.3, step=0.01)[0].any_iterate
+    assert not parse("fgsm-last", setting)[0].any_iterate
     for wrong in ("pgd", "pgd-0", "pgd-5x0", "cw", "", "fgsm,fgsm", "ifgsm-40x2", "PGD-3"):
         with pytest.raises(ValueError, match=r"attack|steps"):
-            parse(wrong, eps=0.3, step=0.01)
+            parse(wrong, setting)
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

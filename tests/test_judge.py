@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import ImageRng, Watch
+from bpfc.attacks import ImageRng, LinfBall, Watch
 from bpfc.judge import Judge, exact_logits, run_attack
 from bpfc.modes import eval_mode
 
@@ -22,7 +22,7 @@ LABEL = torch.tensor([0])
 
 
 def verdict(candidate: Tensor, eps: float = 0.1) -> bool:
-    judge = Judge(Brightness().eval(), DARK, LABEL, eps)
+    judge = Judge(Brightness().eval(), DARK, LABEL, LinfBall(eps))
     judge.judge(torch.tensor([0]), candidate, step=3)
     return bool(judge.broken[0])
 
@@ -42,7 +42,7 @@ def test_breaks_only_by_a_legal_candidate_of_another_class() -> None:
 
 def test_a_failed_image_is_no_success() -> None:  # 7, 8: all zeros, or the clean image, handed back for a failure
     bright = torch.full((1, 1, 2, 2), 0.9)
-    judge = Judge(Brightness().eval(), bright, torch.tensor([1]), 0.1)
+    judge = Judge(Brightness().eval(), bright, torch.tensor([1]), LinfBall(0.1))
     judge.judge(torch.tensor([0]), torch.zeros_like(bright), step=1)
     judge.judge(torch.tensor([0]), bright, step=1)
     assert not judge.broken.any()
@@ -50,7 +50,7 @@ def test_a_failed_image_is_no_success() -> None:  # 7, 8: all zeros, or the clea
 
 
 def test_records_the_first_break_and_its_distance() -> None:
-    judge = Judge(Brightness().eval(), DARK.repeat(2, 1, 1, 1), torch.tensor([0, 0]), 0.1)
+    judge = Judge(Brightness().eval(), DARK.repeat(2, 1, 1, 1), torch.tensor([0, 0]), LinfBall(0.1))
     judge.judge(torch.tensor([1]), DARK + 0.08, step=4)
     judge.judge(torch.tensor([1]), DARK + 0.1, step=9)
     assert judge.broken.tolist() == [False, True]
@@ -62,7 +62,7 @@ def test_records_the_first_break_and_its_distance() -> None:
 class Passing:
     """An attack whose candidate breaks the image on the way only: up, then back down."""
 
-    eps, steps = 0.1, 3
+    eps, norm, steps, forwards = 0.1, "linf", 3, 1
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: ImageRng, watch: Watch | None = None
@@ -77,7 +77,8 @@ def test_any_iterate_counts_unless_the_last_is_asked_for() -> None:  # 11
     model = Brightness().eval()
     judge = run_attack(model, DARK, LABEL, Passing(), ImageRng(0, [0]))
     assert (judge.broken.item(), judge.step.item()) == (True, 1)
-    last = run_attack(model, DARK, LABEL, Passing(), ImageRng(0, [0]), any_iterate=False)
+    last = Judge(model, DARK, LABEL, LinfBall(0.1))
+    last.run(Passing(), ImageRng(0, [0]), any_iterate=False)
     assert not last.broken.item()
 
 
@@ -91,9 +92,17 @@ def test_the_last_iterate_counts_too() -> None:
 
 
 def test_low_precision_only_proposes() -> None:
-    judge = Judge(Brightness().eval(), DARK, LABEL, 0.1)
-    wrong_claim = torch.tensor([[0.0, 1.0]])
-    assert not judge.watch(torch.tensor([0]), DARK + 0.04, wrong_claim, 0).item()
+    class Claiming(Passing):
+        """Says that its image is broken, which it is not."""
+
+        def __call__(
+            self, model: nn.Module, images: Tensor, labels: Tensor, rng: ImageRng, watch: Watch | None = None
+        ) -> Tensor:
+            assert watch is not None
+            assert not watch(torch.tensor([0]), images + 0.04, torch.tensor([[0.0, 1.0]]), 0).item()
+            return images
+
+    assert not run_attack(Brightness().eval(), DARK, LABEL, Claiming(), ImageRng(0, [0])).broken.item()
     linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(DARK).dtype == torch.bfloat16

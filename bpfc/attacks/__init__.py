@@ -1,9 +1,41 @@
 """Attacks: one file each, a frozen dataclass that turns images into perturbed images."""
 
-from bpfc.attacks.base import Attack, BatchRng, ImageRng, Rng, Watch
+from bpfc.attacks.adaptive import Adaptive
+from bpfc.attacks.autoattack import AutoAttackPart
+from bpfc.attacks.balls import Ball, L2Ball, LinfBall, ball
+from bpfc.attacks.base import Attack, BatchRng, ImageRng, Norm, Rng, Watch
+from bpfc.attacks.carlini_wagner import CarliniWagner
+from bpfc.attacks.deepfool import DeepFool
 from bpfc.attacks.fgsm import FGSM
 from bpfc.attacks.ifgsm import IFGSM
+from bpfc.attacks.multi_targeted import MultiTargeted
+from bpfc.attacks.noise import Noise
 from bpfc.attacks.pgd import PGD
 from bpfc.attacks.rfgsm import RFGSM
+from bpfc.attacks.spsa import SPSA
+from bpfc.attacks.square import Square
 
-__all__ = ["FGSM", "IFGSM", "PGD", "RFGSM", "Attack", "BatchRng", "ImageRng", "Rng", "Watch"]
+__all__ = [
+    "FGSM",
+    "IFGSM",
+    "PGD",
+    "RFGSM",
+    "SPSA",
+    "Adaptive",
+    "Attack",
+    "AutoAttackPart",
+    "Ball",
+    "BatchRng",
+    "CarliniWagner",
+    "DeepFool",
+    "ImageRng",
+    "L2Ball",
+    "LinfBall",
+    "MultiTargeted",
+    "Noise",
+    "Norm",
+    "Rng",
+    "Square",
+    "Watch",
+    "ball",
+]

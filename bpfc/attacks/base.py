@@ -1,12 +1,12 @@
-"""What every attack is, and the gradient ascent that the gradient-based ones share."""
+"""What every attack is: the contract, and where its random numbers come from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+Norm = Literal["linf", "l2"]
 
 Watch = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Called as watch(positions, candidates, logits, step) with the iterates after `step` steps of the images at
@@ -14,58 +14,86 @@ Watch = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class Rng(Protocol):
-    """Where an attack's random numbers come from."""
+    """Where an attack's random numbers come from, one row for each image of the batch."""
 
-    def uniform(self, images: Tensor) -> Tensor:
-        """U(−1, 1) of the shape, dtype and device of `images`."""
+    def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
+        """U(−1, 1) of the shape, dtype and device of `images`; each `draw` gives others."""
+        ...
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        """The numbers of some of the images, for an attack that drops the others."""
         ...
 
 
-@dataclass(frozen=True)
 class BatchRng:
     """Random numbers for training: torch's global generator, on the images' device."""
 
-    def uniform(self, images: Tensor) -> Tensor:
+    def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
         return torch.empty_like(images).uniform_(-1, 1)
 
+    def __getitem__(self, rows: Tensor) -> Self:
+        return self
 
-@dataclass(frozen=True)
+
 class ImageRng:
     """Random numbers that depend on the image, not on the batch it travels in: one stream per (seed, index, restart).
 
-    Attributes:
-        seed: of the whole evaluation.
-        indices: of the images in their data set, one for each image of the batch.
-        restart: 0 for the first run of an attack on these images.
+    The same on every device: a counter, hashed (splitmix64, as Steele et al. 2014 publish it).
     """
 
-    seed: int
-    indices: Sequence[int]
-    restart: int = 0
+    def __init__(self, seed: int, indices: Sequence[int], restart: int | Sequence[int] = 0) -> None:
+        """Streams of a batch.
 
-    def uniform(self, images: Tensor) -> Tensor:
-        """U(−1, 1) of the shape, dtype and device of `images`; the same numbers on every device."""
-        if len(self.indices) != len(images):
-            raise ValueError(f"{len(self.indices)} indices for {len(images)} images: must be one for each")
-        generator = torch.Generator()
-        noise = torch.empty(images.shape, dtype=images.dtype)
-        for row, index in zip(noise, self.indices, strict=True):
-            generator.manual_seed(_mix(self.seed, index, self.restart))
-            row.uniform_(-1, 1, generator=generator)
-        return noise.to(images.device)
+        Args:
+            seed: of the whole evaluation.
+            indices: of the images in their data set, one for each image of the batch.
+            restart: 0 for the first run of an attack on these images; one for all, or one for each.
+        """
+        restarts = [restart] * len(indices) if isinstance(restart, int) else restart
+        pairs = zip(indices, restarts, strict=True)
+        self.keys = torch.tensor([_mix(seed, index, run) for index, run in pairs], dtype=torch.int64)
+
+    def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
+        if len(self.keys) != len(images):
+            raise ValueError(f"{len(self.keys)} indices for {len(images)} images: must be one for each")
+        count = images[:1].numel()
+        counter = torch.arange(count, device=images.device) + (draw << 32)
+        hashed = _splitmix(self.keys.to(images.device)[:, None] + counter * _signed(GOLDEN))
+        unit = (hashed >> 40 & 0xFFFFFF).to(torch.float32) / 2**24
+        return (2 * unit - 1 + 2**-24).view(images.shape).to(images.dtype)
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        part = type(self)(0, [])
+        part.keys = self.keys[rows.to(self.keys.device)]
+        return part
 
 
 class Attack(Protocol):
     """A frozen dataclass of hyper-parameters that turns images into perturbed images.
 
     It leaves the model as it found it (mode, `requires_grad`, `.grad`) and counts no successes: whoever calls it
-    judges. `eps` is the ℓ∞ radius in units of [0, 1], `steps` how many steps make the last iterate.
+    judges.
     """
 
     @property
-    def eps(self) -> float: ...
+    def eps(self) -> float | None:
+        """Radius in units of [0, 1]; None for an attack without one, which looks for the nearest image instead."""
+        ...
+
     @property
-    def steps(self) -> int: ...
+    def norm(self) -> Norm:
+        """In which the radius or the distance is meant."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """How many steps make the last iterate."""
+        ...
+
+    @property
+    def forwards(self) -> int:
+        """How many forwards an image costs each time that it is shown to the watch."""
+        ...
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
@@ -78,74 +106,73 @@ class Attack(Protocol):
         ...
 
 
-def check_radius(**values: float) -> None:
-    """Raises ValueError unless every named value is a positive number of at most 1, the width of the box."""
+def check_radius(norm: Norm = "linf", **values: float) -> None:
+    """Raises ValueError unless every named value is a positive number, and in ℓ∞ at most 1, the width of the box."""
     for name, value in values.items():
-        if not 0 < value <= 1:
+        if norm == "l2" and not 0 < value < float("inf"):
+            raise ValueError(f"{name}={value!r}: must be a number above 0, an ℓ2 distance in units of [0, 1]")
+        if norm == "linf" and not 0 < value <= 1:
             raise ValueError(f"{name}={value!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
 
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""What an attack ascends: logits (N, classes) and targets (N, …) to the sum over the images, a scalar."""
+def check_count(**values: int) -> None:
+    """Raises ValueError unless every named value is 1 or more."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name}={value!r}: must be 1 or more")
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The usual objective, summed over the images: its gradient by one image does not depend on the others."""
-    return F.cross_entropy(logits, labels, reduction="sum")
-
-
-def input_gradient(
-    model: nn.Module, images: Tensor, targets: Tensor, objective: Objective = cross_entropy
-) -> tuple[Tensor, Tensor]:
-    """Gradient of the objective by the images alone, and the logits, float32."""
-    with torch.enable_grad():
-        images = images.detach().requires_grad_()
-        logits = model(images).float()
-        (gradient,) = torch.autograd.grad(objective(logits, targets), images)
-    return gradient, logits.detach()
-
-
-def sign_ascent(
-    model: nn.Module,
+def in_turn(
     images: Tensor,
-    targets: Tensor,
-    start: Tensor,
-    *,
-    eps: float,
-    step: float,
+    turns: int,
     steps: int,
-    watch: Watch | None = None,
-    objective: Objective = cross_entropy,
+    run: Callable[[int, Tensor, Watch | None], Tensor],
+    watch: Watch | None,
 ) -> Tensor:
-    """`steps` steps along the gradient's sign from `start`, each clipped to the ε-ball, then to the box [0, 1].
+    """An attack that is several: each turn works on what `watch` left of the turn before it.
 
-    What `watch` has done with leaves the batch at once, so that the rest is packed anew. The last iterate of all
-    images comes back; `watch` has not seen it yet, because its logits would cost one more forward here.
+    `run(turn, positions, watch)` gives back the last iterates of the images at `positions`; it takes `steps` steps.
     """
-    active = torch.arange(len(images), device=images.device)
-    lower, upper = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
-    perturbed = torch.clamp(start, lower, upper)
-    current = start
-    for done in range(steps):
-        gradient, logits = input_gradient(model, current, targets, objective)
-        if watch is not None:
-            going = ~watch(active, current, logits, done)
-            if not going.any():
-                return perturbed
-            if not going.all():
-                parts = (active, current, gradient, targets, lower, upper)
-                active, current, gradient, targets, lower, upper = (part[going] for part in parts)
-        current = torch.clamp(current + step * gradient.sign(), lower, upper)
-        perturbed[active] = current
+    perturbed = images.clone()
+    left = torch.arange(len(images), device=images.device)
+    for turn in range(turns):
+        done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+        def observe(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+            assert watch is not None
+            enough = watch(left[at], candidates, logits, turn * steps + step)  # noqa: B023
+            done[left[at]] = enough  # noqa: B023
+            return enough
+
+        perturbed[left] = run(turn, left, observe if watch else None)
+        left = left[~done[left]]
+        if not len(left):
+            break
     return perturbed
 
 
+GOLDEN = 0x9E3779B97F4A7C15
+FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+
 def _mix(*numbers: int) -> int:
-    """A 63-bit seed from several numbers (splitmix64's finaliser), so that neighbouring seeds share nothing."""
+    """A 64-bit number (signed, as torch has it) from several, so that neighbouring seeds share nothing."""
     state = 0
     for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
+        state = (state + number + GOLDEN) % 2**64
+        state = ((state ^ (state >> 30)) * FACTORS[0]) % 2**64
+        state = ((state ^ (state >> 27)) * FACTORS[1]) % 2**64
         state ^= state >> 31
-    return state >> 1
+    return _signed(state)
+
+
+def _splitmix(state: Tensor) -> Tensor:
+    """splitmix64's finaliser on int64 tensors; products wrap around, and shifts are made logical by a mask."""
+    state = (state ^ (state >> 30 & 2**34 - 1)) * _signed(FACTORS[0])
+    state = (state ^ (state >> 27 & 2**37 - 1)) * _signed(FACTORS[1])
+    return state ^ (state >> 31 & 2**33 - 1)
+
+
+def _signed(number: int) -> int:
+    """The int64 of the same 64 bits."""
+    return number - 2**64 if number >= 2**63 else number

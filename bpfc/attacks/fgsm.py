@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
+from bpfc.attacks.ascent import climb
+from bpfc.attacks.balls import ball
+from bpfc.attacks.base import Norm, Rng, Watch, check_radius
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,9 @@ class FGSM:
     """clip(x + ε · sign ∇ cross-entropy)."""
 
     eps: float
+    norm: ClassVar[Norm] = "linf"
     steps: ClassVar[int] = 1
+    forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_radius(eps=self.eps)
@@ -21,4 +25,4 @@ class FGSM:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        return sign_ascent(model, images, labels, images, eps=self.eps, step=self.eps, steps=1, watch=watch)
+        return climb(model, images, labels, images, ball=ball(self.norm, self.eps), step=self.eps, steps=1, watch=watch)

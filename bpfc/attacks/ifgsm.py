@@ -1,10 +1,13 @@
 """I-FGSM (Kurakin et al. 2017) as the paper's scripts run it: steps of ε / steps, no random start."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
+from bpfc.attacks.ascent import climb
+from bpfc.attacks.balls import ball
+from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 
 
 @dataclass(frozen=True)
@@ -13,14 +16,16 @@ class IFGSM:
 
     eps: float
     steps: int
+    norm: ClassVar[Norm] = "linf"
+    forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_radius(eps=self.eps)
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps!r}: must be 1 or more")
+        check_count(steps=self.steps)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         step = self.eps / self.steps
-        return sign_ascent(model, images, labels, images, eps=self.eps, step=step, steps=self.steps, watch=watch)
+        inside = ball(self.norm, self.eps)
+        return climb(model, images, labels, images, ball=inside, step=step, steps=self.steps, watch=watch)

@@ -1,15 +1,19 @@
-"""PGD in the ℓ∞-ball (Madry et al. 2018): random start U(−ε, ε), steps of a fixed length."""
+"""PGD (Madry et al. 2018): random start in the ε-ball, steps of a fixed length."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
+from bpfc.attacks.ascent import climb
+from bpfc.attacks.balls import ball
+from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.objectives import OBJECTIVES, ObjectiveName
 
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient ascent on the cross-entropy.
+    """Projected gradient ascent.
 
     The start is not clipped to the box before the first gradient, as in the paper's scripts.
     """
@@ -17,14 +21,26 @@ class PGD:
     eps: float
     step: float
     steps: int
+    loss: ObjectiveName = "ce"
+    norm: Norm = "linf"
+    forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_radius(eps=self.eps, step=self.step)
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps!r}: must be 1 or more")
+        check_radius(self.norm, eps=self.eps, step=self.step)
+        check_count(steps=self.steps)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        start = images + self.eps * rng.uniform(images)
-        return sign_ascent(model, images, labels, start, eps=self.eps, step=self.step, steps=self.steps, watch=watch)
+        inside = ball(self.norm, self.eps)
+        return climb(
+            model,
+            images,
+            labels,
+            inside.random(images, rng),
+            ball=inside,
+            step=self.step,
+            steps=self.steps,
+            watch=watch,
+            objective=OBJECTIVES[self.loss],
+        )

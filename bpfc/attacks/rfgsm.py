@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Rng, Watch, check_radius, sign_ascent
+from bpfc.attacks.ascent import climb
+from bpfc.attacks.balls import ball
+from bpfc.attacks.base import Norm, Rng, Watch, check_radius
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,9 @@ class RFGSM:
 
     alpha: float
     step: float
+    norm: ClassVar[Norm] = "linf"
     steps: ClassVar[int] = 1
+    forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_radius(alpha=self.alpha, step=self.step)
@@ -30,4 +34,4 @@ class RFGSM:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         start = images + self.alpha * rng.uniform(images).sign()
-        return sign_ascent(model, images, labels, start, eps=self.eps, step=self.step, steps=1, watch=watch)
+        return climb(model, images, labels, start, ball=ball(self.norm, self.eps), step=self.step, steps=1, watch=watch)

@@ -2,8 +2,20 @@
 
 from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
 from bpfc.data.formats import DataError
+from bpfc.data.handed_in import load_images
 from bpfc.data.sets import DataSet, Images, load, split
 
 DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
 
-__all__ = ["DATA_SETS", "DataError", "DataSet", "Images", "crop_and_flip", "epoch_batches", "load", "split", "to_float"]
+__all__ = [
+    "DATA_SETS",
+    "DataError",
+    "DataSet",
+    "Images",
+    "crop_and_flip",
+    "epoch_batches",
+    "load",
+    "load_images",
+    "split",
+    "to_float",
+]

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bpfc.attacks.base import sign_ascent
+from bpfc.attacks.ascent import climb
+from bpfc.attacks.balls import LinfBall
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
 
@@ -35,8 +36,9 @@ class TRADES:
             with torch.no_grad():
                 targets = model(images).float().softmax(dim=1)
             start = images + 0.001 * torch.randn_like(images)
-            adversaries = sign_ascent(
-                model, images, targets, start, eps=self.eps, step=self.step, steps=self.steps, objective=divergence
+            inside = LinfBall(self.eps)
+            adversaries = climb(
+                model, images, targets, start, ball=inside, step=self.step, steps=self.steps, objective=divergence
             )
         logits = model(images).float()
         cross_entropy = F.cross_entropy(logits, labels)

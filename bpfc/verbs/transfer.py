@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bpfc.attacks import LinfBall
 from bpfc.checkpoint import MODEL, RunError, load_model, load_recipe
 from bpfc.data import load, to_float
 from bpfc.evaluation import transfer_block
 from bpfc.files import make_writable_folder, write_json
 from bpfc.ledger import Ledger, summarise
 from bpfc.machine import Precision, pick_device, resolve
-from bpfc.plan import FORMS, parse
+from bpfc.plan import SHOWN, Setting, parse
 from bpfc.provenance import provenance
 from bpfc.recipes import Number
 
@@ -30,7 +31,7 @@ class Transfer:
     """Folders that bpfc train wrote, all of one data set; a folder's name stands for its network."""
     source: tuple[Path, ...]
     """Folders of the networks that the images are made on, each once for all targets."""
-    attacks: Annotated[str, tyro.conf.arg(help=f"Comma-separated: {FORMS}. The last iterate is judged always.")] = (
+    attacks: Annotated[str, tyro.conf.arg(help=f"Comma-separated: {SHOWN}. The last iterate is judged always.")] = (
         "fgsm"
     )
     eps: Number | None = None
@@ -82,7 +83,8 @@ def run(options: Transfer) -> dict[str, Any]:
             )
     eps = recipe.eps if options.eps is None else options.eps
     step = recipe.attack_step if options.step is None else options.step
-    planned = parse(options.attacks, eps=eps, step=step)
+    inside = LinfBall(eps)
+    planned = parse(options.attacks, Setting(inside, step, ifgsm_steps=recipe.ifgsm_steps))
     device = pick_device(options.device)
     precision = resolve(options.precision, device)
     data = load(recipe.data, options.data_dir)
@@ -107,6 +109,7 @@ def run(options: Transfer) -> dict[str, Any]:
             block.labels,
             indices.tolist(),
             planned,
+            inside,
             seed=options.seed,
             precision=precision,
         )

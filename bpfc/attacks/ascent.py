@@ -1,0 +1,127 @@
+"""Gradient ascent in a ball: the loop that the gradient-based attacks share, and where their speed comes from."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bpfc.attacks.balls import Ball
+from bpfc.attacks.base import Watch
+from bpfc.attacks.objectives import Objective, cross_entropy
+from bpfc.wrappers import is_random
+
+GradientOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Called as gradient_of(current, positions): what to climb along from the iterates of the images at `positions`, and
+the logits there."""
+
+
+def input_gradient(
+    model: nn.Module, images: Tensor, targets: Tensor, objective: Objective = cross_entropy
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the objective by the images alone, and the logits, float32."""
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        logits = model(images).float()
+        (gradient,) = torch.autograd.grad(objective(logits, targets), images)
+    return gradient, logits.detach()
+
+
+def climb(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    start: Tensor,
+    *,
+    ball: Ball,
+    step: float,
+    steps: int,
+    watch: Watch | None = None,
+    objective: Objective = cross_entropy,
+) -> Tensor:
+    """`ascend` along the gradient of an objective of the model's logits."""
+
+    def gradient_of(current: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return input_gradient(model, current, targets[positions], objective)
+
+    repeatable = not is_random(model)
+    return ascend(gradient_of, images, start, ball=ball, step=step, steps=steps, watch=watch, repeatable=repeatable)
+
+
+def ascend(
+    gradient_of: GradientOf,
+    images: Tensor,
+    start: Tensor,
+    *,
+    ball: Ball,
+    step: float,
+    steps: int,
+    watch: Watch | None = None,
+    repeatable: bool = True,
+) -> Tensor:
+    """`steps` projected steps uphill from `start`; the last iterates of all images come back.
+
+    What `watch` has done with leaves the batch at once, so that the rest is packed anew; it has not seen the last
+    iterates yet, because their logits would cost one more forward here.
+
+    Where the gradient is a function of the iterate (`repeatable`: nothing random in it, no memory of earlier steps), an
+    image whose iterate comes back to an earlier one goes round in that circle for good. Such an image leaves too, with
+    the iterate that it will have after `steps` steps: the same outcome for less.
+    """
+    active = torch.arange(len(images), device=images.device)
+    perturbed = ball.project(images, start)
+    originals, current = images, start
+    circles = Circles(steps, len(images), images.device)
+    for done in range(steps):
+        gradient, logits = gradient_of(current, active)
+        if watch is not None:
+            going = ~watch(active, current, logits, done)
+            if not going.any():
+                return perturbed
+            if not going.all():
+                active, current, gradient, originals = (x[going] for x in (active, current, gradient, originals))
+                circles.keep(going)
+        current = ball.move(originals, current, gradient, step)
+        perturbed[active] = current
+        if repeatable and circles.closed(current, done + 1):
+            going = circles.ends > done + 1
+            if not going.any():
+                return perturbed
+            active, current, originals = (x[going] for x in (active, current, originals))
+            circles.keep(going)
+    return perturbed
+
+
+class Circles:
+    """Finds the images whose iterates repeat, to the bit, by comparing each iterate with an earlier one of its own.
+
+    The earlier one is renewed as the steps go (Brent's way), so that a circle is found soon after it has begun.
+
+    Attributes:
+        ends: for each image still at work, after how many steps it has the iterate that it ends with.
+    """
+
+    FIRST = 48
+    """Steps before anything is compared: circles begin later, and adversarial training ends sooner."""
+
+    def __init__(self, steps: int, count: int, device: torch.device) -> None:
+        self.steps = steps
+        self.ends = torch.full((count,), steps, device=device)
+        self.earlier: Tensor | None = None
+        self.taken = 0
+
+    def closed(self, current: Tensor, done: int) -> bool:
+        """Takes the iterates after `done` steps; whether any image has its last iterate now."""
+        if done < self.FIRST or done == self.steps:
+            return False
+        if self.earlier is not None:
+            again = (current == self.earlier).flatten(1).all(dim=1) & (self.ends == self.steps)
+            self.ends[again] = done + (self.steps - done) % (done - self.taken)
+        if self.earlier is None or done >= self.taken + max(16, self.taken // 4):
+            self.earlier, self.taken = current, done
+        return bool((self.ends == done).any())
+
+    def keep(self, rows: Tensor) -> None:
+        """Forgets the images that are done with."""
+        self.ends = self.ends[rows]
+        if self.earlier is not None:
+            self.earlier = self.earlier[rows]

@@ -1,0 +1,78 @@
+"""The ε-balls: a random point, a step uphill, and back inside ball and box."""
+
+from dataclasses import dataclass
+from math import pi
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bpfc.attacks.base import Norm, Rng
+
+
+@dataclass(frozen=True)
+class LinfBall:
+    """All images in [0, 1] of which no pixel differs by more than ε."""
+
+    eps: float
+    norm: ClassVar[Norm] = "linf"
+
+    def random(self, images: Tensor, rng: Rng) -> Tensor:
+        """U(−ε, ε) added to every pixel; not clipped to the box, as in the paper's scripts."""
+        return images + self.eps * rng.uniform(images)
+
+    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """One step of that length along the gradient's sign, projected."""
+        return self.project(images, current + step * gradient.sign())
+
+    def distances(self, delta: Tensor) -> Tensor:
+        """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""
+        return delta.flatten(1).abs().amax(dim=1)
+
+    def project(self, images: Tensor, points: Tensor) -> Tensor:
+        return torch.clamp(points, (images - self.eps).clamp_min(0), (images + self.eps).clamp_max(1))
+
+
+@dataclass(frozen=True)
+class L2Ball:
+    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε."""
+
+    eps: float
+    norm: ClassVar[Norm] = "l2"
+
+    def random(self, images: Tensor, rng: Rng) -> Tensor:
+        """Uniform in the ball: a normal direction (Box-Muller), a radius ε · u^(1/d)."""
+        first, second = (1 - (rng.uniform(images, draw) + 1) / 2 for draw in (0, 1))
+        direction = _unit((-2 * first.clamp_min(1e-7).log()).sqrt() * (2 * pi * second).cos())
+        radius = ((rng.uniform(images[:, :1, :1, :1], 2) + 1) / 2) ** (1 / images[0].numel())
+        return images + self.eps * radius * direction
+
+    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """One step of that length along the gradient, projected."""
+        return self.project(images, current + step * _unit(gradient))
+
+    def distances(self, delta: Tensor) -> Tensor:
+        """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""
+        return delta.flatten(1).norm(dim=1)
+
+    def project(self, images: Tensor, points: Tensor) -> Tensor:
+        """To the ball (short of it by rounding's share), then to the box, which takes no point out of the ball."""
+        delta = points - images
+        room = self.eps * (1 - 1e-5) / l2_norms(delta).clamp_min(1e-12)
+        return (images + delta * room.clamp_max(1)).clamp(0, 1)
+
+
+Ball = LinfBall | L2Ball
+
+
+def ball(norm: Norm, eps: float) -> Ball:
+    return LinfBall(eps) if norm == "linf" else L2Ball(eps)
+
+
+def l2_norms(vectors: Tensor) -> Tensor:
+    """The norm of each image's vector (N, C, H, W), as (N, 1, 1, 1)."""
+    return vectors.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / l2_norms(vectors).clamp_min(1e-12)

@@ -1,0 +1,81 @@
+"""A model that somebody hands in: a factory by name, its weights, its normalisation."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """(x − mean) / std for each channel, before the network: attacks and ε stay in units of [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not mean:
+            raise ValueError(f"{len(mean)} means and {len(std)} standard deviations: must be one each for each channel")
+        if min(std) <= 0:
+            raise ValueError(f"std={tuple(std)}: must be above 0")
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+def named(name: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names, looked for in the current folder too.
+
+    Importing runs the module's code.
+
+    Raises:
+        ValueError: there is no such module or function.
+    """
+    module, _, function = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name!r}: must be package.module:function, importable from here ({error})") from error
+    if not callable(found):
+        raise ValueError(f"{name!r}: is a {type(found).__name__}, must be a function that makes a model")
+    return found
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Weights into a model from a safetensors file or a state dict that torch saved; no code of the file is run.
+
+    A state dict may stand under "state_dict", "model_state_dict" or "model", and its names may begin with "module.".
+
+    Raises:
+        ValueError: the file cannot be read, or its weights belong to another model.
+    """
+    try:
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, weights_only=True, map_location="cpu")
+        )
+    except Exception as error:  # torch raises whatever unpickling does
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path}: cannot be read as weights ({reason}); "
+            "save them with safetensors, or torch.save(model.state_dict(), path)"
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    try:
+        model.load_state_dict({name.removeprefix("module."): tensor for name, tensor in content.items()})
+    except (RuntimeError, SafetensorError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: not the weights of this model ({reason})") from error
