@@ -6,8 +6,9 @@ import sys
 VERBS = """usage: bpfc VERB …
 
   train RECIPE    train a network by a recipe (bpfc train --help lists them)
-  evaluate RUN    attack the network of a run, one ledger row per image
+  evaluate RUN    attack the network of a run, or a model of yours, one ledger row per image
   transfer RUN …  attack networks with images made on others (black box)
+  networks        list the networks, with parameters and multiply-adds
   demo            train a normal and a BPFC network on real digits, attack both, draw the figure
 
 bpfc VERB --help tells a verb's options."""
@@ -19,7 +20,7 @@ def main() -> None:
     if verb in ("-h", "--help"):
         print(VERBS)
         return
-    if verb not in ("train", "evaluate", "transfer", "demo"):
+    if verb not in ("train", "evaluate", "transfer", "networks", "demo"):
         sys.exit(f"bpfc: error: no verb {verb!r}\n\n{VERBS}")
     # Imported only now, so that the list of verbs does not wait for torch.
     import tyro
@@ -27,7 +28,7 @@ def main() -> None:
     from bpfc.checkpoint import RunError
     from bpfc.data import DataError
     from bpfc.machine import keep_memory
-    from bpfc.verbs import demo, train
+    from bpfc.verbs import demo, networks, train
     from bpfc.verbs.evaluate import Evaluate
     from bpfc.verbs.evaluate import main as run_evaluate
     from bpfc.verbs.transfer import Transfer
@@ -43,6 +44,8 @@ def main() -> None:
             run_evaluate(tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=plain))
         elif verb == "transfer":
             run_transfer(tyro.cli(Transfer, prog="bpfc transfer", args=arguments, config=plain))
+        elif verb == "networks":
+            networks.main(tyro.cli(networks.Networks, prog="bpfc networks", args=arguments))
         else:
             demo.main(tyro.cli(demo.Demo, prog="bpfc demo", args=arguments, config=plain))
     except KeyboardInterrupt:

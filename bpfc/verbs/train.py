@@ -37,6 +37,7 @@ from bpfc.machine import Arithmetic, Precision, autocast, peak_memory_mib, pick_
 from bpfc.methods import Method
 from bpfc.models import build
 from bpfc.modes import eval_mode
+from bpfc.overfitting import WATCHED, signs, warning
 from bpfc.provenance import provenance
 from bpfc.recipes import RECIPES, Recipe
 
@@ -136,12 +137,12 @@ def fit(
         loss.method = recipe.method_at(epoch)
         parts = train_epoch(fabric, recipe, step, optimizer, training, epoch, last_good=out if state else None)
         trained = time.perf_counter()
-        clean, robust = validate(fabric, recipe, model, validation, precision)
+        shares = validate(fabric, recipe, model, validation, precision)
+        robust = shares["validation_ifgsm_accuracy"]
         row = {
             "epoch": epoch,
             **parts,
-            "validation_accuracy": clean,
-            "validation_ifgsm_accuracy": robust,
+            **shares,
             "images_per_second": len(training) / (trained - started),
             "train_seconds": trained - started,
             "validation_seconds": time.perf_counter() - trained,
@@ -232,24 +233,43 @@ def train_epoch(
 
 def validate(
     fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Images, precision: Arithmetic
-) -> tuple[float, float]:
-    """Clean accuracy and accuracy under the recipe's I-FGSM, shares of the validation images; any iterate counts."""
+) -> dict[str, float]:
+    """Shares of the validation images: right as they are, and under the recipe's I-FGSM (any iterate counts).
+
+    And, on the first of them, the signs of catastrophic overfitting.
+    """
     attack = IFGSM(recipe.eps, recipe.ifgsm_steps)
-    counts = torch.zeros(2, device=fabric.device)
+    counts = torch.zeros(5, device=fabric.device)
     mine = torch.arange(fabric.global_rank, len(validation), fabric.world_size)
     with eval_mode(model):
         for indices in mine.split(256):
             batch = validation[indices.to(fabric.device)]
-            images = to_float(batch.pixels).contiguous(memory_format=torch.channels_last)
+            images = as_seen(batch)
             right = exact_logits(model, images).argmax(dim=1) == batch.labels
             if not right.any():
                 continue
             rng = ImageRng(recipe.seed, indices[right.cpu()].tolist())
             with autocast(fabric.device, precision):
                 judge = run_attack(model, images[right], batch.labels[right], attack, rng)
-            counts += torch.stack([right.sum(), (~judge.broken).sum()])
-    clean, robust = _sum(fabric, counts).tolist()
-    return clean / len(validation), robust / len(validation)
+            counts[:2] += torch.stack([right.sum(), (~judge.broken).sum()])
+        watched = validation[mine[mine < WATCHED].to(fabric.device)]
+        with autocast(fabric.device, precision):
+            rng = ImageRng(recipe.seed, mine[mine < WATCHED].tolist())
+            counts[2:] += signs(model, as_seen(watched), watched.labels, recipe.eps, rng)
+    clean, robust, fgsm, pgd, alignment = _sum(fabric, counts).tolist()
+    number = min(WATCHED, len(validation))
+    return {
+        "validation_accuracy": clean / len(validation),
+        "validation_ifgsm_accuracy": robust / len(validation),
+        "watched_fgsm_accuracy": fgsm / number,
+        "watched_pgd_accuracy": pgd / number,
+        "gradient_alignment": alignment / number,
+    }
+
+
+def as_seen(images: Images) -> Tensor:
+    """Images as the network sees them, in the layout that convolutions are fastest in."""
+    return to_float(images.pixels).contiguous(memory_format=torch.channels_last)
 
 
 def _fabric(device: torch.device) -> Fabric:
@@ -316,3 +336,5 @@ def _report(log: list[dict[str, Any]], epochs: int) -> None:
     )
     parts = " ".join(f"{name} {value}" for name, value in shown.items())
     print(f"epoch {len(log)}/{epochs}: {parts} {accuracies.format(**row)}; {left} left", flush=True)
+    if (told := warning(log)) and not (log[:-1] and warning(log[:-1])):
+        print(f"warning: {told}", flush=True)
