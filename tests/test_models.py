@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from bpfc.models import build
+from bpfc.verbs.networks import costs
 
 
 def parameters(model: nn.Module) -> int:
@@ -60,3 +63,17 @@ def test_wrong_networks_are_named() -> None:
     for name, size in (("m-lenet", 30), ("net-a", 8), ("vgg-19", 28)):
         with pytest.raises(ValueError, match=f"size={size}"):
             build(name, channels=1, classes=10, size=size)
+
+
+def test_costs_are_counted() -> None:
+    """M-LeNet layer by layer; protocol.md puts it at 52.5 M."""
+    found = {(name, data): (count, work) for name, data, count, work in costs()}
+    convolutions = 28 * 28 * 25 * (32 + 32 * 32) + 14 * 14 * 25 * (32 * 64 + 64 * 64)
+    linear = 64 * 49 * 512 + 512 * 10
+    biases = 32 + 32 + 64 + 64 + 512 + 10
+    weights = 25 * (32 + 32 * 32 + 32 * 64 + 64 * 64) + linear + biases
+    assert found["m-lenet", "mnist, fashion-mnist"] == (weights, convolutions + linear)
+    assert ("vgg-19", "mnist, fashion-mnist") not in found
+    table = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
+    for (name, data), (count, work) in found.items():
+        assert f"| `{name}` | {data} | {count:,} | {work:,} |" in table

@@ -15,8 +15,9 @@ from bpfc.attacks.nearest import Nearest, bisect
 class DeepFool:
     """Step by step to the nearest decision boundary of the linearised network, a little beyond (`overshoot`).
 
-    Pixels that the step would push out of the box do not count. What is found is drawn back towards the image by
-    bisection. Failures come back as NaN.
+    Each step is the shortest that stays in the box. What is found is drawn back towards the image by bisection, and
+    `refinements` times the network is linearised there once more and the image projected onto that boundary (the
+    backward step of Croce and Hein's FAB, 2020). Failures come back as NaN.
     """
 
     norm: Norm = "l2"
@@ -24,6 +25,7 @@ class DeepFool:
     overshoot: float = 0.02
     candidates: int = 9
     """How many of the likeliest other classes are looked at."""
+    refinements: int = 5
     eps: ClassVar[None] = None
     forwards: ClassVar[int] = 1
 
@@ -37,41 +39,66 @@ class DeepFool:
         active = torch.arange(len(images), device=images.device)
         current = images
         for done in range(self.steps + 1):
-            logits, move = self._move(model, current, labels[active])
+            logits, gaps, slopes = _linearise(model, current, labels[active], self.candidates)
             going = ~nearest.take(active, current, logits)
             if watch is not None:
                 going &= ~watch(active, current, logits, done)
-            active, current, move = active[going], current[going], move[going]
+            active, current, gaps, slopes = active[going], current[going], gaps[:, going], slopes[:, going]
             if not len(active):
                 break
+            moves = torch.stack(
+                [shortest(current, w, 1e-6 - gap, self.norm) for gap, w in zip(gaps, slopes, strict=True)]
+            )
+            lengths = torch.stack([nearest.ball.distances(move) for move in moves])
+            move = moves[lengths.argmin(dim=0), torch.arange(len(current), device=images.device)]
             current = (current + (1 + self.overshoot) * move).clamp(0, 1)
-        return bisect(model, nearest, watch, self.steps)
+        bisect(model, nearest, watch, self.steps)
+        found = torch.nonzero(nearest.distances.isfinite())[:, 0]
+        for _ in range(self.refinements if len(found) else 0):
+            points, originals = nearest.points[found], images[found]
+            _, gaps, slopes = _linearise(model, points, labels[found], 1)
+            wanted = (slopes[0] * (points - originals)).flatten(1).sum(dim=1) - gaps[0]
+            way = shortest(originals, slopes[0], wanted + 1e-6, self.norm)
+            for beyond in (1.0, 1 + self.overshoot):
+                candidates = (originals + beyond * way).clamp(0, 1)
+                with torch.no_grad():
+                    logits = model(candidates).float()
+                nearest.take(found, candidates, logits)
+                if watch is not None:
+                    watch(found, candidates, logits, self.steps)
+            bisect(model, nearest, watch, self.steps, halvings=5)
+        return nearest.points
 
-    def _move(self, model: nn.Module, current: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits, and the shortest way to the boundary of the linearised network within the box."""
-        with torch.enable_grad():
-            points = current.detach().requires_grad_()
-            logits = model(points).float()
-            others = logits.detach().scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)
-            classes = others[:, : min(self.candidates, logits.shape[1] - 1)]
-            gaps = logits.gather(1, classes) - logits.gather(1, labels[:, None])
-            slopes = [
-                torch.autograd.grad(gaps[:, i].sum(), points, retain_graph=i + 1 < gaps.shape[1])[0]
-                for i in range(gaps.shape[1])
-            ]
-        best = torch.full((len(current),), torch.inf, device=current.device)
-        move = torch.zeros_like(current)
-        for gap, slope in zip(gaps.detach().unbind(dim=1), slopes, strict=True):
-            blocked = ((current <= 0) & (slope < 0)) | ((current >= 1) & (slope > 0))
-            slope = slope.masked_fill(blocked, 0)
-            wanted = gap.abs() + 1e-6
-            if self.norm == "l2":
-                dual = slope.flatten(1).norm(dim=1).clamp_min(1e-12)
-                way = slope * (wanted / dual.square())[:, None, None, None]
-            else:
-                dual = slope.flatten(1).abs().sum(dim=1).clamp_min(1e-12)
-                way = slope.sign() * (wanted / dual)[:, None, None, None]
-            nearer = wanted / dual < best
-            best = torch.where(nearer, wanted / dual, best)
-            move = torch.where(nearer[:, None, None, None], way, move)
-        return logits.detach(), move
+
+def _linearise(model: nn.Module, points: Tensor, labels: Tensor, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (N, K); for each of the likeliest other classes the gap z_class − z_label, (C, N), and its gradient."""
+    with torch.enable_grad():
+        points = points.detach().requires_grad_()
+        logits = model(points).float()
+        others = logits.detach().scatter(1, labels[:, None], -torch.inf)
+        classes = others.topk(min(candidates, logits.shape[1] - 1), dim=1).indices
+        gaps = (logits.gather(1, classes) - logits.gather(1, labels[:, None])).T
+        slopes = [
+            torch.autograd.grad(gap.sum(), points, retain_graph=i + 1 < len(gaps))[0] for i, gap in enumerate(gaps)
+        ]
+    return logits.detach(), gaps.detach(), torch.stack(slopes)
+
+
+def shortest(points: Tensor, slope: Tensor, wanted: Tensor, norm: Norm, passes: int = 5) -> Tensor:
+    """The shortest move d with slope · d = wanted (N,) that keeps points + d in the box, in the ℓ2 or ℓ∞ norm.
+
+    What a pixel at the wall cannot give is shared among the others, in a few passes. Where the box holds no such move,
+    as far as it goes.
+    """
+    towards = slope * wanted.sign()[:, None, None, None]
+    room = torch.where(towards > 0, 1 - points, points)
+    share = towards.abs() if norm == "l2" else (towards != 0).to(points.dtype)
+    free = torch.ones_like(share, dtype=torch.bool)
+    length = torch.zeros_like(share)
+    for _ in range(passes):
+        given = (towards.abs() * length).masked_fill(free, 0).flatten(1).sum(dim=1)
+        per_unit = (towards.abs() * share).masked_fill(~free, 0).flatten(1).sum(dim=1)
+        unit = ((wanted.abs() - given) / per_unit.clamp_min(1e-12)).clamp_min(0)[:, None, None, None]
+        length = torch.where(free, unit * share, room).clamp(max=room)
+        free &= unit * share < room
+    return towards.sign() * length

@@ -56,13 +56,14 @@ class SPSA:
         return perturbed
 
     def _estimate(self, model: nn.Module, current: Tensor, labels: Tensor, rng: Rng, done: int, *, room: int) -> Tensor:
-        """The estimate, by as many pairs at a time as keep a forward at about `room` images."""
+        """The estimate, by forwards of at most `room` images, as many pairs in each as fit."""
         total = torch.zeros_like(current)
         at_once = max(1, room // (2 * len(current)))
         for begin in range(0, self.pairs, at_once):
             draws = range(done * self.pairs + begin, done * self.pairs + min(begin + at_once, self.pairs))
             signs = torch.stack([rng.uniform(current, draw).sign() for draw in draws])
             near = torch.cat([current + self.delta * signs, current - self.delta * signs]).flatten(0, 1)
-            values = margins(model(near).float(), labels.repeat(2 * len(draws))).view(2, len(draws), -1, 1, 1, 1)
+            logits = torch.cat([model(part).float() for part in near.split(room)])
+            values = margins(logits, labels.repeat(2 * len(draws))).view(2, len(draws), -1, 1, 1, 1)
             total += ((values[0] - values[1]) / (2 * self.delta) * signs).sum(dim=0)
         return total / self.pairs

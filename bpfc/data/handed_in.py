@@ -1,6 +1,7 @@
 """Images that somebody hands in: a folder of pictures by class, or an .npz file."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -57,9 +58,9 @@ def _folder(path: Path) -> tuple[Tensor, Tensor]:
 
 def _npz(path: Path) -> tuple[Tensor, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as .npz without running code ({error})") from error
     images = next((arrays[name] for name in ("images", "x") if name in arrays), None)
     labels = next((arrays[name] for name in ("labels", "y") if name in arrays), None)

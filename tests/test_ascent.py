@@ -1,0 +1,115 @@
+"""The loop that gradient attacks share: leaving early must change nothing but the time."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bpfc.attacks import PGD, ImageRng, L2Ball, LinfBall
+from bpfc.attacks.ascent import Circles, ascend
+from bpfc.judge import Judge
+
+Digits = tuple[Tensor, Tensor]
+
+
+@pytest.mark.parametrize("steps", [49, 100, 233])
+def test_circles_change_no_last_iterate(
+    steps: int, trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = test_digits[0][:24], test_digits[1][:24]
+    attack, forwards = PGD(0.1, 0.02, steps), []
+    handle = trained.register_forward_hook(lambda _, args, __: forwards.append(len(args[0])))
+    quick = attack(trained, images, labels, ImageRng(0, range(24)))
+    spent = sum(forwards)
+    handle.remove()
+    monkeypatch.setattr(Circles, "FIRST", 10**9)
+    assert torch.equal(quick, attack(trained, images, labels, ImageRng(0, range(24))))
+    if steps == 233:
+        assert spent < 0.8 * 24 * steps
+
+
+def test_circles_change_no_verdict(trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = test_digits[0][:40], test_digits[1][:40]
+    found = []
+    for first in (Circles.FIRST, 10**9):
+        monkeypatch.setattr(Circles, "FIRST", first)
+        judge = Judge(trained, images, labels, LinfBall(0.12))
+        judge.run(PGD(0.12, 0.02, 200), ImageRng(0, range(40)))
+        found.append((judge.broken.tolist(), judge.step.tolist()))
+    assert found[0] == found[1]
+    assert len(set(found[0][0])) == 2
+
+
+STEP = 2**-8
+"""A power of two, so that the way back is exact."""
+
+
+def round_a_square(side: int, current: Tensor) -> Tensor:
+    """A field in the first two pixels whose ascent walks round a square of `side` steps; round nothing for side 0."""
+    x, y = ((current[:, 0, 0, i] - 0.5) / STEP for i in (0, 1))
+    gradient = torch.zeros_like(current)
+    if side == 0:
+        gradient[:, 0, 0, 0] = 1 - 2 * x  # to and fro
+        return gradient
+    right, down = (y <= 0) & (x < side), (x >= side) & (y < side)
+    left = (y >= side) & (x > 0)
+    up = ~right & ~down & ~left
+    gradient[:, 0, 0, 0] = right.float() - left.float()
+    gradient[:, 0, 0, 1] = down.float() - up.float()
+    return gradient
+
+
+@pytest.mark.parametrize("side", [0, 1, 3])
+@pytest.mark.parametrize("steps", [60, 101, 200])
+def test_the_last_iterate_is_that_of_the_plain_walk(side: int, steps: int) -> None:
+    images = torch.full((3, 1, 2, 2), 0.5)
+    start = images.clone()
+    start[1:, 0, 0, 0] += side * STEP
+    start[2:, 0, 0, 1] += side * STEP
+    calls = 0
+
+    def gradient_of(current: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal calls
+        calls += 1
+        return round_a_square(side, current), torch.zeros(len(current), 2)
+
+    found = ascend(gradient_of, images, start, ball=LinfBall(0.4), step=STEP, steps=steps)
+    plain = start.clone()
+    for _ in range(steps):
+        plain = plain + STEP * round_a_square(side, plain).sign()
+    assert torch.equal(found, plain)
+    assert calls < 90
+
+
+def test_what_is_random_is_not_taken_for_a_circle() -> None:
+    """A gradient without effect on the iterate now may have one later."""
+    images, calls = torch.full((1, 1, 2, 2), 0.5), 0
+
+    def gradient_of(current: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal calls
+        calls += 1
+        return torch.zeros_like(current) if calls < 90 else torch.ones_like(current), torch.zeros(1, 2)
+
+    walk = {"ball": LinfBall(0.4), "step": 0.01, "steps": 100}
+    assert ascend(gradient_of, images, images, repeatable=False, **walk).mean() > 0.5  # type: ignore[arg-type]
+    calls = 0
+    assert ascend(gradient_of, images, images, **walk).mean() == 0.5  # type: ignore[arg-type]
+
+
+def test_l2_ball() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(500, 3, 8, 8)
+    ball = L2Ball(1.5)
+    start = ball.random(images, ImageRng(0, range(500)))
+    lengths = ball.distances(start - images)
+    assert lengths.max() <= 1.5 + 1e-5
+    # Uniform in a ball of 192 dimensions: radius (u)^(1/192), so the mean is 192/193 of ε.
+    assert lengths.mean() == pytest.approx(1.5 * 192 / 193, abs=0.01)
+    directions = (start - images) / lengths[:, None, None, None]
+    assert directions.mean().abs() < 0.005
+    assert directions.square().mean() == pytest.approx(1 / 192, rel=0.01)
+    moved = ball.move(images, start, torch.randn_like(images), 0.5)
+    assert ball.distances(moved - images).max() <= 1.5
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    far = ball.project(images, images + 10)
+    assert ball.distances(far - images).max() <= 1.5

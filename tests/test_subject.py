@@ -1,0 +1,224 @@
+"""A model and images that somebody hands in, through the real command line."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_network
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.__main__ import main
+from bpfc.data import DataError, load_images
+from bpfc.files import read_jsonl
+from bpfc.models import Normalise, build, load_weights, named
+
+Digits = tuple[Tensor, Tensor]
+
+MODULE = """
+import torch
+from conftest import small_network
+from torch import nn
+
+
+def expects_normalised():
+    class Shifted(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images * 0.5 + 0.5)
+
+    return Shifted(*small_network())
+
+
+class Noisy(nn.Sequential):
+    def __init__(self):
+        super().__init__(*small_network())
+
+    def forward(self, images):
+        return super().forward(images + 0.05 * torch.randn_like(images))
+
+
+def unsure():
+    return nn.Sequential(*small_network(), nn.Softmax(dim=1))
+
+
+def own(channels, classes, size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
+
+
+not_a_function = 3
+"""
+
+
+@pytest.fixture
+def place(trained: nn.Module, test_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of somebody's: a module, weights in three forms, images in two."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("theirs", None)
+    (tmp_path / "theirs.py").write_text(MODULE)
+    weights = {name: value.contiguous() for name, value in trained.state_dict().items()}
+    save_file(weights, tmp_path / "w.safetensors")
+    torch.save(trained.state_dict(), tmp_path / "w.pt")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "nested.pt")
+    images, labels = test_digits[0][:30], test_digits[1][:30]
+    np.savez(tmp_path / "some.npz", x=images.numpy(), y=labels.numpy())
+    for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        folder = tmp_path / "pictures" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
+    return tmp_path
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, words: str, out: str = "out") -> dict[str, object]:
+    arguments = ["bpfc", "evaluate", *words.split(), "--out", out, "--device", "cpu", "--precision", "fp32"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    return json.loads((Path(out) / "summary.json").read_text())
+
+
+PLAIN = "--model conftest:small_network --weights w.safetensors --data some.npz --eps 0.1"
+
+
+def test_any_model_and_images(
+    place: Path, trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = evaluate(monkeypatch, f"{PLAIN} --attacks fgsm,pgd-5 --csv --save-images --batch-size 7")
+    images, labels = test_digits[0][:30], test_digits[1][:30]
+    direct = bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-5", eps=0.1)
+    assert summary["worst_case"] == direct.summary["worst_case"]
+    rows = read_jsonl(place / "out" / "ledger.jsonl")
+    assert rows == direct.rows
+    broken = {row["index"]: row for row in rows if row["broken_by"] not in (None, "clean")}
+    saved = {int(path.stem): torch.from_numpy(np.load(path)) for path in (place / "out" / "adversarial").iterdir()}
+    assert set(saved) == set(broken)
+    for index, image in saved.items():
+        distance = (image - images[index]).abs().max().item()
+        assert distance == pytest.approx(broken[index]["attacks"][broken[index]["broken_by"]]["linf"], abs=1e-6)
+        assert trained(image[None]).argmax().item() != labels[index]
+    lines = (place / "out" / "ledger.csv").read_text().splitlines()
+    assert len(lines) == 31
+    assert lines[0].startswith("index,label,prediction,broken_by,fgsm.broken,fgsm.restart")
+    by_folder = evaluate(monkeypatch, f"{PLAIN} --attacks fgsm --data pictures", "out2")
+    assert by_folder["clean"] == summary["clean"]  # all ten digits are among the 30
+    assert by_folder["attacks"]["fgsm"] == summary["attacks"]["fgsm"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("weights", ["w.pt", "nested.pt"])
+def test_state_dicts(weights: str, place: Path, trained: nn.Module) -> None:
+    model = small_network()
+    load_weights(model, place / weights)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
+
+
+def test_weights_are_read_without_running_code(place: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (print, ("run!",))
+
+    torch.save({"weight": Evil()}, place / "evil.pt")
+    with pytest.raises(ValueError, match="evil.pt: cannot be read as weights"):
+        load_weights(small_network(), place / "evil.pt")
+
+
+def test_a_model_of_normalised_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # 17
+    plain = evaluate(monkeypatch, f"{PLAIN} --attacks pgd-5", "a")
+    words = PLAIN.replace("conftest:small_network", "theirs:expects_normalised")
+    shifted = evaluate(monkeypatch, f"{words} --mean 0.5 --std 0.5 --attacks pgd-5", "b")
+    assert shifted["clean"] == plain["clean"]
+    assert shifted["worst_case"] == plain["worst_case"]
+    inner = nn.Identity()
+    images = torch.rand(2, 3, 4, 4)
+    out = nn.Sequential(Normalise((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), inner)(images)
+    torch.testing.assert_close(out[:, 2], (images[:, 2] - 0.3) / 0.6)
+
+
+def test_a_random_model_with_eot(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    words = PLAIN.replace("conftest:small_network", "theirs:Noisy")
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, f"{words} --attacks fgsm")
+    assert "--eot 20" in capsys.readouterr().err
+    summary = evaluate(monkeypatch, f"{words} --attacks fgsm --eot 3")
+    assert 0 < summary["worst_case"]["accuracy"] < 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--model theirs:nothing --data some.npz --eps 0.1", "theirs:nothing"),
+        ("--model nowhere:f --data some.npz --eps 0.1", "No module named 'nowhere'"),
+        ("--model theirs:not_a_function --data some.npz --eps 0.1", "is a int"),
+        ("--model theirs:unsure --data some.npz --eps 0.1", "gives probabilities"),
+        ("--model conftest:small_network --data some.npz", "--eps: say the radius"),
+        ("--model conftest:small_network --eps 0.1", "--model and --data"),
+        ("--model conftest:small_network --weights some.npz --data some.npz --eps 0.1", "cannot be read as weights"),
+        ("--model theirs:unsure --weights theirs.py --data some.npz --eps 0.1", "cannot be read as weights"),
+        ("--model conftest:small_network --data nothing --eps 0.1", "nothing: must be a folder"),
+        ("--model conftest:small_network --data some.npz --eps 0.1 --mean 0.5", "--mean and --std"),
+        ("--model conftest:small_network --data some.npz --eps 0.1 --mean 1 2 --std 1 2", "2 values for images of 1"),
+        ("--model conftest:small_network --data some.npz --eps 0.1 --norm l2 --attacks fgsm", "for ℓ∞"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    words: str, told: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(monkeypatch, words)
+    assert stopped.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_network_of_ones_own_trains_and_is_not_imported_unasked(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = "--epochs 1 --limit 8 --validation-attacked 4 --ifgsm-steps 2 --device cpu --precision fp32 --out run"
+    monkeypatch.setattr(sys, "argv", ["bpfc", "train", "mnist-5k-bpfc", "--network", "theirs:own", *short.split()])
+    main()
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, "run --attacks fgsm --limit 5")
+    assert "if you trust that code, say so with --model theirs:own" in capsys.readouterr().err
+    assert evaluate(monkeypatch, "run --attacks fgsm --limit 5 --model theirs:own")["images"] == 5
+    with pytest.raises(ValueError, match="gives a int"):
+        monkeypatch.setattr(named("theirs:own").__globals__["nn"], "Sequential", lambda *_: 3)
+        build("theirs:own", channels=1, classes=2, size=4)
+
+
+def test_images_that_cannot_be_taken(tmp_path: Path) -> None:
+    def refuse(message: str, path: Path) -> None:
+        with pytest.raises(DataError, match=message):
+            load_images(path)
+
+    folder = tmp_path / "f"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+    refuse("2 classes, 0 pictures", folder)
+    Image.new("RGB", (4, 5)).save(folder / "a" / "1.png")
+    Image.new("L", (4, 5)).save(folder / "b" / "2.png")
+    refuse(r"2.png: 5×4 with 1 channels, but 1.png is 5×4 with 3", folder)
+    (folder / "b" / "2.png").write_bytes(b"no picture")
+    refuse("2.png: not a picture", folder)
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 3, 4, 4), np.uint8))
+    refuse("a.npz: holds images; must hold images", tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", images=np.zeros((2, 3, 4, 4), np.int64), labels=np.zeros(2, np.int64))
+    refuse("int64; must be uint8 or float", tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(3, np.int64))
+    refuse("one integer for each image", tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", images=np.array([object()]), labels=np.zeros(1, np.int64))
+    refuse("without running code", tmp_path / "d.npz")
+    (tmp_path / "e.npz").write_bytes(b"PK\x03\x04 cut short")
+    refuse("e.npz: cannot be read", tmp_path / "e.npz")
+
+
+def test_layouts_of_npz(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 6, 3), np.uint8)
+    np.savez(tmp_path / "last.npz", images=pixels, labels=np.array([0, 1, 2]))
+    images, labels = load_images(tmp_path / "last.npz")
+    assert images.shape == (3, 3, 5, 6)
+    torch.testing.assert_close(images[1, 2, 3, 4].item(), pixels[1, 3, 4, 2] / 255, rtol=1e-6, atol=0)
+    assert labels.tolist() == [0, 1, 2]
+    np.savez(tmp_path / "grey.npz", x=pixels[..., 0], y=np.array([0, 1, 2]))
+    assert load_images(tmp_path / "grey.npz")[0].shape == (3, 1, 5, 6)
