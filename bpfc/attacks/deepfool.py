@@ -25,7 +25,7 @@ class DeepFool:
     overshoot: float = 0.02
     candidates: int = 9
     """How many of the likeliest other classes are looked at."""
-    refinements: int = 5
+    refinements: int = 10
     eps: ClassVar[None] = None
     forwards: ClassVar[int] = 1
 
@@ -55,12 +55,13 @@ class DeepFool:
         bisect(model, nearest, watch, self.steps)
         found = torch.nonzero(nearest.distances.isfinite())[:, 0]
         for _ in range(self.refinements if len(found) else 0):
-            points, originals = nearest.points[found], images[found]
-            _, gaps, slopes = _linearise(model, points, labels[found], 1)
-            wanted = (slopes[0] * (points - originals)).flatten(1).sum(dim=1) - gaps[0]
-            way = shortest(originals, slopes[0], wanted + 1e-6, self.norm)
-            for beyond in (1.0, 1 + self.overshoot):
-                candidates = (originals + beyond * way).clamp(0, 1)
+            originals, way = images[found], nearest.points[found] - images[found]
+            _, gaps, slopes = _linearise(model, nearest.points[found], labels[found], 1)
+            wanted = (slopes[0] * way).flatten(1).sum(dim=1) - gaps[0]
+            straight = shortest(originals, slopes[0], wanted + 1e-6, self.norm)
+            for share in (1.0, 0.5, 0.2):
+                mixed = share * straight + (1 - share) * way
+                candidates = (originals + (1 + self.overshoot) * mixed).clamp(0, 1)
                 with torch.no_grad():
                     logits = model(candidates).float()
                 nearest.take(found, candidates, logits)
