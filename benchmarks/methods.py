@@ -73,6 +73,8 @@ def draw(ratios: dict[str, float], data: str) -> None:
     bars = axes.barh(names, [ratios[name] for name in names], color=colours)
     axes.bar_label(bars, [f"{ratios[name]:.1f}" for name in names], padding=3)
     axes.set_xscale("log")
+    axes.set_xticks(ticks := [1, 2, 5, 10, 20, 50], [str(tick) for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlim(0.8, max(ratios.values()) * 1.6)
     axes.set_xlabel("seconds an epoch, normal training = 1")
     axes.set_title(f"What training costs ({data}); red: trains on adversarial examples", fontsize=10)
