@@ -90,7 +90,7 @@ def evaluate(
 
 def without_radius(planned: Sequence[Planned]) -> dict[str, Norm]:
     """The attacks that look for the nearest misclassified image, and in which norm."""
-    return {item.name: item.attack.norm for item in planned if item.attack.eps is None}
+    return {item.name: item.nearest for item in planned if item.nearest is not None}
 
 
 def attack_block(
@@ -126,7 +126,7 @@ def attack_block(
             at = torch.tensor(left * runs, device=images.device)
             restarts = [done + run for run in range(runs) for _ in left]
             rng = ImageRng(seed, [indices[place] for place in left] * runs, restarts)
-            judge = Judge(model, images[at], labels[at], inside, without_radius([item]).get(item.name), runs)
+            judge = Judge(model, images[at], labels[at], inside, item.nearest, runs)
             with autocast(images.device, precision):
                 judge.run(item.attack, rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))

@@ -18,6 +18,7 @@ from bpfc.attacks import (
     DeepFool,
     MultiTargeted,
     Noise,
+    Norm,
     Square,
 )
 from bpfc.attacks.autoattack import PARTS
@@ -55,6 +56,11 @@ class Planned:
     attack: Attack
     restarts: int = 1
     any_iterate: bool = True
+
+    @property
+    def nearest(self) -> Norm | None:
+        """For an attack without a radius, the norm in which it looks for the nearest misclassified image."""
+        return self.attack.norm if self.attack.eps is None else None
 
 
 @dataclass(frozen=True)

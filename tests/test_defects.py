@@ -136,9 +136,10 @@ class Rounded(nn.Sequential):
 
 
 def test_13_autoattack_s_warnings_stand_in_the_summary(digits_model: Evaluate) -> None:
-    options = replace(digits_model, model="test_defects:Rounded", attacks="aa-apgd-t", limit=10)
+    options = replace(digits_model, model="test_defects:Rounded", attacks="aa-apgd-t,aa-square", limit=10, eps=0.3)
     summary = run(options)
     assert any("zero gradient" in text for text in summary["warnings"])
+    assert any(text.startswith("Square broke") for text in summary["warnings"])
     assert json.loads((options.out / "summary.json").read_text())["warnings"] == summary["warnings"]  # type: ignore[operator]
 
 
