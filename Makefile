@@ -19,6 +19,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/pgd.py
+	$(BIN)/python benchmarks/methods.py
 
 # torch first and pinned: asked for by itself, a plain `torch` would bring a CUDA build of several gigabytes along.
 $(VENV)/installed: pyproject.toml constraints.txt

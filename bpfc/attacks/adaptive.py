@@ -78,4 +78,4 @@ class Adaptive:
                 repeatable=False,
             )
 
-        return in_turn(images, len(self.weights), self.steps_each, with_weight, watch)
+        return in_turn(model, images, len(self.weights), self.steps_each, with_weight, watch)

@@ -123,6 +123,7 @@ def check_count(**values: int) -> None:
 
 
 def in_turn(
+    model: nn.Module,
     images: Tensor,
     turns: int,
     steps: int,
@@ -131,7 +132,8 @@ def in_turn(
 ) -> Tensor:
     """An attack that is several: each turn works on what `watch` left of the turn before it.
 
-    `run(turn, positions, watch)` gives back the last iterates of the images at `positions`; it takes `steps` steps.
+    `run(turn, positions, watch)` gives back the last iterates of the images at `positions`; it takes `steps` steps, and
+    leaves it to this function to show them.
     """
     perturbed = images.clone()
     left = torch.arange(len(images), device=images.device)
@@ -146,6 +148,10 @@ def in_turn(
 
         perturbed[left] = run(turn, left, observe if watch else None)
         left = left[~done[left]]
+        if watch is not None and turn + 1 < turns and len(left):  # the last turn's are for whoever called
+            with torch.no_grad():
+                logits = model(perturbed[left]).float()
+            left = left[~watch(left, perturbed[left], logits, (turn + 1) * steps)]
         if not len(left):
             break
     return perturbed
