@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import Attack, Ball, Norm, Rng, ball
+from bpfc.modes import own_randomness
 from bpfc.wrappers import is_random
 
 SLACK = 1e-6
@@ -20,8 +21,7 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         if not is_random(model):
             return model(images.float()).float()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with own_randomness(images.device, seed=0):
             return model(images.float()).float()
 
 

@@ -1,8 +1,9 @@
-"""Train and eval mode, put in force for a while."""
+"""What is put in force for a while: eval mode, and random numbers of one's own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -16,3 +17,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def own_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """torch's global generators, of the CPU and of the device, seeded inside; restored after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -38,8 +38,7 @@ class Subject:
 
     def to(self, device: torch.device, limit: int | None) -> tuple[nn.Module, Tensor, Tensor]:
         """Model, and the first `limit` images and labels, on a device."""
-        images = self.images[:limit].contiguous(memory_format=torch.channels_last)
-        return self.model.to(device), images.to(device), self.labels[:limit].to(device)
+        return self.model.to(device), self.images[:limit].to(device), self.labels[:limit].to(device)
 
 
 def from_run(run: Path, data_dir: Path | None, trusted: str | None = None) -> Subject:
@@ -55,9 +54,12 @@ def from_run(run: Path, data_dir: Path | None, trusted: str | None = None) -> Su
     """
     recipe = load_recipe(run)
     data = load(recipe.data, data_dir)
+    images, labels = _test(data)
     return Subject(
         load_model(run, data, trusted),
-        *_test(data),
+        # The layout of the model's weights. A model handed in may not bear it (x.view), and keeps the plain one.
+        images.contiguous(memory_format=torch.channels_last),
+        labels,
         recipe.data,
         hashlib.sha256((run / MODEL).read_bytes()).hexdigest(),
         recipe.eps,

@@ -162,3 +162,22 @@ def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tup
 def test_wrong_settings_are_named(make: Callable[[], Attack], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def splitmix64(state: int) -> int:
+    """Steele et al. 2014, in whole numbers."""
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+    return state ^ (state >> 31)
+
+
+def test_random_numbers_are_splitmix64_of_a_counter() -> None:
+    rng = ImageRng(5, [3, 900], restart=[0, 2])
+    images = torch.zeros(2, 1, 3, 3)
+    for draw in (0, 7):
+        found = rng.uniform(images, draw).flatten(1)
+        for row, key in zip(found.tolist(), rng.keys.tolist(), strict=True):
+            hashed = [splitmix64((key + (i + (draw << 32)) * 0x9E3779B97F4A7C15) % 2**64) for i in range(9)]
+            assert row == pytest.approx([2 * ((h >> 40) / 2**24) - 1 + 2**-24 for h in hashed], abs=1e-7)
+    assert torch.equal(rng[torch.tensor([1])].uniform(images[:1], 7), rng.uniform(images, 7)[1:])
+    assert rng.uniform(images.double()).dtype == torch.float64

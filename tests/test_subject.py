@@ -50,6 +50,14 @@ def own(channels, classes, size):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
 
 
+class Viewing(nn.Linear):
+    def __init__(self):
+        super().__init__(48, 3)
+
+    def forward(self, images):
+        return super().forward(images.view(len(images), -1))
+
+
 not_a_function = 3
 """
 
@@ -106,6 +114,13 @@ def test_any_model_and_images(
     by_folder = evaluate(monkeypatch, f"{PLAIN} --attacks fgsm --data pictures", "out2")
     assert by_folder["clean"] == summary["clean"]  # all ten digits are among the 30
     assert by_folder["attacks"]["fgsm"] == summary["attacks"]["fgsm"]  # type: ignore[index]
+
+
+def test_a_model_that_views_its_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("rgb.npz", images=rng.integers(0, 256, (9, 4, 4, 3), np.uint8), labels=rng.integers(0, 3, 9))
+    words = "--model theirs:Viewing --data rgb.npz --eps 0.1 --attacks noise-2,fgsm,pgd-3,mt-pgd-2,spsa-1,deepfool"
+    assert evaluate(monkeypatch, words)["images"] == 9
 
 
 @pytest.mark.parametrize("weights", ["w.pt", "nested.pt"])

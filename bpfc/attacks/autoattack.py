@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.base import Norm, Rng, Watch, check_radius
+from bpfc.modes import own_randomness
 
 Part = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 PARTS: tuple[Part, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -51,13 +52,14 @@ class AutoAttackPart:
         right = torch.nonzero(logits.argmax(dim=1) == labels)[:, 0]
         if not len(right):
             return failed
-        first = rng.uniform(images[:, :1, :1, :1])[0].item()
-        with _warnings_passed_on(), torch.random.fork_rng(), torch.autocast(images.device.type, enabled=False):
+        seed = int((rng.uniform(images[:, :1, :1, :1])[0].item() + 1) * 2**30)
+        plain = torch.autocast(images.device.type, enabled=False)
+        with _warnings_passed_on(), own_randomness(images.device, seed), plain:
             official = AutoAttack(
                 model,
                 norm={"linf": "Linf", "l2": "L2"}[self.norm],
                 eps=self.eps,
-                seed=int((first + 1) * 2**30),
+                seed=seed,
                 device=images.device,
             )
             official.version, official.attacks_to_run = "custom", [self.part]
