@@ -31,21 +31,25 @@ class Ledger:
     """The file ledger.jsonl in a folder, beside evaluation.json, which says what the rows are rows of."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Opens the ledger of an evaluation, with the rows that an earlier, killed one of the same settings wrote.
+        """Opens the ledger of an evaluation, with the rows that an earlier one of the same settings wrote.
+
+        That one may have been killed, or meant for fewer images: settings["images"] may grow.
 
         Raises:
-            ValueError: the folder holds an evaluation of other settings.
+            ValueError: the folder holds an evaluation of other settings, or of more images.
         """
         self.path = folder / "ledger.jsonl"
         header = folder / "evaluation.json"
         settings = json.loads(json.dumps(settings))
         if header.exists():
             before = json.loads(header.read_text())
-            if changed := [name for name in settings if before.get(name) != settings[name]]:
+            changed = [name for name in settings if before.get(name) != settings[name]]
+            if changed == ["images"] and before["images"] < settings["images"]:
+                changed = []
+            if changed:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {settings[name]!r}" for name in changed)
                 raise ValueError(f"{folder}: holds an evaluation of other settings ({told}); choose another --out")
-        else:
-            write_json(header, settings)
+        write_json(header, settings)
         self.rows: list[Row] = read_jsonl(self.path)
         whole = sum(len(json.dumps(row)) + 1 for row in self.rows)
         if self.path.exists() and self.path.stat().st_size > whole:

@@ -21,6 +21,7 @@ class Subject:
     Attributes:
         data: name of the data set, or where the images came from.
         weights_sha256: of the weights' file; of nothing if the model came with its weights.
+        data_sha256: of images and labels that were handed in; None for a data set that is known by its name.
         eps, step: of the recipe; None if handed in.
         k: bit planes that the network was trained to do without; None if it was not.
         ifgsm_steps: the recipe's, else those that the paper uses on the data set.
@@ -31,6 +32,7 @@ class Subject:
     labels: Tensor
     data: str
     weights_sha256: str
+    data_sha256: str | None = None
     eps: float | None = None
     step: float | None = None
     k: int | None = None
@@ -62,10 +64,10 @@ def from_run(run: Path, data_dir: Path | None, trusted: str | None = None) -> Su
         labels,
         recipe.data,
         hashlib.sha256((run / MODEL).read_bytes()).hexdigest(),
-        recipe.eps,
-        recipe.attack_step,
-        recipe.method.k if isinstance(recipe.method, BPFC) else None,
-        recipe.ifgsm_steps,
+        eps=recipe.eps,
+        step=recipe.attack_step,
+        k=recipe.method.k if isinstance(recipe.method, BPFC) else None,
+        ifgsm_steps=recipe.ifgsm_steps,
     )
 
 
@@ -91,10 +93,8 @@ def handed_in(
     """
     if (mean is None) != (std is None):
         raise ValueError("--mean and --std: give both or neither")
-    if data in DATA_SETS:
-        images, labels = _test(load(data, data_dir))
-    else:
-        images, labels = load_images(Path(data))
+    known = data in DATA_SETS
+    images, labels = _test(load(data, data_dir)) if known else load_images(Path(data))
     model = named(factory)()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{factory!r}: gives a {type(model).__name__}, must give a torch.nn.Module")
@@ -105,8 +105,9 @@ def handed_in(
             raise ValueError(f"--mean: {len(mean)} values for images of {images.shape[1]} channels")
         model = nn.Sequential(Normalise(mean, std), model)
     digest = hashlib.sha256(weights.read_bytes() if weights else b"").hexdigest()
-    steps = 40 if "mnist" in data else 7
-    return Subject(model.eval(), images, labels, data, digest, ifgsm_steps=steps)
+    steps = 40 if known and "mnist" in data else 7
+    content = None if known else hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    return Subject(model.eval(), images, labels, data, digest, content, ifgsm_steps=steps)
 
 
 def _test(data: DataSet) -> tuple[Tensor, Tensor]:

@@ -102,10 +102,21 @@ def test_killed_and_resumed_ends_with_the_same_rows(digits_run: Path, tmp_path: 
 
 def test_another_evaluation_is_not_mixed_in(digits_run: Path) -> None:
     run(options(digits_run, limit=10))
-    with pytest.raises(ValueError, match=r"images was 10, is 20.*choose another --out"):
-        run(options(digits_run, limit=20))
+    with pytest.raises(ValueError, match=r"images was 10, is 5.*choose another --out"):
+        run(options(digits_run, limit=5))
     with pytest.raises(ValueError, match="eps was 0.1, is 0.2"):
         run(options(digits_run, limit=10, eps=0.2))
+
+
+def test_more_images_go_on_from_fewer(digits_run: Path, tmp_path: Path) -> None:
+    run(options(digits_run, limit=20))
+    more = run(options(digits_run, limit=50))
+    assert (more["images_resumed"], more["images"]) == (20, 50)
+    whole = run(options(digits_run, limit=50, out=tmp_path / "whole"))
+    assert (digits_run / "evaluation" / "ledger.jsonl").read_text() == (tmp_path / "whole" / "ledger.jsonl").read_text()
+    assert more["worst_case"] == whole["worst_case"]
+    with pytest.raises(ValueError, match=r"images was 50, is 20.*choose another --out"):
+        run(options(digits_run, limit=20))
 
 
 def test_bad_input_is_told_before_any_work(digits_run: Path, tmp_path: Path) -> None:

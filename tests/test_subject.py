@@ -111,6 +111,9 @@ def test_any_model_and_images(
     lines = (place / "out" / "ledger.csv").read_text().splitlines()
     assert len(lines) == 31
     assert lines[0].startswith("index,label,prediction,broken_by,fgsm.broken,fgsm.restart")
+    np.savez("some.npz", x=1 - images.numpy(), y=labels.numpy())
+    with pytest.raises(SystemExit):  # other images under the same name
+        evaluate(monkeypatch, f"{PLAIN} --attacks fgsm,pgd-5 --csv --save-images --batch-size 7")
     by_folder = evaluate(monkeypatch, f"{PLAIN} --attacks fgsm --data pictures", "out2")
     assert by_folder["clean"] == summary["clean"]  # all ten digits are among the 30
     assert by_folder["attacks"]["fgsm"] == summary["attacks"]["fgsm"]  # type: ignore[index]

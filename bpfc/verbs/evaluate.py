@@ -57,7 +57,7 @@ class Evaluate:
     eot: int = 0
     """For a model with randomness in it: attack and judge the mean of that many answers."""
     limit: int | None = None
-    """Evaluate the first N test images only."""
+    """Evaluate the first N test images only. An evaluation of fewer goes on to N in the same folder."""
     seed: int = 0
     """Of the random starts."""
     cascade: bool = False
@@ -118,6 +118,7 @@ def run(options: Evaluate) -> dict[str, Any]:
         "weights_sha256": subject.weights_sha256,
         "model": options.model,
         "data": subject.data,
+        "data_sha256": subject.data_sha256,
         "images": len(images),
         "attacks": [item.name for item in planned],
         "norm": options.norm,
