@@ -60,7 +60,7 @@ def main(options: Transfer) -> None:
     table = Table(title=f"{summary['data']}, {summary['images']} images, ε {summary['eps']:.4g}, accuracy in %")
     columns = next(iter(summary["targets"].values()))["attacks"]
     for column in ("target", "clean", *columns):
-        table.add_column(column, justify="left" if column == "target" else "right")
+        table.add_column(column, justify="left" if column == "target" else "right", overflow="fold")
     for name, target in summary["targets"].items():
         shares = [target["clean"], *target["attacks"].values()]
         table.add_row(name, *(f"{100 * share['accuracy']:.1f}" for share in shares))
