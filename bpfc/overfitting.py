@@ -18,8 +18,10 @@ from bpfc.judge import run_attack
 
 WATCHED = 256
 """How many validation images are watched."""
-APART, FALL = 0.3, 0.5
-"""Thresholds of ours: FGSM accuracy this far above PGD accuracy; PGD accuracy below this share of its best."""
+FALL, SOME_PGD = 0.5, 0.15
+"""Thresholds of ours: PGD accuracy below this share of its best, if that was above what guessing gives;"""
+APART, SOME_FGSM = 0.1, 0.3
+"""or below this share of FGSM accuracy, if there is any to speak of (a normal network has none under either)."""
 
 
 def signs(model: nn.Module, images: Tensor, labels: Tensor, eps: float, rng: ImageRng) -> Tensor:
@@ -40,11 +42,13 @@ def warning(log: Sequence[dict[str, Any]]) -> str | None:
     now = log[-1]
     fgsm, pgd = now["watched_fgsm_accuracy"], now["watched_pgd_accuracy"]
     best = max(log, key=lambda row: row["watched_pgd_accuracy"])
-    fell = pgd < FALL * best["watched_pgd_accuracy"] and fgsm > best["watched_fgsm_accuracy"]
-    if not fell and fgsm - pgd <= APART:
+    height = best["watched_pgd_accuracy"]
+    fell = height > SOME_PGD and pgd < FALL * height and fgsm > best["watched_fgsm_accuracy"]
+    apart = fgsm > SOME_FGSM and pgd < APART * fgsm
+    if not fell and not apart:
         return None
     return (
         f"catastrophic overfitting: epoch {now['epoch'] + 1} stands {fgsm:.1%} under FGSM but {pgd:.1%} under PGD-10 "
-        f"(at best {best['watched_pgd_accuracy']:.1%}, epoch {best['epoch'] + 1}); gradient alignment "
+        f"(at best {height:.1%}, epoch {best['epoch'] + 1}); gradient alignment "
         f"{now['gradient_alignment']:.2f}. FGSM accuracy says nothing about this network"
     )

@@ -21,7 +21,9 @@ def test_warns_when_pgd_collapses_while_fgsm_climbs() -> None:
     told = warning([*sound, row(3, 0.6, 0.05)])
     assert told is not None
     assert "epoch 4 stands 60.0% under FGSM but 5.0% under PGD-10 (at best 44.0%, epoch 3)" in told
-    assert warning([row(0, 0.2, 0.1), row(1, 0.25, 0.04)]) is not None  # fell below half, though not far apart
+    assert warning([row(0, 0.3, 0.2), row(1, 0.35, 0.08)]) is not None  # fell below half, though not so far apart
+    assert warning([row(0, 0.2, 0.09), row(1, 0.41, 0.09), row(2, 0.73, 0.36)]) is None  # BPFC, as the demo trains it
+    assert warning([row(0, 0.1, 0.1), row(1, 0.19, 0.0)]) is None  # guessed, then learned normally
     assert warning([row(0, 0.9, 0.02)]) is not None  # overfitted from the first epoch on
     assert warning([row(0, 0.05, 0.0), row(1, 0.16, 0.0)]) is None  # normal training never had any
 
