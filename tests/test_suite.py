@@ -111,10 +111,10 @@ def test_standard_is_no_weaker_than_the_authors_own_run(trained: nn.Module, test
 
 
 def test_square_is_no_weaker_than_the_authors_own(trained: nn.Module, test_digits: Digits) -> None:
-    images, labels = test_digits[0][:60], test_digits[1][:60]
+    images, labels = test_digits[0][:150], test_digits[1][:150]
     theirs = pyautoattack.square.SquareAttack(trained, norm="Linf", eps=0.12, n_queries=400, seed=0, device="cpu")
     with torch.random.fork_rng():
         adversaries = theirs.perturb(images, labels)
     robust = (trained(adversaries).argmax(1) == labels).float().mean().item()
     ours = bpfc.evaluate(trained, images, labels, attacks="square-400", eps=0.12)
-    assert ours.robust == pytest.approx(robust, abs=0.05)
+    assert 0.3 < ours.robust <= robust + 0.02
