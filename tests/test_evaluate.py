@@ -108,6 +108,16 @@ def test_another_evaluation_is_not_mixed_in(digits_run: Path) -> None:
         run(options(digits_run, limit=10, eps=0.2))
 
 
+def test_an_attack_that_finds_nothing_left_has_no_distances(digits_run: Path) -> None:
+    summary = run(options(digits_run, attacks="pgd-20,deepfool", eps=1.0, step=0.25, cascade=True, limit=10))
+    assert summary["attacks"]["deepfool"]["attacked"] == 0
+    assert summary["attacks"]["deepfool"]["success"] is None
+    with Console(width=100).capture() as _:
+        print_table(summary, Console(record=True, width=100))
+    with pytest.raises(ValueError, match="step=0"):
+        run(options(digits_run, step=0.0))
+
+
 def test_more_images_go_on_from_fewer(digits_run: Path, tmp_path: Path) -> None:
     run(options(digits_run, limit=20))
     more = run(options(digits_run, limit=50))

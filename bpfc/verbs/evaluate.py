@@ -104,7 +104,9 @@ def run(options: Evaluate) -> dict[str, Any]:
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    step = options.step or (subject.step if subject.step and options.norm == "linf" else eps / 4)
+    step = options.step
+    if step is None:
+        step = subject.step if subject.step is not None and options.norm == "linf" else eps / 4
     inside = ball(options.norm, eps)
     k = subject.k if options.k is None else options.k
     planned = parse(options.attacks, Setting(inside, step, k, subject.ifgsm_steps))
@@ -173,8 +175,13 @@ def run(options: Evaluate) -> dict[str, Any]:
 
 def _beyond_gradients(rows: list[Row]) -> list[str]:
     """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
-    share = sum(row["broken_by"] == "aa-square" for row in rows) / len(rows)
-    told = f"Square broke {share:.1%} that the attacks by gradients before it left: gradients may be masked"
+
+    def alone(row: Row) -> bool:
+        others = [entry["broken"] for name, entry in row["attacks"].items() if name != "aa-square"]
+        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
+
+    share = sum(map(alone, rows)) / len(rows)
+    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
     return [told] if share > 0.002 else []
 
 
@@ -215,7 +222,7 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name, f"{share['accuracy']:.1%}", f"{low:.1%} … {high:.1%}", end_section=name == "clean")
     console.print(table)
     for name, share in summary["attacks"].items():
-        if "success" in share:
+        if share.get("attacked"):  # in a cascade nothing may have been left for it
             norm = "l2" if "median_l2" in share else "linf"
             told = f"median {norm} distance {share[f'median_{norm}']}, mean of those found {share[f'mean_{norm}']}"
             console.print(f"{name}: found an image for {share['success']:.1%} of {share['attacked']}; {told}")
