@@ -1,10 +1,12 @@
 """What this machine does best: where and in which precision to compute, and the memory that took."""
 
 import ctypes
+import json
 import os
 import re
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -14,17 +16,49 @@ Arithmetic = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-def resolve(precision: Precision, device: torch.device) -> Arithmetic:
-    """fp32 or bf16; `auto` is bf16 where the hardware multiplies matrices in it (GPUs since Ampere, CPUs with AMX).
+def resolve(precision: Precision, device: torch.device, started: Path | None = None) -> Arithmetic:
+    """fp32 or bf16. `auto`: bf16 on GPUs that multiply matrices in it (since Ampere) and CPUs that are faster in it.
 
-    A CPU with AVX512_BF16 alone counts as fp32: its dot-product instruction runs at half the rate, and M-LeNet's step
-    took 1.5 times as long in bfloat16 as in float32 where we measured it (docs/architecture.md).
+    Args:
+        precision: as it was asked for.
+        device: where to compute.
+        started: the JSON file that tells the precision in which the work began, if it did; `auto` goes on in that.
     """
     if precision != "auto":
         return precision
+    if started is not None and (before := _recorded(started)):
+        return before
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+    return "bf16" if _seconds("fp32") > 1.2 * _seconds("bf16") else "fp32"
+
+
+def _recorded(path: Path) -> Arithmetic | None:
+    """The precision in a JSON file; None where it tells none. Whoever reads the rest says what is wrong with it."""
+    try:
+        return {"fp32": "fp32", "bf16": "bf16"}.get(json.loads(path.read_text())["precision"])  # type: ignore[return-value]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _seconds(precision: Arithmetic) -> float:
+    """Of a convolution's forward and backward on one core of this CPU, the best of a few.
+
+    Timed, because the instruction set does not tell: with AVX512_BF16 a step of M-LeNet is 1.5 times slower in bfloat16
+    than in float32 on one CPU and 2 times faster on another (docs/architecture.md).
+    """
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    torch.set_num_threads(1)  # more would wait for each other where the other cores are busy
+    images = torch.zeros(16, 32, 14, 14).contiguous(memory_format=torch.channels_last).requires_grad_()
+    kernels = torch.zeros(64, 32, 5, 5, requires_grad=True)
+    seconds = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        with autocast(cpu, precision):
+            torch.nn.functional.conv2d(images, kernels, padding=2).sum().backward()
+        seconds.append(time.perf_counter() - begin)
+    torch.set_num_threads(threads)
+    return min(seconds)
 
 
 def keep_memory() -> None:

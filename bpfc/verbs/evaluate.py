@@ -99,7 +99,7 @@ def run(options: Evaluate) -> dict[str, Any]:
             raise ValueError("--out: name a folder for the ledger of the model that you hand in")
         out = options.run / "evaluation"
     device = pick_device(options.device)
-    precision = resolve(options.precision, device)
+    precision = resolve(options.precision, device, out / "evaluation.json")
     subject = _subject(options)
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:

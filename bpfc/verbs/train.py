@@ -77,7 +77,7 @@ def run(options: Train) -> Path:
     """
     recipe, out = options.recipe, options.out
     device = pick_device(options.device)
-    precision = resolve(options.precision, device)
+    precision = resolve(options.precision, device, out / "recipe.json")
     make_writable_folder(out)
     if (out / "recipe.json").exists():
         if not options.resume:
@@ -88,6 +88,7 @@ def run(options: Train) -> Path:
     if recipe.limit is not None:
         training = training[: recipe.limit]
     fabric = _fabric(device)
+    precision = fabric.broadcast(precision)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
     if fabric.is_global_zero:

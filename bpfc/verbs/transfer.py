@@ -86,7 +86,7 @@ def run(options: Transfer) -> dict[str, Any]:
     inside = LinfBall(eps)
     planned = parse(options.attacks, Setting(inside, step, ifgsm_steps=recipe.ifgsm_steps))
     device = pick_device(options.device)
-    precision = resolve(options.precision, device)
+    precision = resolve(options.precision, device, options.out / next(iter(targets)) / "evaluation.json")
     data = load(recipe.data, options.data_dir)
     test = data.test[: options.limit].to(device)
     models = {path: load_model(path, data).to(device) for path in recipes}

@@ -1,0 +1,40 @@
+"""Which arithmetic `--precision auto` means."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bpfc import machine
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("fp32", "bf16", "expected"), [(2.0, 1.0, "bf16"), (1.1, 1.0, "fp32"), (1.0, 1.5, "fp32")])
+def test_auto_on_a_cpu_is_what_is_clearly_faster_there(
+    fp32: float, bf16: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_seconds", {"fp32": fp32, "bf16": bf16}.__getitem__)
+    assert machine.resolve("auto", CPU) == expected
+    assert machine.resolve("bf16", CPU) == "bf16"
+
+
+def test_both_precisions_are_timed() -> None:
+    assert 0 < machine._seconds("bf16") < 60
+    assert machine.resolve("auto", CPU) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize("before", ["fp32", "bf16"])
+def test_auto_goes_on_in_the_precision_of_the_start(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "recipe.json"
+    monkeypatch.setattr(machine, "_seconds", {"fp32": 1.0, "bf16": 1.0}.__getitem__)
+    assert machine.resolve("auto", CPU, started) == "fp32"
+    started.write_text(json.dumps({"precision": before}))
+    assert machine.resolve("auto", CPU, started) == before
+    assert machine.resolve("fp32", CPU, started) == "fp32"
+    for damaged in ("{", "[]", "{}", '{"precision": "int4"}'):
+        started.write_text(damaged)
+        assert machine.resolve("auto", CPU, started) == "fp32"
