@@ -37,6 +37,12 @@ def test_drops_come_after_the_scripts_epoch_indices() -> None:
     assert {fashion.method_at(epoch).weight for epoch in range(50)} == {25}  # type: ignore[attr-defined]
 
 
+def test_the_l1_ablation_has_weights_of_its_own_off_cifar() -> None:
+    """BPFC's would leave it at chance (results/bpfc-l1-weights)."""
+    for data, k, weight in (("mnist-5k", 7, 1), ("mnist", 7, 1), ("fashion-mnist", 6, 3), ("cifar-10", 5, 1)):
+        assert RECIPES[f"{data}-bpfc-l1"][1].method == BPFC(k=k, weight=weight, distance="l1")
+
+
 def test_one_cycle() -> None:
     cycle = Schedule(shape="one-cycle")
     assert cycle.at(0, 10) == 0
