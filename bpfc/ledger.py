@@ -14,7 +14,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,12 @@ SCHEMA = 2
 
 
 class Ledger:
-    """The file ledger.jsonl in a folder, beside evaluation.json, which says what the rows are rows of."""
+    """The file ledger.jsonl in a folder, beside evaluation.json: what the rows are rows of, and what attacks warned of.
+
+    Attributes:
+        rows: one for each image so far.
+        warnings: of the attacks so far, each once.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         """Opens the ledger of an evaluation, with the rows that an earlier one of the same settings wrote.
@@ -39,28 +44,37 @@ class Ledger:
             ValueError: the folder holds an evaluation of other settings, or of more images.
         """
         self.path = folder / "ledger.jsonl"
-        header = folder / "evaluation.json"
-        settings = json.loads(json.dumps(settings))
-        if header.exists():
-            before = json.loads(header.read_text())
+        self._header = folder / "evaluation.json"
+        self._settings = settings = json.loads(json.dumps(settings))
+        self.warnings: list[str] = []
+        if self._header.exists():
+            before = json.loads(self._header.read_text())
             changed = [name for name in settings if before.get(name) != settings[name]]
             if changed == ["images"] and before["images"] < settings["images"]:
                 changed = []
             if changed:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {settings[name]!r}" for name in changed)
                 raise ValueError(f"{folder}: holds an evaluation of other settings ({told}); choose another --out")
-        write_json(header, settings)
+            self.warnings = before.get("warnings", [])
+        self._write_header()
         self.rows: list[Row] = read_jsonl(self.path)
         whole = sum(len(json.dumps(row)) + 1 for row in self.rows)
         if self.path.exists() and self.path.stat().st_size > whole:
             with self.path.open("rb+") as file:  # a kill cut the last line short
                 file.truncate(whole)
 
-    def append(self, rows: list[Row]) -> None:
-        """Adds rows, on disk before this returns."""
+    def append(self, rows: list[Row], warnings: Iterable[str] = ()) -> None:
+        """Adds rows, and what attacks warned of meanwhile, on disk before this returns."""
+        told = sorted({*self.warnings, *warnings})
+        if told != self.warnings:
+            self.warnings = told
+            self._write_header()
         with self.path.open("a") as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
         self.rows += rows
+
+    def _write_header(self) -> None:
+        write_json(self._header, self._settings | {"warnings": self.warnings})
 
 
 def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:

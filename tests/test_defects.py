@@ -141,6 +141,8 @@ def test_13_autoattack_s_warnings_stand_in_the_summary(digits_model: Evaluate) -
     assert any("zero gradient" in text for text in summary["warnings"])
     assert any(text.startswith("Square broke") for text in summary["warnings"])
     assert json.loads((options.out / "summary.json").read_text())["warnings"] == summary["warnings"]  # type: ignore[operator]
+    resumed = run(options)  # every row stands already, so nothing warns again
+    assert (resumed["images_resumed"], resumed["warnings"]) == (10, summary["warnings"])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5])

@@ -157,13 +157,13 @@ def run(options: Evaluate) -> dict[str, Any]:
                 passed=lambda item: progress.update(task, advance=len(block), description=item.name),  # noqa: B023
                 adversary=_saver(out / "adversarial") if options.save_images else lambda *_: None,
             )
-            ledger.append(rows)
+            ledger.append(rows, {str(warning.message) for warning in warned})
             robust = sum(row["broken_by"] is None for row in ledger.rows) / len(ledger.rows)
             progress.console.print(f"{len(ledger.rows)}/{len(images)} images, robust so far {robust:.1%}", style="dim")
     names = [item.name for item in planned]
     summary = settings | summarise(ledger.rows, names, without_radius(planned))
     summary["attack_settings"] = {item.name: repr(item.attack) for item in planned}
-    summary["warnings"] = sorted({str(warning.message) for warning in warned}) + _beyond_gradients(ledger.rows)
+    summary["warnings"] = ledger.warnings + _beyond_gradients(ledger.rows)
     summary["seconds"] = round(time.perf_counter() - started, 1)
     summary["images_resumed"] = before
     summary["provenance"] = provenance(device)
