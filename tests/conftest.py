@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from bpfc.data import sets as data_sets
 # The machine may be shared: a slow example is no failure.
 settings.register_profile("bpfc", deadline=None)
 settings.load_profile("bpfc")
+# Networks this small gain little from a second thread, and two that wait for each other on a busy machine lose more.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 @pytest.fixture(scope="session")
