@@ -71,7 +71,7 @@ def evaluate(
     planned = parse(attacks, Setting(inside, step=eps / 4 if step is None else step, k=k))
     check_handed_in(model, images, labels)
     rows: list[Row] = []
-    for indices in torch.arange(len(images)).split(batch_size):
+    for indices in blocks(0, len(images), batch_size):
         block = indices.to(images.device)
         rows += attack_block(
             model,
@@ -91,6 +91,11 @@ def evaluate(
 def without_radius(planned: Sequence[Planned]) -> dict[str, Norm]:
     """The attacks that look for the nearest misclassified image, and in which norm."""
     return {item.name: item.nearest for item in planned if item.nearest is not None}
+
+
+def blocks(done: int, count: int, size: int) -> tuple[Tensor, ...]:
+    """The places of the images still to do, `size` at a time."""
+    return torch.arange(done, count).split(size) if done < count else ()  # split gives one empty part of nothing
 
 
 def attack_block(

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,14 @@ def test_summary_says_what_was_measured(digits_run: Path, digits: DataSet, train
         console = Console(record=True, width=100)
         print_table(summary, console)
     assert f"{direct.robust:.1%}" in console.export_text()
+
+
+def test_each_block_tells_progress_to_a_log_file(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = run(options(digits_run, attacks="fgsm", limit=40))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" images")[0] for line in lines] == ["16/40", "32/40", "40/40"]
+    assert all(re.search(r"robust so far \d+\.\d%; \d:\d\d:\d\d left", line) for line in lines)
+    assert lines[-1].endswith(f"robust so far {summary['worst_case']['accuracy']:.1%}; 0:00:00 left")
 
 
 def test_eps_and_step_may_be_given(digits_run: Path) -> None:

@@ -47,6 +47,14 @@ def without_clock(run: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key not in clock} for row in read_jsonl(run / "log.jsonl")]
 
 
+def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"train_seconds": 129_600.4, "validation_seconds": 0.0, "epoch": 0, "gradient_alignment": 1.0}
+    row |= {f"{name}_accuracy": 0.5 for name in ("train", "validation", "validation_ifgsm")}
+    row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
+    train._report([row], epochs=2)
+    assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
+
+
 def test_what_a_run_leaves(unbroken: Path, digits: DataSet) -> None:
     names = sorted(path.name for path in unbroken.iterdir())
     assert names == ["checkpoint-0003", "log.jsonl", "model.safetensors", "provenance.json", "recipe.json"]

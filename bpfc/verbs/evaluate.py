@@ -4,11 +4,11 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from bpfc.attacks import Norm, ball
-from bpfc.evaluation import attack_block, check_handed_in, without_radius
+from bpfc.evaluation import attack_block, blocks, check_handed_in, without_radius
 from bpfc.files import make_writable_folder, replace_file, write_json
 from bpfc.ledger import Ledger, Row, summarise, write_csv
 from bpfc.machine import Precision, pick_device, resolve
@@ -141,7 +141,7 @@ def run(options: Evaluate) -> dict[str, Any]:
     ):
         warnings.simplefilter("always")
         task = progress.add_task("clean", total=len(images) * len(planned), completed=before * len(planned))
-        for indices in torch.arange(before, len(images)).split(options.batch_size):
+        for indices in blocks(before, len(images), options.batch_size):
             block = indices.to(device)
             rows = attack_block(
                 model,
@@ -159,7 +159,10 @@ def run(options: Evaluate) -> dict[str, Any]:
             )
             ledger.append(rows, {str(warning.message) for warning in warned})
             robust = sum(row["broken_by"] is None for row in ledger.rows) / len(ledger.rows)
-            progress.console.print(f"{len(ledger.rows)}/{len(images)} images, robust so far {robust:.1%}", style="dim")
+            an_image = (time.perf_counter() - started) / (len(ledger.rows) - before)
+            left = timedelta(seconds=round(an_image * (len(images) - len(ledger.rows))))
+            told = f"{len(ledger.rows)}/{len(images)} images, robust so far {robust:.1%}; {left} left"
+            progress.console.print(told, style="dim")
     names = [item.name for item in planned]
     summary = settings | summarise(ledger.rows, names, without_radius(planned))
     summary["attack_settings"] = {item.name: repr(item.attack) for item in planned}

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -326,7 +327,7 @@ def _report(log: list[dict[str, Any]], epochs: int) -> None:
     """A line an epoch, for terminals and log files alike."""
     row = log[-1]
     seconds = sum(row["train_seconds"] + row["validation_seconds"] for row in log[-5:]) / len(log[-5:])
-    left = time.strftime("%H:%M:%S", time.gmtime(seconds * (epochs - len(log))))
+    left = timedelta(seconds=round(seconds * (epochs - len(log))))
     shown = {
         name: f"{row[name]:.4g}"
         for name in ("loss", "cross_entropy", "regulariser", "lr", "weight", "images_per_second")

@@ -14,7 +14,7 @@ from rich.table import Table
 from bpfc.attacks import LinfBall
 from bpfc.checkpoint import MODEL, RunError, load_model, load_recipe
 from bpfc.data import load, to_float
-from bpfc.evaluation import transfer_block
+from bpfc.evaluation import blocks, transfer_block
 from bpfc.files import make_writable_folder, write_json
 from bpfc.ledger import Ledger, summarise
 from bpfc.machine import Precision, pick_device, resolve
@@ -99,8 +99,8 @@ def run(options: Transfer) -> dict[str, Any]:
         make_writable_folder(options.out / name)
         ledgers[name] = Ledger(options.out / name, settings | {"weights_sha256": _digest(path)})
     before = min(len(ledger.rows) for ledger in ledgers.values())
-    blocks = torch.arange(before, len(test)).split(options.batch_size) if before < len(test) else ()
-    for indices in track(blocks, "transfer", transient=True, disable=not Console().is_terminal):
+    todo = blocks(before, len(test), options.batch_size)
+    for indices in track(todo, "transfer", transient=True, disable=not Console().is_terminal):
         block = test[indices.to(device)]
         rows = transfer_block(
             {name: models[path] for name, path in sources.items()},
