@@ -12,33 +12,25 @@ from typing import Literal
 
 import torch
 
-Arithmetic = Literal["fp32", "bf16"]
-Precision = Literal["auto", "fp32", "bf16"]
+from bpfc.options import Arithmetic, Precision
 
 
-def resolve(precision: Precision, device: torch.device, started: Path | None = None) -> Arithmetic:
+
+def resolve(precision: Precision, device: torch.device, started: Arithmetic | None = None) -> Arithmetic:
     """fp32 or bf16. `auto`: bf16 on GPUs that multiply matrices in it (since Ampere) and CPUs that are faster in it.
 
     Args:
         precision: as it was asked for.
         device: where to compute.
-        started: the JSON file that tells the precision in which the work began, if it did; `auto` goes on in that.
+        started: the precision in which the work began, if it did; `auto` goes on in that.
     """
     if precision != "auto":
         return precision
-    if started is not None and (before := _recorded(started)):
-        return before
+    if started is not None:
+        return started
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if _seconds("fp32") > 1.2 * _seconds("bf16") else "fp32"
-
-
-def _recorded(path: Path) -> Arithmetic | None:
-    """The precision in a JSON file; None where it tells none. Whoever reads the rest says what is wrong with it."""
-    try:
-        return {"fp32": "fp32", "bf16": "bf16"}.get(json.loads(path.read_text())["precision"])  # type: ignore[return-value]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _seconds(precision: Arithmetic) -> float:

@@ -1,23 +1,25 @@
 """Verb `train`: recipe -> run."""
 
-import json
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
 
 from bpfc.data import load, split
-from bpfc.files import make_writable_folder, read_jsonl, write_json
-from bpfc.machine import Precision, pick_device, resolve
+from bpfc.files import owned
+from bpfc.machine import pick_device, resolve
 from bpfc.models import build
+from bpfc.options import DataFolder, Device, Precision
 from bpfc.provenance import provenance
 from bpfc.training.engine import engine, fit
+from bpfc.training.health import TrainingFailed
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import MODEL, RunError, check_same_recipe, save_recipe
+from bpfc.training.run import Run, RunError
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class Train:
     """Settings of the recipe."""
     out: Path
     """Folder of the run; made if need be."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
-    precision: Precision = "auto"
-    """Arithmetic of forward and backward; auto is bfloat16 where the machine is fast in it."""
-    data_dir: Path | None = None
-    """Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network."""
+    device: Device = "auto"
+    precision: Annotated[
+        Precision,
+        tyro.conf.arg(help="Arithmetic of forward and backward; auto is bfloat16 where the machine is fast in it."),
+    ] = "auto"
+    data_dir: DataFolder = None
     resume: bool = False
     """Continue the run in the folder."""
 
@@ -43,21 +45,31 @@ def options() -> dict[str, tuple[str, Train]]:
     return {name: (text, Train(recipe, out=Path("runs") / name)) for name, (text, recipe) in RECIPES.items()}
 
 
-def run(options: Train) -> Path:
-    """Trains by the options and gives back the run's folder.
+def main(options: Train) -> None:
+    """The verb: train, and say what comes next, or what to do where it came to nothing."""
+    recipe = options.recipe
+    try:
+        run = train(options)
+    except TrainingFailed as failure:
+        weight = "" if getattr(recipe.method, "weight", None) is None else ", a lower --method.weight"
+        advice = f"--clip-norm {recipe.clip_norm / 2 if recipe.clip_norm else 1:g}, a lower --lr{weight}"
+        raise TrainingFailed(f"{failure}; train anew with {advice}, into another --out") from failure
+    selected = run.log[-1]["selected_epoch"] + 1
+    print(f"Selected: epoch {selected}, in {run.weights}. Attack it with: bpfc evaluate {shlex.quote(str(run.folder))}")
+
+
+def train(options: Train) -> Run:
+    """Trains by the options.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
-        FloatingPointError: the loss is no longer finite; names the last good checkpoint.
+        TrainingFailed: the training comes to nothing; says which state is good still.
     """
-    recipe, out = options.recipe, options.out
+    recipe, run = options.recipe, Run(options.out)
     device = pick_device(options.device)
-    precision = resolve(options.precision, device, out / "recipe.json")
-    make_writable_folder(out)
-    if (out / "recipe.json").exists():
-        if not options.resume:
-            raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
-        check_same_recipe(out, recipe, precision)
+    precision = resolve(options.precision, device, run.precision)
+    if run.begun() and not options.resume:
+        raise RunError(f"{options.out}: holds a run already; continue it with --resume, or choose another --out")
     data = load(recipe.data, options.data_dir)
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
@@ -66,21 +78,17 @@ def run(options: Train) -> Path:
     precision = fabric.broadcast(precision)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
-    if fabric.is_global_zero:
-        save_recipe(out, recipe, precision)
-        starts = out / "provenance.json"
-        before = json.loads(starts.read_text()) if starts.exists() else []
-        write_json(starts, [*before, provenance(device)])
-    fit(
-        fabric,
-        recipe,
-        precision,
-        model,
-        training.to(fabric.device),
-        validation[: recipe.validation_attacked].to(fabric.device),
-        out,
-    )
-    if fabric.is_global_zero:
-        selected = read_jsonl(out / "log.jsonl")[-1]["selected_epoch"] + 1
-        print(f"Selected: epoch {selected}, in {out / MODEL}. Attack it with: bpfc evaluate {shlex.quote(str(out))}")
-    return out
+    with owned(options.out) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            run.begin(recipe, precision, provenance(device))
+        fabric.barrier()
+        fit(
+            fabric,
+            recipe,
+            precision,
+            model,
+            training.to(fabric.device),
+            validation[: recipe.validation_attacked].to(fabric.device),
+            run,
+        )
+    return run

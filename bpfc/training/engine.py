@@ -5,10 +5,9 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,16 +15,15 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from bpfc.attacks import IFGSM, ImageRng
-from bpfc.data import Images, epoch_batches, to_float
-from bpfc.files import read_jsonl, write_jsonl
-from bpfc.judge import exact_logits, run_attack
-from bpfc.machine import Arithmetic, autocast, peak_memory_mib
+from bpfc.data import Images, epoch_batches
+from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
-from bpfc.modes import eval_mode
-from bpfc.training.overfitting import WATCHED, signs, warning
+from bpfc.options import Arithmetic
+from bpfc.training.health import TrainingFailed, check_finite, collapse
+from bpfc.training.overfitting import warning
 from bpfc.training.recipe import Recipe
-from bpfc.training.run import State, cpu_copy, load_state, save_state
+from bpfc.training.run import Run, State
+from bpfc.training.validation import total, validate
 
 CHECK_EVERY = 50
 """Steps between two looks at the loss (each waits for the device)."""
@@ -38,51 +36,93 @@ def fit(
     model: nn.Module,
     training: Images,
     validation: Images,
-    out: Path,
+    run: Run,
 ) -> None:
-    """Trains from the newest state in the folder, if any, to the last epoch; leaves a state and a log row an epoch."""
+    """Trains from the newest state in the folder, if any, to the last epoch; leaves a state and a log row an epoch.
+
+    Raises:
+        TrainingFailed: the loss or the weights are no longer finite, or the network has collapsed to constant logits.
+        RunError: the state in the folder is damaged.
+    """
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     loss = TrainingStep(model, recipe.method, precision)
     step, optimizer = fabric.setup(loss, optimizer)
-    state = load_state(out)
+    state = run.load()
     if state is not None:
         model.load_state_dict(state.weights)
-        optimizer.load_state_dict(state.optimizer)
+        load_momentum(optimizer, state.momentum)
+    steps = math.ceil(len(training) / recipe.batch_size)
     first = state.epochs_done if state else 0
-    log = read_jsonl(out / "log.jsonl")[:first]
-    for epoch in range(first, recipe.epochs):
-        started = time.perf_counter()
-        loss.method = recipe.method_at(epoch)
-        parts = train_epoch(fabric, recipe, step, optimizer, training, epoch, last_good=out if state else None)
-        trained = time.perf_counter()
-        shares = validate(fabric, recipe, model, validation, precision)
-        robust = shares["validation_ifgsm_accuracy"]
-        row = {
-            "epoch": epoch,
-            **parts,
-            **shares,
-            "images_per_second": len(training) / (trained - started),
-            "train_seconds": trained - started,
-            "validation_seconds": time.perf_counter() - trained,
-            "peak_memory_mib": peak_memory_mib(fabric.device),
+    with _progress(fabric, recipe.epochs * steps, first * steps) as advance:
+        for epoch in range(first, recipe.epochs):
+            started = time.perf_counter()
+            kept = f"the last good state is that after epoch {epoch} in {run.folder}" if state else "no state was saved"
+            parts = train_epoch(fabric, recipe, step, loss, optimizer, training, epoch, kept, advance)
+            trained = time.perf_counter()
+            shares = validate(fabric, recipe, model, validation, precision)
+            row = {
+                "epoch": epoch,
+                **parts,
+                **shares,
+                "images_per_second": len(training) / (trained - started),
+                "train_seconds": trained - started,
+                "validation_seconds": time.perf_counter() - trained,
+                "peak_memory_mib": peak_memory_mib(fabric.device),
+            }
+            log = [*(state.log if state else []), row]
+            if told := collapse(log, validation.labels.cpu(), recipe.epochs, steps):
+                raise TrainingFailed(f"{told}: {kept}")
+            state = _next_state(recipe, model, optimizer, state, log)
+            if fabric.is_global_zero:
+                run.save(state)
+                _report(state.log, recipe.epochs)
+            fabric.barrier()
+
+
+def _next_state(
+    recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, before: State | None, log: list[dict[str, Any]]
+) -> State:
+    """The state after the epoch whose row ends the log; that row learns which epoch is selected."""
+    epoch, robust = log[-1]["epoch"], log[-1]["validation_ifgsm_accuracy"]
+    weights = cpu_copy(model.state_dict())
+    # An epoch that is not eligible stands in until one is: with a score that any eligible epoch beats.
+    eligible = recipe.select == "ifgsm" and epoch >= math.floor(recipe.select_from * recipe.epochs)
+    if before is None or not eligible or robust > before.selected_score:
+        kept = {name: rounded(tensor) for name, tensor in weights.items()} if recipe.weights == "bfloat16" else weights
+        selected, selected_epoch, score = kept, epoch, robust if eligible else -1.0
+    else:
+        selected, selected_epoch, score = before.selected, before.selected_epoch, before.selected_score
+    log[-1]["selected_epoch"] = selected_epoch
+    return State(epoch + 1, weights, momentum(optimizer), selected, selected_epoch, score, log)
+
+
+def cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU that later steps do not change."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+
+
+def momentum(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """SGD's memory, by the place of the parameter; the rest of its state is the recipe's."""
+    return cpu_copy(
+        {
+            str(place): entry["momentum_buffer"]
+            for place, entry in optimizer.state_dict()["state"].items()
+            if entry.get("momentum_buffer") is not None
         }
-        selected, selected_epoch, score = (
-            (state.selected, state.selected_epoch, state.selected_score) if state else ({}, -1, -1.0)
-        )
-        eligible = epoch >= math.floor(recipe.select_from * recipe.epochs)
-        if not eligible or robust > score:
-            # An epoch that is not eligible stands in until one is: with a score that any eligible epoch beats.
-            selected, selected_epoch, score = cpu_copy(model.state_dict()), epoch, robust if eligible else -1.0
-        state = State(epoch + 1, cpu_copy(model.state_dict()), selected, selected_epoch, score, optimizer.state_dict())
-        log.append({**row, "selected_epoch": selected_epoch})
-        if fabric.is_global_zero:
-            write_jsonl(out / "log.jsonl", log)
-            save_state(out, state)
-            _report(log, recipe.epochs)
-        fabric.barrier()
+    )
+
+
+def load_momentum(optimizer: torch.optim.Optimizer, buffers: dict[str, Tensor]) -> None:
+    content = optimizer.state_dict()
+    content["state"] = {int(place): {"momentum_buffer": buffer} for place, buffer in buffers.items()}
+    optimizer.load_state_dict(content)
 
 
 class TrainingStep(nn.Module):
@@ -107,15 +147,18 @@ def train_epoch(
     fabric: Fabric,
     recipe: Recipe,
     step: nn.Module,
+    loss: TrainingStep,
     optimizer: torch.optim.Optimizer,
     training: Images,
     epoch: int,
-    last_good: Path | None,
+    kept: str,
+    advance: Callable[[], None],
 ) -> dict[str, float]:
     """One epoch; gives back learning rate, λ, loss, its parts and the training accuracy, means over the epoch.
 
     All randomness derives from (seed, epoch, process), so that a resumed run repeats it. Order and augmentation are
-    those of a single process; the noise that methods draw differs between processes.
+    those of a single process; the noise that methods draw differs between processes. `step` is `loss` as the
+    engine has wrapped it; `kept` says which state is good, should this epoch fail.
     """
     step.train()
     generator = torch.Generator().manual_seed(_seed(recipe.seed, epoch))
@@ -131,66 +174,30 @@ def train_epoch(
     count = math.ceil(len(training) / recipe.batch_size)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fabric.device))
     seen = torch.zeros((), device=fabric.device)
-    with _progress(fabric, f"epoch {epoch + 1}/{recipe.epochs}", count) as advance:
-        for at, (images, labels, share) in enumerate(batches):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr_at(epoch + at / count)
-            loss, logits, parts = step(images, labels)
-            fabric.backward(loss * (share * fabric.world_size))
-            optimizer.step()
-            optimizer.zero_grad()
-            seen += len(labels)
-            for name, value in {"loss": loss.detach(), **parts}.items():
-                sums[name] += value * len(labels)
-            sums["train_accuracy"] += (logits.argmax(dim=1) == labels).sum()
-            if (at + 1) % CHECK_EVERY == 0 or at + 1 == count:
-                _check_finite(sums["loss"], epoch, at, last_good)
-            advance()
-    means = {name: _sum(fabric, value).item() for name, value in sums.items()}
-    total = _sum(fabric, seen).item()
+    for at, (images, labels, share) in enumerate(batches):
+        position = epoch + at / count
+        loss.method = recipe.method_at(position)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(position)
+        value, logits, parts = step(images, labels)
+        fabric.backward(value * (share * fabric.world_size))
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(loss.model.parameters(), recipe.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen += len(labels)
+        for name, part in {"loss": value.detach(), **parts}.items():
+            sums[name] += part * len(labels)
+        sums["train_accuracy"] += (logits.argmax(dim=1) == labels).sum()
+        if (at + 1) % CHECK_EVERY == 0 or at + 1 == count:
+            check_finite(sums["loss"], "the loss is", f"epoch {epoch + 1}, step {at + 1}", kept)
+        advance()
+    weights = torch.stack([parameter.detach().sum() for parameter in loss.model.parameters()])
+    check_finite(weights, "the weights are", f"epoch {epoch + 1}, after its last step", kept)
+    means = {name: total(fabric, value).item() for name, value in sums.items()}
+    images_seen = total(fabric, seen).item()
     rate = {"lr": recipe.lr_at(epoch), "weight": getattr(recipe.method_at(epoch), "weight", 0.0)}
-    return {**rate, **{name: value / total for name, value in means.items()}}
-
-
-def validate(
-    fabric: Fabric, recipe: Recipe, model: nn.Module, validation: Images, precision: Arithmetic
-) -> dict[str, float]:
-    """Shares of the validation images: right as they are, and under the recipe's I-FGSM (any iterate counts).
-
-    And, on the first of them, the signs of catastrophic overfitting.
-    """
-    attack = IFGSM(recipe.eps, recipe.ifgsm_steps)
-    counts = torch.zeros(5, device=fabric.device)
-    mine = torch.arange(fabric.global_rank, len(validation), fabric.world_size)
-    with eval_mode(model):
-        for indices in mine.split(256):
-            batch = validation[indices.to(fabric.device)]
-            images = as_seen(batch)
-            right = exact_logits(model, images).argmax(dim=1) == batch.labels
-            if not right.any():
-                continue
-            rng = ImageRng(recipe.seed, indices[right.cpu()].tolist())
-            with autocast(fabric.device, precision):
-                judge = run_attack(model, images[right], batch.labels[right], attack, rng)
-            counts[:2] += torch.stack([right.sum(), (~judge.broken).sum()])
-        watched = validation[mine[mine < WATCHED].to(fabric.device)]
-        with autocast(fabric.device, precision):
-            rng = ImageRng(recipe.seed, mine[mine < WATCHED].tolist())
-            counts[2:] += signs(model, as_seen(watched), watched.labels, recipe.eps, rng)
-    clean, robust, fgsm, pgd, alignment = _sum(fabric, counts).tolist()
-    number = min(WATCHED, len(validation))
-    return {
-        "validation_accuracy": clean / len(validation),
-        "validation_ifgsm_accuracy": robust / len(validation),
-        "watched_fgsm_accuracy": fgsm / number,
-        "watched_pgd_accuracy": pgd / number,
-        "gradient_alignment": alignment / number,
-    }
-
-
-def as_seen(images: Images) -> Tensor:
-    """Images as the network sees them, in the layout that convolutions are fastest in."""
-    return to_float(images.pixels).contiguous(memory_format=torch.channels_last)
+    return {**rate, **{name: value / images_seen for name, value in means.items()}}
 
 
 def engine(device: torch.device) -> Fabric:
@@ -210,35 +217,17 @@ def engine(device: torch.device) -> Fabric:
     return fabric
 
 
-def _sum(fabric: Fabric, values: Tensor) -> Tensor:
-    """The sum over all processes."""
-    total = fabric.all_reduce(values, reduce_op="sum")
-    assert isinstance(total, Tensor)
-    return total
-
-
 def _seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) * 10_007
 
 
-def _check_finite(total: Tensor, epoch: int, at: int, last_good: Path | None) -> None:
-    if not torch.isfinite(total):
-        kept = (
-            f"the last good state is that after epoch {epoch} in {last_good}" if last_good else "no state was saved yet"
-        )
-        raise FloatingPointError(
-            f"the loss is no longer finite (epoch {epoch + 1}, step {at + 1}): {kept}; "
-            f"train with a lower --lr or a lower weight of the regulariser"
-        )
-
-
 @contextmanager
-def _progress(fabric: Fabric, text: str, count: int) -> Iterator[Any]:
-    """A bar with the time left, where somebody watches; yields the function that advances it."""
-    columns = (TextColumn(text), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+def _progress(fabric: Fabric, total: int, done: int) -> Iterator[Callable[[], None]]:
+    """A bar over the whole run with the time left, where somebody watches; yields the function that advances it."""
+    columns = (TextColumn("training"), BarColumn(), TextColumn("step {task.completed}/{task.total}"))
     watched = fabric.is_global_zero and sys.stdout.isatty()
-    with Progress(*columns, transient=True, disable=not watched) as progress:
-        task = progress.add_task(text, total=count)
+    with Progress(*columns, TimeRemainingColumn(), transient=True, disable=not watched) as progress:
+        task = progress.add_task("training", total=total, completed=done)
         yield lambda: progress.advance(task)
 
 

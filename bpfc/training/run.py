@@ -1,31 +1,45 @@
-"""What a training run leaves behind, and how it is read back without running code.
+"""The folder that a training leaves. No other room knows a file's name in it.
 
 RUN/recipe.json              the effective recipe, precision included
 RUN/provenance.json          for each start of the run: command, commit, versions, hardware
 RUN/log.jsonl                a row an epoch
 RUN/model.safetensors        the selected weights so far
 RUN/checkpoint-0012/         everything after 12 epochs: written under another name, then renamed
-    weights.safetensors, selected.safetensors, state.pt
+    state.json               epochs done, what is selected, the log, and the digests of recipe and tensors
+    *.safetensors            weights, momentum, and the selected weights
+RUN/evaluation…/             evaluations of the selected weights; see bpfc.ledger
 """
 
+import hashlib
 import json
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bpfc.data import DataSet
-from bpfc.files import replace_file, write_json
+from bpfc.files import (
+    flush_folder,
+    make_writable_folder,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 from bpfc.methods import METHODS
 from bpfc.models import build
-from bpfc.training.recipe import Recipe, Schedule
+from bpfc.options import Arithmetic
+from bpfc.training.recipe import Recipe
+from bpfc.training.settings import Schedule
+from bpfc.weights import all_finite, digest, load_tensors, save_tensors
 
-MODEL = "model.safetensors"
+RENAMED = {"attack_step": "step_size", "step": "step_size"}
+"""Settings of recipes and methods by the names that earlier versions wrote."""
 
 
 class RunError(Exception):
@@ -38,143 +52,243 @@ class State:
 
     epochs_done: int
     weights: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+    """SGD's, by the place of the parameter in the network."""
     selected: dict[str, Tensor]
     selected_epoch: int
     selected_score: float
-    optimizer: dict[str, Any]
+    log: list[dict[str, Any]]
 
 
-def save_state(run: Path, state: State) -> Path:
-    """Writes the state after an epoch, updates the selected weights, removes older states; gives back its folder."""
-    folder = _folder(run, state.epochs_done)
-    temporary = run / f".{folder.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file(state.weights, temporary / "weights.safetensors")
-    save_file(state.selected, temporary / "selected.safetensors")
-    rest = {"optimizer": state.optimizer, "epoch": state.selected_epoch, "score": state.selected_score}
-    torch.save(rest, temporary / "state.pt")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    replace_file(run / MODEL, lambda path: save_file(state.selected, path))
-    for older in _states(run):
-        if older != folder:
-            shutil.rmtree(older)
-    return folder
+@dataclass(frozen=True)
+class Run:
+    """A training's folder: its recipe, states, log, weights and evaluations."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def weights(self) -> Path:
+        """The selected weights."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the selected weights' file.
+
+        Raises:
+            RunError: there are no weights yet.
+        """
+        self._require_weights()
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+    @property
+    def evaluation(self) -> Path:
+        """Where an evaluation goes unless told otherwise."""
+        return self.folder / "evaluation"
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """A row for each epoch so far."""
+        return read_jsonl(self.folder / "log.jsonl")
+
+    @property
+    def precision(self) -> Arithmetic | None:
+        """In which it was begun; None where there is no run yet. Whoever reads the recipe says what is wrong with it."""
+        try:
+            told = read_json(self._recipe_file).get("precision")
+        except ValueError:
+            return None
+        return {"fp32": "fp32", "bf16": "bf16"}.get(str(told))  # type: ignore[return-value]
+
+    def recipe(self) -> Recipe:
+        """The recipe.
+
+        Raises:
+            RunError: the folder holds no run, or its recipe cannot be read.
+        """
+        content = self._read_recipe()
+        try:
+            return _recipe_from(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{self._recipe_file}: not a recipe of this version ({error!r}); train it again") from error
+
+    def begin(self, recipe: Recipe, precision: Arithmetic, provenance: Mapping[str, Any]) -> None:
+        """Writes the recipe, where there is none yet, and adds this start to the provenance.
+
+        Raises:
+            RunError: a run of other settings was begun in the folder, or its recipe is gone.
+        """
+        if self._recipe_file.exists():
+            before, now = _recipe_json(self.recipe(), self.precision), _recipe_json(recipe, precision)
+            if changed := [name for name in now if before.get(name) != now[name]]:
+                told = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
+                raise RunError(
+                    f"{self.folder}: started with other settings ({told}); give the same ones or choose another --out"
+                )
+        elif states := self._states():
+            raise RunError(f"{states[-1]}: a state without its recipe.json; put that back or choose another --out")
+        else:
+            write_json(self._recipe_file, _recipe_json(recipe, precision))
+        starts = self.folder / "provenance.json"
+        write_json(starts, [*(read_json(starts, list) if starts.exists() else []), dict(provenance)])
+
+    def begun(self) -> bool:
+        """Whether there is a run in the folder, which is made if need be.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        make_writable_folder(self.folder)
+        return self._recipe_file.exists()
+
+    def model(self, data: DataSet, trusted: str | None = None) -> nn.Module:
+        """The selected network, in eval mode, on the CPU.
+
+        Args:
+            data: the data set that it was trained on.
+            trusted: the network that may be imported, if the recipe names one outside bpfc.
+
+        Raises:
+            RunError: there are no weights yet, they are damaged or belong to another network, or the network is code
+                that nobody has vouched for.
+        """
+        recipe = self.recipe()
+        if ":" in recipe.network and recipe.network != trusted:
+            raise RunError(
+                f"{self.folder}: its network {recipe.network} is not bpfc's, and importing it runs code; if you trust "
+                f"that code, say so with --model {recipe.network}"
+            )
+        self._require_weights()
+        model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
+        try:
+            model.load_state_dict(load_tensors(self.weights))
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise RunError(
+                f"{self.weights}: not the weights of {recipe.network} on {data.name} ({reason}); "
+                f"put the file of this run back or train it again"
+            ) from error
+        return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def save(self, state: State) -> None:
+        """Writes the state after an epoch, then what follows from it; removes older states."""
+        folder = self.folder / f"checkpoint-{state.epochs_done:04d}"
+        temporary = self.folder / f".{folder.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        tensors = {"weights": state.weights, "momentum": state.momentum, "selected": state.selected}
+        for name, content in tensors.items():
+            save_tensors(temporary / f"{name}.safetensors", content)
+        content = {
+            "epochs_done": state.epochs_done,
+            "selected_epoch": state.selected_epoch,
+            "selected_score": state.selected_score,
+            "recipe_sha256": self._recipe_digest(),
+            "tensors_sha256": {name: digest(content) for name, content in tensors.items()},
+            "log": state.log,
+        }
+        write_json(temporary / "state.json", content)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        flush_folder(self.folder)
+        self._follow(state)
+        for older in self._states():
+            if older != folder:
+                shutil.rmtree(older)
+
+    def load(self) -> State | None:
+        """The newest state, on the CPU; None if there is none yet. Log and selected weights are put in accord with it.
+
+        Raises:
+            RunError: the state is damaged, or another recipe's.
+        """
+        states = self._states()
+        if not states:
+            return None
+        folder = states[-1]
+        try:
+            content = read_json(folder / "state.json")
+            if content["recipe_sha256"] != self._recipe_digest():
+                raise ValueError("it was written under another recipe.json")
+            tensors = {name: load_tensors(folder / f"{name}.safetensors") for name in ("weights", "momentum", "selected")}
+            for name, told in content["tensors_sha256"].items():
+                if digest(tensors[name]) != told:
+                    raise ValueError(f"{name}.safetensors belongs to another state")
+            state = State(
+                epochs_done=int(content["epochs_done"]),
+                selected_epoch=int(content["selected_epoch"]),
+                selected_score=float(content["selected_score"]),
+                log=list(content["log"]),
+                **tensors,
+            )
+            if state.epochs_done != len(state.log) or not all_finite(state.weights):
+                raise ValueError("its log or its weights are not those of a sound training")
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = error if isinstance(error, ValueError) else f"state.json is not as it was written ({error!r})"
+            raise RunError(
+                f"{folder}: cannot be gone on from: {reason}; put the folder back, or delete {self.folder} to start anew"
+            ) from error
+        self._follow(state)
+        return state
+
+    def _follow(self, state: State) -> None:
+        """Log and selected weights as the state has them; a kill may have come between it and them."""
+        if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
+            save_tensors(self.weights, state.selected)
+        write_jsonl(self.folder / "log.jsonl", state.log)
+
+    def _states(self) -> list[Path]:
+        found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{4,}", path.name)]
+        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+    @property
+    def _recipe_file(self) -> Path:
+        return self.folder / "recipe.json"
+
+    def _read_recipe(self) -> dict[str, Any]:
+        if not self._recipe_file.is_file():
+            raise RunError(f"{self.folder}: holds no run (no recipe.json); name a folder that bpfc train wrote")
+        try:
+            return read_json(self._recipe_file)  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise RunError(f"{error}; or train the run again") from error
+
+    def _recipe_digest(self) -> str:
+        return hashlib.sha256(json.dumps(self._read_recipe(), sort_keys=True).encode()).hexdigest()
+
+    def _require_weights(self) -> None:
+        if not self.weights.is_file():
+            raise RunError(
+                f"{self.weights}: no weights; where the run ended before its first epoch, go on with bpfc train "
+                "--resume; where they were not kept, train it again by its recipe.json"
+            )
 
 
-def load_state(run: Path) -> State | None:
-    """The newest state of a run, on the CPU; None if it has none yet."""
-    states = _states(run)
-    if not states:
+def _digest_of(path: Path) -> str | None:
+    """Of the tensors in a file; None if it cannot be read."""
+    try:
+        return digest(load_tensors(path))
+    except ValueError:
         return None
-    folder = states[-1]
-    rest = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
-    return State(
-        epochs_done=int(folder.name.rpartition("-")[2]),
-        weights=load_file(folder / "weights.safetensors"),
-        selected=load_file(folder / "selected.safetensors"),
-        selected_epoch=rest["epoch"],
-        selected_score=rest["score"],
-        optimizer=rest["optimizer"],
-    )
 
 
-def save_recipe(run: Path, recipe: Recipe, precision: str) -> None:
-    write_json(run / "recipe.json", _recipe_json(recipe, precision))
+def _recipe_json(recipe: Recipe, precision: Arithmetic | None) -> dict[str, Any]:
+    content = {**asdict(recipe), "method": {"name": recipe.method.name, **asdict(recipe.method)}}
+    return json.loads(json.dumps({**content, "precision": precision}))  # type: ignore[no-any-return]
 
 
-def load_recipe(run: Path) -> Recipe:
-    """The recipe of a run.
-
-    Raises:
-        RunError: the folder holds no run, or its recipe cannot be read.
-    """
-    return _recipe_from(_read_recipe(run), run)
-
-
-def check_same_recipe(run: Path, recipe: Recipe, precision: str) -> None:
-    """Raises RunError, naming the fields, if the run in the folder was started with another recipe."""
-    before, now = _read_recipe(run), json.loads(json.dumps(_recipe_json(recipe, precision)))
-    if changed := [name for name in now if before.get(name) != now[name]]:
-        told = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
-        raise RunError(f"{run}: started with other settings ({told}); give the same ones or choose another --out")
-
-
-def load_model(run: Path, data: DataSet, trusted: str | None = None) -> nn.Module:
-    """The selected network of a run, in eval mode, on the CPU.
-
-    Args:
-        run: folder that bpfc train wrote.
-        data: the data set that it was trained on.
-        trusted: the network that may be imported, if the recipe names one outside bpfc.
-
-    Raises:
-        RunError: there are no weights yet, they belong to another network, or that is code that nobody has vouched for.
-    """
-    recipe = load_recipe(run)
-    if ":" in recipe.network and recipe.network != trusted:
-        raise RunError(
-            f"{run}: its network {recipe.network} is not bpfc's, and importing it runs code; if you trust that code, "
-            f"say so with --model {recipe.network}"
-        )
-    path = run / MODEL
-    if not path.exists():
-        raise RunError(f"{path}: no weights yet; the run ended before its first epoch: go on with bpfc train --resume")
-    model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
-    try:
-        model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise RunError(
-            f"{path}: not the weights of {recipe.network} on {data.name} ({reason}); "
-            f"put the file of this run back or train it again"
-        ) from error
-    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU that later steps do not change, contiguous as safetensors needs them."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-
-
-def _folder(run: Path, epochs_done: int) -> Path:
-    return run / f"checkpoint-{epochs_done:04d}"
-
-
-def _states(run: Path) -> list[Path]:
-    return sorted(run.glob("checkpoint-*"))
-
-
-def _recipe_json(recipe: Recipe, precision: str) -> dict[str, Any]:
-    content = asdict(recipe)
-    content["method"] = {"name": recipe.method.name, **content["method"]}
-    return {**content, "precision": precision}
-
-
-def _read_recipe(run: Path) -> dict[str, Any]:
-    path = run / "recipe.json"
-    if not path.is_file():
-        raise RunError(f"{run}: holds no run (no recipe.json); name a folder that bpfc train wrote")
-    try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path}: not JSON ({error}); train the run again") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: not a recipe; train the run again")
-    return content
-
-
-def _recipe_from(content: dict[str, Any], run: Path) -> Recipe:
-    values = {item.name: content[item.name] for item in fields(Recipe) if item.name in content}
-    try:
-        settings = dict(values["method"])
-        values["method"] = METHODS[settings.pop("name")](**settings)
-        for name in ("lr_schedule", "weight_schedule"):
-            schedule = values[name]
-            values[name] = Schedule(**{**schedule, "milestones": tuple(schedule["milestones"])})
-        return Recipe(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run / 'recipe.json'}: not a recipe of this version ({error!r}); train the run again"
-        ) from error
+def _recipe_from(content: dict[str, Any]) -> Recipe:
+    known = {item.name for item in fields(Recipe)}
+    values = {RENAMED.get(name, name): value for name, value in content.items()}
+    values = {name: value for name, value in values.items() if name in known}
+    settings = {RENAMED.get(name, name): value for name, value in values["method"].items()}
+    method = METHODS[settings.pop("name")]
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    values["method"] = method(**(settings | lists))
+    for name in ("lr_schedule", "weight_schedule"):
+        values[name] = Schedule(**{**values[name], "milestones": tuple(values[name]["milestones"])})
+    return Recipe(**values)

@@ -1,0 +1,104 @@
+"""What a training is, but for its method: every setting, as data. Without torch, so that help texts come at once."""
+
+from dataclasses import dataclass, field
+from math import cos, floor, isfinite, pi
+from typing import Literal
+
+from bpfc.options import Number
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a learning rate or λ is multiplied by in the course of training."""
+
+    shape: Literal["steps", "one-cycle", "growth"] = "steps"
+    """steps: by `factor` after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, cosine to 0.
+    growth: from 1 to `factor`, by the same share each step."""
+    milestones: tuple[float, ...] = ()
+    """As shares of the run, so that a shorter run keeps its shape. 0.25 of 50 epochs: after epoch index 12."""
+    factor: float = 1.0
+
+    def at(self, position: float, epochs: int) -> float:
+        """The multiplier at `position`, the number of epochs behind us with its fraction, of a run of `epochs`."""
+        if self.shape == "one-cycle":
+            share = position / epochs
+            return share / 0.3 if share < 0.3 else (1 + cos(pi * (share - 0.3) / 0.7)) / 2
+        if self.shape == "growth":
+            return float(self.factor ** (position / epochs))
+        # floor(share · epochs) is the scripts' integer division; "after index 12" leaves 13 epochs at the first value.
+        passed = sum(floor(position) > floor(share * epochs) for share in self.milestones)
+        return float(self.factor**passed)
+
+
+QUARTERS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One training but for its method."""
+
+    data: Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
+    """Data set."""
+    network: str
+    """Network, by its name in bpfc.models, or package.module:function for one of yours."""
+    eps: Number
+    """ε: ℓ∞ radius of the attacks, in units of [0, 1]."""
+    step_size: Number
+    """Length of PGD's steps, in units of [0, 1]."""
+    ifgsm_steps: int
+    """Steps of the I-FGSM attack that is made on validation images after each epoch."""
+    epochs: int
+    """Times through the training images."""
+    batch_size: int
+    """Images a step, of all processes together."""
+    lr: float
+    """Learning rate of SGD, to begin with (one-cycle: at its peak)."""
+    lr_schedule: Schedule = field(default_factory=lambda: Schedule(milestones=QUARTERS, factor=0.2))
+    """Learning rate over the run."""
+    weight_schedule: Schedule = field(default_factory=Schedule)
+    """λ over the run, as multiples of the method's weight."""
+    clip_norm: float | None = None
+    """Largest ℓ2 norm of a step's gradient; a longer one is shortened to it. The paper's recipes have none."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 5e-4
+    """Weight decay of SGD."""
+    augment: bool = False
+    """Crop with padding 4 and horizontal flip, drawn for each image."""
+    validation: int = 10_000
+    """Images held out of the training set."""
+    validation_attacked: int = 1_000
+    """How many of the held-out images are attacked after each epoch. The paper attacks all; 10000 does so."""
+    select: Literal["ifgsm", "last"] = "ifgsm"
+    """Which epoch's weights are kept: the best under I-FGSM on validation, or the last, which no attack has chosen."""
+    select_from: float = 0.0
+    """Share of the run after which an epoch may be selected by I-FGSM."""
+    limit: int | None = None
+    """Train on this many images only."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """Type in which the selected weights are kept. Rounded to bfloat16 they take half the room; what is evaluated is
+    what is kept."""
+    seed: int = 0
+    """Of the split, the weights, the order, the augmentation and the noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "ifgsm_steps", "validation", "validation_attacked", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value!r}: must be 1 or more")
+        for name in ("eps", "step_size", "lr", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and isfinite(value)):
+                raise ValueError(f"{name}={value!r}: must be a number above 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum!r}: must be from 0 to below 1")
+        if not (self.weight_decay >= 0 and isfinite(self.weight_decay)):
+            raise ValueError(f"weight_decay={self.weight_decay!r}: must be 0 or more")
+        if not 0 <= self.select_from < 1:
+            raise ValueError(f"select_from={self.select_from!r}: must be a share of the run, from 0 to below 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed!r}: must be from 0 to {2**32 - 1}")
+
+    def lr_at(self, position: float) -> float:
+        """The learning rate after `position` epochs (a fraction counts)."""
+        return self.lr * self.lr_schedule.at(position, self.epochs)
