@@ -90,7 +90,7 @@ def evaluate(
 
 def without_radius(planned: Sequence[Planned]) -> dict[str, Norm]:
     """The attacks that look for the nearest misclassified image, and in which norm."""
-    return {item.name: item.nearest for item in planned if item.nearest is not None}
+    return {item.name: item.minimum_norm for item in planned if item.minimum_norm is not None}
 
 
 def blocks(done: int, count: int, size: int) -> tuple[Tensor, ...]:
@@ -131,7 +131,7 @@ def attack_block(
             at = torch.tensor(left * runs, device=images.device)
             restarts = [done + run for run in range(runs) for _ in left]
             rng = ImageRng(seed, [indices[place] for place in left] * runs, restarts)
-            judge = Judge(model, images[at], labels[at], inside, item.nearest, runs)
+            judge = Judge(model, images[at], labels[at], inside, item.minimum_norm, runs)
             with autocast(images.device, precision):
                 judge.run(item.attack, rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
@@ -253,7 +253,7 @@ def _record(
             continue
         row["attacks"][name] = {
             "broken": hit,
-            **({"found": found} if judge.nearest else {}),
+            **({"found": found} if judge.minimum_norm else {}),
             "restart": restart + run if found else None,
             "step": step if found and step >= 0 else None,
             "linf": round(linf, 7) if found else None,

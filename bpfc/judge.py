@@ -30,8 +30,8 @@ class Judge:
     """Verdicts on perturbed versions of `images`, for one run of an attack. The model must be in eval mode.
 
     An image is broken by a candidate that is finite, in the box [0, 1], inside the ball (to 1e-6), and that an
-    independent float32 forward takes for another class. The first such candidate counts. For an attack that has no
-    radius (`nearest` says in which norm it looks for the nearest image), the nearest misclassified candidate in the box
+    independent float32 forward takes for another class. The first such candidate counts. For an attack without a radius
+    (`minimum_norm` says in which norm it looks for the nearest image), the nearest misclassified candidate in the box
     is recorded as well, however far, and only one inside the ball breaks.
 
     Attributes:
@@ -39,7 +39,7 @@ class Judge:
         images: clean, float32, (N, C, H, W) in [0, 1].
         labels: (N,).
         ball: which perturbations count.
-        nearest: see above; None for an attack with a radius.
+        minimum_norm: see above; None for an attack with a radius.
         runs: how many runs travel in this batch: `images` are so many copies, one after the other, of the same images.
         broken: (N,) bool, so far.
         found: (N,) bool: a misclassified candidate is recorded; where there is a radius, the same as `broken`.
@@ -53,7 +53,7 @@ class Judge:
     images: Tensor
     labels: Tensor
     ball: Ball
-    nearest: Norm | None = None
+    minimum_norm: Norm | None = None
     runs: int = 1
     broken: Tensor = field(init=False)
     found: Tensor = field(init=False)
@@ -80,7 +80,7 @@ class Judge:
             claimed = logits.argmax(dim=1) != self.labels[positions]
             if claimed.any():
                 self.judge(positions[claimed], candidates[claimed], step)
-            return self.settled[positions] if self.nearest is None else torch.zeros_like(claimed)
+            return self.settled[positions] if self.minimum_norm is None else torch.zeros_like(claimed)
 
         perturbed = attack(self.model, self.images, self.labels, rng, watch if any_iterate else None)
         if not any_iterate:
@@ -118,10 +118,10 @@ class Judge:
 
     def _nearer(self, positions: Tensor, delta: Tensor, within: Tensor) -> Tensor:
         """Where the candidates are to be recorded: the first inside the ball, or those nearer than what is recorded."""
-        if self.nearest is None:
+        if self.minimum_norm is None:
             return within & ~self.found[positions]
-        recorded = self.l2 if self.nearest == "l2" else self.linf
-        return ball(self.nearest, 1.0).distances(delta) < recorded[positions].nan_to_num(nan=torch.inf)
+        recorded = self.l2 if self.minimum_norm == "l2" else self.linf
+        return ball(self.minimum_norm, 1.0).distances(delta) < recorded[positions].nan_to_num(nan=torch.inf)
 
 
 def run_attack(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: Rng) -> Judge:

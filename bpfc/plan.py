@@ -58,7 +58,7 @@ class Planned:
     any_iterate: bool = True
 
     @property
-    def nearest(self) -> Norm | None:
+    def minimum_norm(self) -> Norm | None:
         """For an attack without a radius, the norm in which it looks for the nearest misclassified image."""
         return self.attack.norm if self.attack.eps is None else None
 

@@ -203,8 +203,8 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
             "RSS-AT. Cost 4",
             using(RSSAT(eps=eps, alpha=step, weight=25.0 if cifar else 5.0)),
         ),
-        "pgd-at": (f"PGD-AT. Cost {steps + 1}", using(PGDAT(eps=eps, step=step, steps=steps))),
-        "trades": (f"TRADES. Cost {trades_steps + 2}", using(TRADES(eps=eps, step=step, steps=trades_steps))),
+        "pgd-at": (f"PGD-AT. Cost {steps + 1}", using(PGDAT(eps=eps, step_size=step, steps=steps))),
+        "trades": (f"TRADES. Cost {trades_steps + 2}", using(TRADES(eps=eps, step_size=step, steps=trades_steps))),
     }
 
 

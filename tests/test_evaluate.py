@@ -54,7 +54,7 @@ def test_summary_says_what_was_measured(digits_run: Path, digits: DataSet, train
     assert summary["worst_case"] == direct.summary["worst_case"]
     assert summary["worst_case"]["interval_95"][0] < direct.robust < summary["worst_case"]["interval_95"][1]
     assert (summary["schema"], summary["images"], summary["eps"], summary["step"]) == (2, 70, 0.1, 0.01)
-    assert summary["attack_settings"]["pgd-8x2"] == "PGD(eps=0.1, step=0.01, steps=8, loss='ce', norm='linf')"
+    assert summary["attack_settings"]["pgd-8x2"] == "PGD(eps=0.1, step_size=0.01, steps=8, loss='ce', norm='linf')"
     assert summary["provenance"]["versions"]["torch"] == torch.__version__
     with Console(width=100).capture() as _:
         console = Console(record=True, width=100)
@@ -72,7 +72,7 @@ def test_each_block_tells_progress_to_a_log_file(digits_run: Path, capsys: pytes
 
 def test_eps_and_step_may_be_given(digits_run: Path) -> None:
     stronger = run(options(digits_run, eps=0.2, step=0.04, out=digits_run / "e"))
-    assert stronger["attack_settings"]["pgd-8x2"] == "PGD(eps=0.2, step=0.04, steps=8, loss='ce', norm='linf')"
+    assert stronger["attack_settings"]["pgd-8x2"] == "PGD(eps=0.2, step_size=0.04, steps=8, loss='ce', norm='linf')"
     assert stronger["worst_case"]["accuracy"] < run(options(digits_run))["worst_case"]["accuracy"]
 
 
@@ -123,7 +123,7 @@ def test_an_attack_that_finds_nothing_left_has_no_distances(digits_run: Path) ->
     assert summary["attacks"]["deepfool"]["success"] is None
     with Console(width=100).capture() as _:
         print_table(summary, Console(record=True, width=100))
-    with pytest.raises(ValueError, match="step=0"):
+    with pytest.raises(ValueError, match="step_size=0"):
         run(options(digits_run, step=0.0))
 
 
