@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import cos, floor, pi
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from bpfc.methods import (
     BPFC,
@@ -19,28 +17,7 @@ from bpfc.methods import (
     Mixup,
     Normal,
 )
-
-
-def number(text: str) -> float:
-    """A number as people write ε: 0.1 or 8/255."""
-    top, slash, bottom = text.partition("/")
-    try:
-        return float(top) / float(bottom) if slash else float(top)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{text!r}: must be a number or a fraction, such as 0.1 or 8/255") from error
-
-
-Number = Annotated[
-    float,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NUMBER",
-        instance_from_str=lambda words: number(words[0]),
-        is_instance=lambda value: isinstance(value, float | int),
-        str_from_instance=lambda value: [f"{value:.6g}"],
-    ),
-]
-"""A float that the command line takes as 0.1 or 8/255."""
+from bpfc.options import Number
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import pytest
 
 from bpfc.methods import BPFC
-from bpfc.recipes import RECIPES, Schedule, number
+from bpfc.recipes import RECIPES, Schedule
 
 
 def test_the_paper_s_settings() -> None:
@@ -50,11 +50,3 @@ def test_one_cycle() -> None:
     assert cycle.at(1.5, 10) == pytest.approx(0.5)
     assert cycle.at(6.5, 10) == pytest.approx(0.5)
     assert cycle.at(10, 10) == pytest.approx(0)
-
-
-def test_numbers() -> None:
-    assert number("8/255") == 8 / 255
-    assert number("0.1") == 0.1
-    for wrong in ("a", "1/0", "", "1/2/3"):
-        with pytest.raises(ValueError, match="8/255"):
-            number(wrong)

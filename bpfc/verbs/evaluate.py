@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -19,10 +19,10 @@ from bpfc.attacks import Norm, ball
 from bpfc.evaluation import attack_block, blocks, check_handed_in, without_radius
 from bpfc.files import make_writable_folder, replace_file, write_json
 from bpfc.ledger import Ledger, Row, summarise, write_csv
-from bpfc.machine import Precision, pick_device, resolve
+from bpfc.machine import pick_device, resolve
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
 from bpfc.plan import SHOWN, SUITES, Setting, cascades, parse
 from bpfc.provenance import provenance
-from bpfc.recipes import Number
 from bpfc.subject import Subject, from_run, handed_in
 from bpfc.wrappers import EOT
 
@@ -58,18 +58,13 @@ class Evaluate:
     """For a model with randomness in it: attack and judge the mean of that many answers."""
     limit: int | None = None
     """Evaluate the first N test images only. An evaluation of fewer goes on to N in the same folder."""
-    seed: int = 0
-    """Of the random starts."""
+    seed: AttackSeed = 0
     cascade: bool = False
     """Run each attack only on what those before it left: the same worst case sooner, other figures cumulative."""
-    batch_size: int = 256
-    """Images at a time; bounds the memory."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    precision: Precision = "auto"
-    """Arithmetic of the attacks' gradients; verdicts are in float32 always."""
-    data_dir: Path | None = None
-    """Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network."""
+    batch_size: BatchSize = 256
+    device: Device = "auto"
+    precision: AttackPrecision = "auto"
+    data_dir: DataFolder = None
     out: Path | None = None
     """Folder for ledger.jsonl and summary.json; RUN/evaluation unless given. A killed evaluation resumes there."""
     csv: bool = False

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -17,10 +17,10 @@ from bpfc.data import load, to_float
 from bpfc.evaluation import blocks, transfer_block
 from bpfc.files import make_writable_folder, write_json
 from bpfc.ledger import Ledger, summarise
-from bpfc.machine import Precision, pick_device, resolve
+from bpfc.machine import pick_device, resolve
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
 from bpfc.plan import SHOWN, Setting, parse
 from bpfc.provenance import provenance
-from bpfc.recipes import Number
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,11 @@ class Transfer:
     """Step of PGD, likewise."""
     limit: int | None = None
     """The first N test images only."""
-    seed: int = 0
-    """Of the random starts."""
-    batch_size: int = 256
-    """Images at a time; bounds the memory."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    precision: Precision = "auto"
-    """Arithmetic of the attacks' gradients; verdicts are in float32 always."""
-    data_dir: Path | None = None
-    """Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network."""
+    seed: AttackSeed = 0
+    batch_size: BatchSize = 256
+    device: Device = "auto"
+    precision: AttackPrecision = "auto"
+    data_dir: DataFolder = None
     out: Path = Path("transfer")
     """Folder for TARGET/ledger.jsonl and summary.json. A killed evaluation resumes there."""
 

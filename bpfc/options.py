@@ -1,0 +1,43 @@
+"""What the verbs' options share: numbers such as 8/255, where to compute, in which precision, where the data is."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from bpfc.machine import Precision
+
+
+def number(text: str) -> float:
+    """A number as people write ε: 0.1 or 8/255."""
+    top, slash, bottom = text.partition("/")
+    try:
+        return float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{text!r}: must be a number or a fraction, such as 0.1 or 8/255") from error
+
+
+Number = Annotated[
+    float,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NUMBER",
+        instance_from_str=lambda words: number(words[0]),
+        is_instance=lambda value: isinstance(value, float | int),
+        str_from_instance=lambda value: [f"{value:.6g}"],
+    ),
+]
+"""A float that the command line takes as 0.1 or 8/255."""
+
+Device = Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="Where to compute.")]
+AttackPrecision = Annotated[
+    Precision, tyro.conf.arg(help="Arithmetic of the attacks' gradients; verdicts are in float32 always.")
+]
+BatchSize = Annotated[int, tyro.conf.arg(help="Images at a time; bounds the memory.")]
+AttackSeed = Annotated[int, tyro.conf.arg(help="Of the random starts.")]
+DataFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network.",
+    ),
+]
