@@ -43,9 +43,9 @@ class Judge:
         runs: how many runs travel in this batch: `images` are so many copies, one after the other, of the same images.
         broken: (N,) bool, so far.
         found: (N,) bool: a misclassified candidate is recorded; where there is a radius, the same as `broken`.
-        step: (N,) after how many steps of the attack that was; −1 where not found.
+        step: (N,) after how many steps of the attack that was; −1 where not found, or where the attack does not tell.
         linf, l2: (N,) the distance of the recorded candidate; NaN where there is none.
-        queries: (N,) how many forwards the attack has spent on the image.
+        queries: (N,) how many forwards the attack has spent on the image; None if it does not tell.
         adversaries: like `images`, with the candidate that broke each broken image in its place.
     """
 
@@ -60,7 +60,7 @@ class Judge:
     step: Tensor = field(init=False)
     linf: Tensor = field(init=False)
     l2: Tensor = field(init=False)
-    queries: Tensor = field(init=False)
+    queries: Tensor | None = field(init=False, default=None)
     adversaries: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,14 +68,15 @@ class Judge:
         self.broken, self.found = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
         self.step = torch.full((count,), -1, device=device)
         self.linf, self.l2 = (torch.full((count,), torch.nan, device=device) for _ in range(2))
-        self.queries = torch.zeros(count, dtype=torch.int64, device=device)
         self.adversaries = self.images.clone()
 
     def run(self, attack: Attack, rng: Rng, *, any_iterate: bool = True) -> None:
         """Runs the attack and judges every iterate, or (`any_iterate=False`) the last one alone, nobody dropped."""
 
+        spent = torch.zeros_like(self.step)
+
         def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-            self.queries[positions] += attack.forwards
+            spent[positions] += attack.forwards or 0
             # The attack's own logits, perhaps in low precision, only say which iterates are worth a forward of ours.
             claimed = logits.argmax(dim=1) != self.labels[positions]
             if claimed.any():
@@ -83,8 +84,8 @@ class Judge:
             return self.settled[positions] if self.minimum_norm is None else torch.zeros_like(claimed)
 
         perturbed = attack(self.model, self.images, self.labels, rng, watch if any_iterate else None)
-        if not any_iterate:
-            self.queries += attack.forwards * attack.steps
+        if attack.forwards is not None:
+            self.queries = spent if any_iterate else spent + attack.forwards * (attack.steps or 0)
         self.judge(torch.arange(len(self.images), device=self.images.device), perturbed, attack.steps)
 
     @property
@@ -96,8 +97,8 @@ class Judge:
         """
         return self.broken.view(self.runs, -1).int().cummax(dim=0).values.bool().view(-1)
 
-    def judge(self, positions: Tensor, candidates: Tensor, step: int) -> None:
-        """Records which of the images at `positions` are broken by the candidates."""
+    def judge(self, positions: Tensor, candidates: Tensor, step: int | None) -> None:
+        """Records which of the images at `positions` are broken by the candidates, found after `step` steps."""
         delta = candidates - self.images[positions]
         within = self.ball.distances(delta) <= self.ball.eps + SLACK  # not where a candidate holds NaN
         nearer = self._nearer(positions, delta, within)
@@ -112,7 +113,7 @@ class Judge:
         self.adversaries[positions[breaks]] = candidates[breaks].float()
         hits, way = positions[recorded], delta[recorded].flatten(1).float()
         self.found[hits] = True
-        self.step[hits] = step
+        self.step[hits] = -1 if step is None else step
         self.linf[hits] = way.abs().amax(dim=1)
         self.l2[hits] = way.norm(dim=1)
 

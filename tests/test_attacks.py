@@ -141,7 +141,7 @@ def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tup
     theirs = foolbox.attacks.LinfPGD(abs_stepsize=step, steps=steps, random_start=True)
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     _, _, broken = theirs(model, images, labels, epsilons=eps)
-    ours = bpfc.evaluate(trained, images, labels, attacks=f"pgd-{steps}", eps=eps, step=step)
+    ours = bpfc.evaluate(trained, images, labels, attacks=f"pgd-{steps}", eps=eps, step_size=step)
     assert 0.2 < ours.robust < 0.9
     assert ours.robust <= 1 - broken.float().mean().item() + 0.005
     single = foolbox.attacks.LinfFastGradientAttack()(model, images, labels, epsilons=eps)[2]

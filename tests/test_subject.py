@@ -234,9 +234,10 @@ def test_images_that_cannot_be_taken(tmp_path: Path) -> None:
 def test_layouts_of_npz(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 6, 3), np.uint8)
     np.savez(tmp_path / "last.npz", images=pixels, labels=np.array([0, 1, 2]))
-    images, labels = load_images(tmp_path / "last.npz")
-    assert images.shape == (3, 3, 5, 6)
-    torch.testing.assert_close(images[1, 2, 3, 4].item(), pixels[1, 3, 4, 2] / 255, rtol=1e-6, atol=0)
-    assert labels.tolist() == [0, 1, 2]
+    loaded = load_images(tmp_path / "last.npz")
+    assert loaded.pixels.shape == (3, 3, 5, 6)
+    assert loaded.pixels.dtype == torch.uint8
+    assert loaded.pixels[1, 2, 3, 4] == pixels[1, 3, 4, 2]
+    assert loaded.labels.tolist() == [0, 1, 2]
     np.savez(tmp_path / "grey.npz", x=pixels[..., 0], y=np.array([0, 1, 2]))
-    assert load_images(tmp_path / "grey.npz")[0].shape == (3, 1, 5, 6)
+    assert load_images(tmp_path / "grey.npz").pixels.shape == (3, 1, 5, 6)

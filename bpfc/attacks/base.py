@@ -86,13 +86,13 @@ class Attack(Protocol):
         ...
 
     @property
-    def steps(self) -> int:
-        """How many steps make the last iterate."""
+    def steps(self) -> int | None:
+        """How many steps make the last iterate; None if it does not tell."""
         ...
 
     @property
-    def forwards(self) -> int:
-        """How many forwards an image costs each time that it is shown to the watch."""
+    def forwards(self) -> int | None:
+        """How many forwards an image costs each time that it is shown to the watch; None if it shows none."""
         ...
 
     def __call__(
@@ -115,10 +115,10 @@ def check_radius(norm: Norm = "linf", **values: float) -> None:
             raise ValueError(f"{name}={value!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
 
 
-def check_count(**values: int) -> None:
-    """Raises ValueError unless every named value is 1 or more."""
+def check_count(**values: int | None) -> None:
+    """Raises ValueError unless every named value, if there is one, is 1 or more."""
     for name, value in values.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name}={value!r}: must be 1 or more")
 
 

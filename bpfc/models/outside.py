@@ -1,5 +1,6 @@
 """A model that somebody hands in: a factory by name, its weights, its normalisation."""
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -79,3 +80,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (RuntimeError, SafetensorError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: not the weights of this model ({reason})") from error
+
+
+def state_sha256(model: nn.Module) -> str:
+    """Of all parameters and buffers with their names, dtypes and shapes: by which a model without a file is known.
+
+    Buffers that no state dict holds (persistent=False) count too, because the answers depend on them.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in {**dict(model.named_buffers()), **model.state_dict()}.items():
+        if isinstance(tensor, Tensor):  # a module's extra state may be anything
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -15,16 +15,27 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from torch import Tensor
 
-from bpfc.attacks import Norm, ball
-from bpfc.evaluation import attack_block, blocks, check_handed_in, without_radius
+from bpfc.attacks import Norm
+from bpfc.attacks.base import check_count
+from bpfc.evaluation import (
+    SHOWN,
+    SUITES,
+    Context,
+    Plan,
+    Subject,
+    ThreatModel,
+    blocks,
+    check,
+    from_factory,
+    from_run,
+    parse,
+    run_block,
+)
 from bpfc.files import make_writable_folder, replace_file, write_json
 from bpfc.ledger import Ledger, Row, summarise, write_csv
-from bpfc.machine import pick_device, resolve
+from bpfc.machine import Arithmetic, pick_device, resolve
 from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
-from bpfc.plan import SHOWN, SUITES, Setting, cascades, parse
 from bpfc.provenance import provenance
-from bpfc.subject import Subject, from_run, handed_in
-from bpfc.wrappers import EOT
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,8 @@ class Evaluate:
     """ε: radius in units of [0, 1], such as 8/255; the recipe's unless given."""
     norm: Norm = "linf"
     """In which ε is meant."""
-    step: Number | None = None
-    """Step of PGD, in units of [0, 1]; the recipe's, else ε/4, unless given."""
+    step_size: Number | None = None
+    """Length of PGD's steps, in units of [0, 1]; the recipe's, else ε/4, unless given."""
     k: int | None = None
     """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""
     model: str | None = None
@@ -84,10 +95,7 @@ def run(options: Evaluate) -> dict[str, Any]:
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
-    for name in ("limit", "batch_size"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value!r}: must be 1 or more")
+    check_count(limit=options.limit, batch_size=options.batch_size)
     out = options.out
     if out is None:
         if options.run is None:
@@ -96,86 +104,78 @@ def run(options: Evaluate) -> dict[str, Any]:
     device = pick_device(options.device)
     precision = resolve(options.precision, device, out / "evaluation.json")
     subject = _subject(options)
+    plan = _plan(options, subject, precision)
+    make_writable_folder(out)
+    subject = subject.on(device, options.limit).averaged(options.eot)
+    check(subject.model, subject.images)
+    settings = plan.header() | subject.header()
+    ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
+    started, before = time.perf_counter(), len(ledger.rows)
+    _attack(subject, plan, ledger, _saver(out / "adversarial") if options.save_images else lambda *_: None)
+    rows = ledger.rows
+    summary = settings | summarise(rows, plan.names, plan.minimum_norm)
+    summary["warnings"] = ledger.warnings + _beyond_gradients(rows)
+    summary["seconds"] = round(time.perf_counter() - started, 1)
+    summary["images_resumed"] = before
+    summary["provenance"] = provenance(device)
+    write_json(out / "summary.json", summary)
+    if options.csv:
+        write_csv(out / "ledger.csv", rows, plan.names)
+    return summary
+
+
+def _plan(options: Evaluate, subject: Subject, precision: Arithmetic) -> Plan:
+    """By the options, and where they leave it open by the subject's recipe."""
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    step = options.step
-    if step is None:
-        step = subject.step if subject.step is not None and options.norm == "linf" else eps / 4
-    inside = ball(options.norm, eps)
+    step_size = options.step_size
+    if step_size is None and options.norm == "linf":  # the recipe's is an ℓ∞ length
+        step_size = subject.step_size
     k = subject.k if options.k is None else options.k
-    planned = parse(options.attacks, Setting(inside, step, k, subject.ifgsm_steps))
-    cascade = options.cascade or cascades(options.attacks)
-    make_writable_folder(out)
-    model, images, labels = subject.to(device, options.limit)
-    if options.eot:
-        model = EOT(model, options.eot).eval()
-    check_handed_in(model, images, labels)
-    settings = {
-        "weights_sha256": subject.weights_sha256,
-        "model": options.model,
-        "data": subject.data,
-        "data_sha256": subject.data_sha256,
-        "images": len(images),
-        "attacks": [item.name for item in planned],
-        "norm": options.norm,
-        "eps": eps,
-        "step": step,
-        "k": k,
-        "eot": options.eot,
-        "seed": options.seed,
-        "cascade": cascade,
-        "precision": precision,
-    }
-    ledger = Ledger(out, settings)
-    started, before = time.perf_counter(), len(ledger.rows)
+    context = Context(ThreatModel(options.norm, eps), subject.images.channels, step_size, k)
+    return parse(
+        options.attacks,
+        context,
+        cascade=options.cascade,
+        seed=options.seed,
+        precision=precision,
+        batch_size=options.batch_size,
+    )
+
+
+def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[int, Tensor], None]) -> None:
+    """Runs the plan on the images that the ledger lacks, and tells how far it is."""
+    missing, total, attacks = ledger.missing, len(subject.images), len(plan.attacks)
+    done, robust = total - len(missing), sum(row["broken_by"] is None for row in ledger.rows)
+    started, before = time.perf_counter(), done
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, transient=True, disable=not Console().is_terminal) as progress,
         warnings.catch_warnings(record=True) as warned,
     ):
         warnings.simplefilter("always")
-        task = progress.add_task("clean", total=len(images) * len(planned), completed=before * len(planned))
-        for indices in blocks(before, len(images), options.batch_size):
-            block = indices.to(device)
-            rows = attack_block(
-                model,
-                images[block],
-                labels[block],
-                indices.tolist(),
-                planned,
-                inside,
-                seed=options.seed,
-                precision=precision,
-                batch_size=options.batch_size,
-                cascade=cascade,
-                passed=lambda item: progress.update(task, advance=len(block), description=item.name),  # noqa: B023
-                adversary=_saver(out / "adversarial") if options.save_images else lambda *_: None,
+        task = progress.add_task("clean", total=total * attacks, completed=done * attacks)
+        for block in blocks(subject.images, missing, plan.batch_size, channels_last=subject.channels_last):
+            rows = run_block(
+                subject.model,
+                block,
+                plan,
+                passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
+                adversary=adversary,
             )
             ledger.append(rows, {str(warning.message) for warning in warned})
-            robust = sum(row["broken_by"] is None for row in ledger.rows) / len(ledger.rows)
-            an_image = (time.perf_counter() - started) / (len(ledger.rows) - before)
-            left = timedelta(seconds=round(an_image * (len(images) - len(ledger.rows))))
-            told = f"{len(ledger.rows)}/{len(images)} images, robust so far {robust:.1%}; {left} left"
+            done, robust = done + len(rows), robust + sum(row["broken_by"] is None for row in rows)
+            left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))
+            told = f"{done}/{total} images, robust so far {robust / done:.1%}; {left} left"
             progress.console.print(told, style="dim")
-    names = [item.name for item in planned]
-    summary = settings | summarise(ledger.rows, names, without_radius(planned))
-    summary["attack_settings"] = {item.name: repr(item.attack) for item in planned}
-    summary["warnings"] = ledger.warnings + _beyond_gradients(ledger.rows)
-    summary["seconds"] = round(time.perf_counter() - started, 1)
-    summary["images_resumed"] = before
-    summary["provenance"] = provenance(device)
-    write_json(out / "summary.json", summary)
-    if options.csv:
-        write_csv(out / "ledger.csv", ledger.rows, names)
-    return summary
 
 
 def _beyond_gradients(rows: list[Row]) -> list[str]:
     """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
 
     def alone(row: Row) -> bool:
-        others = [entry["broken"] for name, entry in row["attacks"].items() if name != "aa-square"]
+        others = [verdict["broken"] for name, verdict in row["attacks"].items() if name != "aa-square"]
         return row["broken_by"] == "aa-square" and bool(others) and not any(others)
 
     share = sum(map(alone, rows)) / len(rows)
@@ -191,7 +191,7 @@ def _subject(options: Evaluate) -> Subject:
         return from_run(options.run, options.data_dir, options.model)
     if options.model is None or options.data is None:
         raise ValueError("name the folder of a run, or hand in a model with --model and --data")
-    return handed_in(options.model, options.weights, options.data, options.data_dir, options.mean, options.std)
+    return from_factory(options.model, options.weights, options.data, options.data_dir, options.mean, options.std)
 
 
 def _saver(folder: Path) -> Callable[[int, Tensor], None]:

@@ -1,25 +1,24 @@
 """Verb `transfer`: the black-box table. Images made on source networks, judged on target networks."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bpfc.attacks import LinfBall
+from bpfc.attacks.base import check_count
 from bpfc.checkpoint import MODEL, RunError, load_model, load_recipe
-from bpfc.data import load, to_float
-from bpfc.evaluation import blocks, transfer_block
+from bpfc.data import load
+from bpfc.evaluation import SHOWN, Context, ThreatModel, blocks, parse, run_transfer_block, transferred
 from bpfc.files import make_writable_folder, write_json
 from bpfc.ledger import Ledger, summarise
 from bpfc.machine import pick_device, resolve
 from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
-from bpfc.plan import SHOWN, Setting, parse
 from bpfc.provenance import provenance
 
 
@@ -36,8 +35,8 @@ class Transfer:
     )
     eps: Number | None = None
     """ε: ℓ∞ radius in units of [0, 1], such as 8/255; the first target's recipe's unless given."""
-    step: Number | None = None
-    """Step of PGD, likewise."""
+    step_size: Number | None = None
+    """Length of PGD's steps, likewise."""
     limit: int | None = None
     """The first N test images only."""
     seed: AttackSeed = 0
@@ -68,6 +67,7 @@ def run(options: Transfer) -> dict[str, Any]:
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
+    check_count(limit=options.limit, batch_size=options.batch_size)
     targets, sources = _by_name(options.targets, "target"), _by_name(options.source, "source")
     recipes = {path: load_recipe(path) for path in (*targets.values(), *sources.values())}
     recipe = recipes[options.targets[0]]
@@ -76,42 +76,44 @@ def run(options: Transfer) -> dict[str, Any]:
             raise RunError(
                 f"{path}: trained on {other.data}, but {options.targets[0]} on {recipe.data}; take one data set"
             )
-    eps = recipe.eps if options.eps is None else options.eps
-    step = recipe.attack_step if options.step is None else options.step
-    inside = LinfBall(eps)
-    planned = parse(options.attacks, Setting(inside, step, ifgsm_steps=recipe.ifgsm_steps))
     device = pick_device(options.device)
     precision = resolve(options.precision, device, options.out / next(iter(targets)) / "evaluation.json")
     data = load(recipe.data, options.data_dir)
+    context = Context(
+        ThreatModel("linf", recipe.eps if options.eps is None else options.eps),
+        data.channels,
+        recipe.attack_step if options.step_size is None else options.step_size,
+    )
+    plan = parse(options.attacks, context, seed=options.seed, precision=precision, batch_size=options.batch_size)
     test = data.test[: options.limit].to(device)
     models = {path: load_model(path, data).to(device) for path in recipes}
-    attacks = [f"{item.name}@{name}" for name in sources for item in planned]
-    settings: dict[str, Any] = {"data": recipe.data, "images": len(test), "attacks": attacks, "eps": eps, "step": step}
-    settings |= {"seed": options.seed, "precision": precision}
+    columns = [transferred(attack, source) for source in sources for attack in plan.names]
+    settings = plan.header() | {"data": recipe.data, "images": len(test)}
     settings["sources_sha256"] = {name: _digest(path) for name, path in sources.items()}
-    ledgers = {}
+    labels, ledgers = test.labels.tolist(), {}
     for name, path in targets.items():
         make_writable_folder(options.out / name)
-        ledgers[name] = Ledger(options.out / name, settings | {"weights_sha256": _digest(path)})
-    before = min(len(ledger.rows) for ledger in ledgers.values())
-    todo = blocks(before, len(test), options.batch_size)
-    for indices in track(todo, "transfer", transient=True, disable=not Console().is_terminal):
-        block = test[indices.to(device)]
-        rows = transfer_block(
+        header = settings | {"weights_sha256": _digest(path)}
+        ledgers[name] = Ledger(options.out / name, header, labels, columns)
+    # A kill may have left one ledger ahead of another.
+    missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
+    todo = blocks(test, missing, plan.batch_size, channels_last=True)
+    count = math.ceil(len(missing) / plan.batch_size)
+    for block in track(todo, "transfer", count, transient=True, disable=not Console().is_terminal):
+        rows = run_transfer_block(
             {name: models[path] for name, path in sources.items()},
             {name: models[path] for name, path in targets.items()},
-            to_float(block.pixels).contiguous(memory_format=torch.channels_last),
-            block.labels,
-            indices.tolist(),
-            planned,
-            inside,
-            seed=options.seed,
-            precision=precision,
+            block,
+            plan,
         )
-        for name, ledger in ledgers.items():  # a kill may have left one ledger ahead of another
-            ledger.append([row for row in rows[name] if row["index"] >= len(ledger.rows)])
-    results = {name: summarise(ledger.rows, attacks) for name, ledger in ledgers.items()}
-    summary = settings | {"targets": results, "images_resumed": before, "provenance": provenance(device)}
+        for name, ledger in ledgers.items():
+            ledger.append(rows[name])
+    results = {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()}
+    summary = settings | {
+        "targets": results,
+        "images_resumed": len(test) - len(missing),
+        "provenance": provenance(device),
+    }
     write_json(options.out / "summary.json", summary)
     return summary
 
