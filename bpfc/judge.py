@@ -27,7 +27,7 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 @dataclass
 class Judge:
-    """Verdicts on perturbed versions of `images`, for one run of an attack. The model must be in eval mode.
+    """Verdicts on perturbed versions of `images`, for an attack. The model must be in eval mode.
 
     An image is broken by a candidate that is finite, in the box [0, 1], inside the ball (to 1e-6), and that an
     independent float32 forward takes for another class. The first such candidate counts. For an attack without a radius
@@ -40,7 +40,7 @@ class Judge:
         labels: (N,).
         ball: which perturbations count.
         minimum_norm: see above; None for an attack with a radius.
-        runs: how many runs travel in this batch: `images` are so many copies, one after the other, of the same images.
+        restarts: how many travel in this batch: `images` are so many copies, one after the other, of the same images.
         broken: (N,) bool, so far.
         found: (N,) bool: a misclassified candidate is recorded; where there is a radius, the same as `broken`.
         step: (N,) after how many steps of the attack that was; −1 where not found, or where the attack does not tell.
@@ -54,7 +54,7 @@ class Judge:
     labels: Tensor
     ball: Ball
     minimum_norm: Norm | None = None
-    runs: int = 1
+    restarts: int = 1
     broken: Tensor = field(init=False)
     found: Tensor = field(init=False)
     step: Tensor = field(init=False)
@@ -90,12 +90,12 @@ class Judge:
 
     @property
     def settled(self) -> Tensor:
-        """(N,) bool: which copies need no more work, because this run or an earlier one has broken the image.
+        """(N,) bool: which copies need no more work, because this restart or an earlier one has broken the image.
 
-        A later one's success does not end an earlier run: the outcome is that of runs one after the other, whatever
-        the number of them that travel together.
+        A later one's success does not end an earlier one: the outcome is that of restarts one after the other,
+        whatever the number of them that travel together.
         """
-        return self.broken.view(self.runs, -1).int().cummax(dim=0).values.bool().view(-1)
+        return self.broken.view(self.restarts, -1).int().cummax(dim=0).values.bool().view(-1)
 
     def judge(self, positions: Tensor, candidates: Tensor, step: int | None) -> None:
         """Records which of the images at `positions` are broken by the candidates, found after `step` steps."""
@@ -126,7 +126,7 @@ class Judge:
 
 
 def run_attack(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: Rng) -> Judge:
-    """One run of an attack that has a radius on images, every iterate judged. The model must be in eval mode."""
+    """One random start of an attack that has a radius, every iterate judged. The model must be in eval mode."""
     assert attack.eps is not None
     judge = Judge(model, images, labels, ball(attack.norm, attack.eps))
     judge.run(attack, rng)

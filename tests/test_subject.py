@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.__main__ import main
 from bpfc.data import DataSet
-from bpfc.evaluation import from_factory
+from bpfc.evaluation.subject import from_factory
 from bpfc.files import read_jsonl
 from bpfc.models import Normalise, build, load_weights, named, state_sha256
 

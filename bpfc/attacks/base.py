@@ -47,11 +47,11 @@ class ImageRng:
         Args:
             seed: of the whole evaluation.
             indices: of the images in their data set, one for each image of the batch.
-            restart: 0 for the first run of an attack on these images; one for all, or one for each.
+            restart: 0 for the first random start of an attack on these images; one for all, or one for each.
         """
         restarts = [restart] * len(indices) if isinstance(restart, int) else restart
         pairs = zip(indices, restarts, strict=True)
-        self.keys = torch.tensor([_mix(seed, index, run) for index, run in pairs], dtype=torch.int64)
+        self.keys = torch.tensor([_mix(seed, index, number) for index, number in pairs], dtype=torch.int64)
 
     def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
         if len(self.keys) != len(images):

@@ -21,13 +21,16 @@ def load_npz(path: Path) -> tuple[Tensor, Tensor]:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
+            held = content.files
+            # These alone are unpacked: the others may be of any size.
+            images, labels = (
+                next((content[name] for name in names if name in held), None)
+                for names in (("images", "x"), ("labels", "y"))
+            )
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as .npz without running code ({error})") from error
-    images = next((arrays[name] for name in ("images", "x") if name in arrays), None)
-    labels = next((arrays[name] for name in ("labels", "y") if name in arrays), None)
     if images is None or labels is None:
-        raise DataError(f"{path}: holds {', '.join(arrays) or 'nothing'}; must hold images (or x) and labels (or y)")
+        raise DataError(f"{path}: holds {', '.join(held) or 'nothing'}; must hold images (or x) and labels (or y)")
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):

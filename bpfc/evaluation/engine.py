@@ -64,17 +64,17 @@ def run_block(
             standing = [place for place in standing if rows[place]["broken_by"] is None]
         left, done = standing, 0
         while left and done < item.restarts:
-            # All that stand, in as many runs at once as fill the batch.
-            runs = min(item.restarts - done, max(1, plan.batch_size // len(left)))
-            at = torch.tensor(left * runs, device=images.device)
-            restarts = [done + run for run in range(runs) for _ in left]
-            rng = ImageRng(plan.seed, [indices[place] for place in left] * runs, restarts)
-            judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, runs)
+            # All that stand, in as many restarts at once as fill the batch.
+            together = min(item.restarts - done, max(1, plan.batch_size // len(left)))
+            at = torch.tensor(left * together, device=images.device)
+            restarts = [done + turn for turn in range(together) for _ in left]
+            rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
+            judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             with autocast(images.device, plan.precision):
                 judge.run(item.attack, rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
-            done += runs
+            done += together
         passed(item)
     return rows
 
@@ -121,19 +121,22 @@ def _record(
     name: str,
     places: Sequence[int],
     judge: Judge,
-    restart: int,
+    first: int,
     adversary: Callable[[int, Tensor], None] = lambda *_: None,
 ) -> None:
-    """Enters the verdicts of an attack's runs, from `restart` on, on the images at `places`; an earlier run's success
-    stays. Of several runs in one batch, the first to break an image counts, and what came after it does not."""
-    broken = judge.broken.view(judge.runs, -1).int()
-    counts = torch.where(broken.any(dim=0), broken.argmax(dim=0), judge.runs - 1)
+    """Enters the verdicts on the images at `places` of an attack's restarts, from number `first` on.
+
+    An earlier one's success stays. Of several in one batch, the first to break an image counts, and what came after it
+    does not.
+    """
+    broken = judge.broken.view(judge.restarts, -1).int()
+    counts = torch.where(broken.any(dim=0), broken.argmax(dim=0), judge.restarts - 1)
     at = counts * len(places) + torch.arange(len(places), device=counts.device)
     columns = (counts, at, judge.broken[at], judge.found[at], judge.step[at], judge.linf[at], judge.l2[at])
     spent: Sequence[int | None] = [None] * len(places)
     if judge.queries is not None:
-        spent = judge.queries.view(judge.runs, -1).cumsum(dim=0).gather(0, counts[None])[0].tolist()
-    for place, queries, run, copy, hit, found, step, linf, l2 in zip(
+        spent = judge.queries.view(judge.restarts, -1).cumsum(dim=0).gather(0, counts[None])[0].tolist()
+    for place, queries, turn, copy, hit, found, step, linf, l2 in zip(
         places, spent, *(column.tolist() for column in columns), strict=True
     ):
         row = rows[place]
@@ -144,7 +147,7 @@ def _record(
             queries += before["queries"]
         row["attacks"][name] = verdict = Verdict(
             broken=hit,
-            restart=restart + run if found else None,
+            restart=first + turn if found else None,
             step=step if found and step >= 0 else None,
             linf=round(linf, 7) if found else None,
             l2=round(l2, 6) if found else None,

@@ -8,6 +8,9 @@ from bpfc.attacks import Attack, Ball, Norm, ball
 from bpfc.attacks.base import check_count, check_radius
 from bpfc.machine import Arithmetic
 
+SHOWN_NORMS: dict[Norm, str] = {"linf": "ℓ∞", "l2": "ℓ2"}
+"""For people."""
+
 
 @dataclass(frozen=True)
 class ThreatModel:
@@ -28,7 +31,7 @@ class ThreatModel:
         check_radius(self.norm, eps=self.eps)
 
     def __str__(self) -> str:
-        return f"{ {'linf': 'ℓ∞', 'l2': 'ℓ2'}[self.norm] } ε {self.eps:.4g}"
+        return f"{SHOWN_NORMS[self.norm]} ε {self.eps:.4g}"
 
     @property
     def ball(self) -> Ball:
@@ -43,7 +46,7 @@ class PlannedAttack:
     Attributes:
         name: as it was asked for; in the ledger and the tables.
         attack: with its hyper-parameters.
-        restarts: how many runs, each with its own random start, on what the earlier ones left.
+        restarts: how many random starts, each on what the earlier ones left.
         any_iterate: every iterate is judged, and broken images leave; else the last one alone, with nobody dropped.
     """
 

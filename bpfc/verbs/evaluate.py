@@ -22,15 +22,13 @@ from bpfc.evaluation import (
     SUITES,
     Context,
     Plan,
-    Subject,
     ThreatModel,
     blocks,
     check,
-    from_factory,
-    from_run,
     parse,
     run_block,
 )
+from bpfc.evaluation.subject import Subject, from_factory, from_run
 from bpfc.files import make_writable_folder, replace_file, write_json
 from bpfc.ledger import Ledger, Row, summarise, write_csv
 from bpfc.machine import Arithmetic, pick_device, resolve
@@ -209,8 +207,8 @@ def _saver(folder: Path) -> Callable[[int, Tensor], None]:
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
     """The summary as a table in the terminal, in %."""
-    norm = {"linf": "ℓ∞", "l2": "ℓ2"}[summary["norm"]]
-    table = Table(title=f"{summary['data']}, {summary['images']} images, {norm} ε {summary['eps']:.4g}")
+    threat = ThreatModel(summary["norm"], summary["eps"])
+    table = Table(title=f"{summary['data']}, {summary['images']} images, {threat}")
     table.add_column("attack")
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")
