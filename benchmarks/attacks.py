@@ -64,7 +64,7 @@ def main() -> None:
 
     def ours() -> Tensor:
         found = images.clone()
-        rows = bpfc.evaluate(model, images, labels, attacks=f"pgd-{steps}x{restarts}", eps=eps, step=step).rows
+        rows = bpfc.evaluate(model, images, labels, attacks=f"pgd-{steps}x{restarts}", eps=eps, step_size=step).rows
         broken = torch.tensor([row["broken_by"] is not None for row in rows])
         found[broken] = torch.nan  # judged already
         return found

@@ -41,7 +41,7 @@ def ours(run: Path, precision: Arithmetic, count: int, steps: int = STEPS) -> fl
         data.test.labels[:count],
         attacks=f"pgd-{steps}",
         eps=recipe.eps,
-        step=recipe.attack_step,
+        step_size=recipe.attack_step,
         batch_size=BATCH,
         precision=precision,
     ).robust

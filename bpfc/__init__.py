@@ -1,10 +1,15 @@
 """Robust image classifiers without training on adversarial examples, and robustness figures to trust."""
 
-from bpfc.attacks import FGSM, IFGSM, PGD, ImageRng
-from bpfc.bitplanes import bit_planes, quantize
-from bpfc.evaluation import Evaluation, evaluate
-from bpfc.methods import BPFC, MethodOutput, Normal
-from bpfc.wrappers import BPDA, EOT
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bpfc.attacks import FGSM, IFGSM, PGD, ImageRng
+    from bpfc.bitplanes import bit_planes, quantize
+    from bpfc.evaluation.api import Evaluation, evaluate
+    from bpfc.methods import BPFC, MethodOutput, Normal
+    from bpfc.wrappers import BPDA, EOT
 
 __all__ = [
     "BPDA",
@@ -21,3 +26,25 @@ __all__ = [
     "evaluate",
     "quantize",
 ]
+
+__version__ = version("bpfc")
+
+ROOMS = {
+    "bpfc.attacks": ("FGSM", "IFGSM", "PGD", "ImageRng"),
+    "bpfc.bitplanes": ("bit_planes", "quantize"),
+    "bpfc.evaluation.api": ("Evaluation", "evaluate"),
+    "bpfc.methods": ("BPFC", "MethodOutput", "Normal"),
+    "bpfc.wrappers": ("BPDA", "EOT"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name above, from its room. Only when it is asked for, because the rooms import torch, and help texts do not."""
+    for room, names in ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(room), name)
+    raise AttributeError(f"module 'bpfc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,59 +1,52 @@
 """`bpfc VERB …`: the list of verbs, nothing else."""
 
+import importlib
 import shlex
 import sys
 
-VERBS = """usage: bpfc VERB …
+from bpfc.errors import UserError
 
-  train RECIPE    train a network by a recipe (bpfc train --help lists them)
-  evaluate RUN    attack the network of a run, or a model of yours, one ledger row per image
-  transfer RUN …  attack networks with images made on others (black box)
-  networks        list the networks, with parameters and multiply-adds
-  demo            train a normal and a BPFC network on real digits, attack both, draw the figure
+VERBS = {
+    "train": "train a network by a recipe",
+    "recipes": "list the recipes, or show the settings of one",
+    "evaluate": "attack the network of a run, or a model of yours, one ledger row per image",
+    "attacks": "list the attacks and suites by name",
+    "transfer": "attack networks with images made on others (black box)",
+    "networks": "list the networks, with parameters and multiply-adds",
+    "demo": "train a normal and a BPFC network on real digits, attack both, draw the figure",
+}
+"""A verb's module is bpfc.cli.VERB: `parse` makes options of its words, `main` does them."""
 
-bpfc VERB --help tells a verb's options."""
+USAGE = f"""usage: bpfc VERB …
+
+{chr(10).join(f"  {verb:10} {text}" for verb, text in VERBS.items())}
+
+bpfc VERB --help tells a verb's options; bpfc --version the version."""
 
 
 def main() -> None:
     """The command `bpfc`. An error that the user can mend is one line on stderr, with exit status 2."""
     verb, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if verb in ("-h", "--help"):
-        print(VERBS)
+        print(USAGE)
         return
-    if verb not in ("train", "evaluate", "transfer", "networks", "demo"):
-        sys.exit(f"bpfc: error: no verb {verb!r}\n\n{VERBS}")
-    # Imported only now, so that the list of verbs does not wait for torch.
-    import tyro
+    if verb == "--version":
+        from importlib.metadata import version
 
-    from bpfc.cli import demo, networks, train
-    from bpfc.cli.evaluate import Evaluate
-    from bpfc.cli.evaluate import main as run_evaluate
-    from bpfc.cli.transfer import Transfer
-    from bpfc.cli.transfer import main as run_transfer
-    from bpfc.data import DataError
-    from bpfc.machine import keep_memory
-    from bpfc.training.run import RunError
-
-    keep_memory()
-    plain = (tyro.conf.AvoidSubcommands,)
+        print(f"bpfc {version('bpfc')}")
+        return
     try:
-        if verb == "train":
-            options = train.options()
-            train.run(tyro.extras.overridable_config_cli(options, prog="bpfc train", args=arguments, config=plain))
-        elif verb == "evaluate":
-            run_evaluate(tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=plain))
-        elif verb == "transfer":
-            run_transfer(tyro.cli(Transfer, prog="bpfc transfer", args=arguments, config=plain))
-        elif verb == "networks":
-            networks.main(tyro.cli(networks.Networks, prog="bpfc networks", args=arguments))
-        else:
-            demo.main(tyro.cli(demo.Demo, prog="bpfc demo", args=arguments, config=plain))
+        if verb not in VERBS:
+            raise ValueError(f"no verb {verb!r}; bpfc --help lists them")
+        # Imported only now, so that help does not wait for other verbs; torch is imported by what computes.
+        module = importlib.import_module(f"bpfc.cli.{verb}")
+        module.main(module.parse(arguments))
     except KeyboardInterrupt:
         again = [verb, *arguments] + ["--resume"] * (verb == "train" and "--resume" not in arguments)
         print(f"\nStopped. Go on with: bpfc {shlex.join(again)}", file=sys.stderr)
         sys.exit(130)
-    except (DataError, RunError, FloatingPointError, OSError, ValueError) as error:
-        print(f"bpfc: error: {error}", file=sys.stderr)
+    except (UserError, OSError, ValueError) as error:
+        print(f"bpfc: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -69,7 +69,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: line {number} is not JSON ({_first_line(error)}); put the file back") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{path}: line {number} holds {type(row).__name__}, must hold an object; put the file back")
+            raise ValueError(f"{path}: line {number} holds {type(row).__name__}, must be an object; put the file back")
         rows.append(row)
     return rows
 

@@ -27,11 +27,11 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 @dataclass
 class Judge:
-    """Verdicts on perturbed versions of `images`, for one run of an attack. The model must be in eval mode.
+    """Verdicts on perturbed versions of `images`, for an attack. The model must be in eval mode.
 
     An image is broken by a candidate that is finite, in the box [0, 1], inside the ball (to 1e-6), and that an
-    independent float32 forward takes for another class. The first such candidate counts. For an attack that has no
-    radius (`nearest` says in which norm it looks for the nearest image), the nearest misclassified candidate in the box
+    independent float32 forward takes for another class. The first such candidate counts. For an attack without a radius
+    (`minimum_norm` says in which norm it looks for the nearest image), the nearest misclassified candidate in the box
     is recorded as well, however far, and only one inside the ball breaks.
 
     Attributes:
@@ -39,13 +39,13 @@ class Judge:
         images: clean, float32, (N, C, H, W) in [0, 1].
         labels: (N,).
         ball: which perturbations count.
-        nearest: see above; None for an attack with a radius.
-        runs: how many runs travel in this batch: `images` are so many copies, one after the other, of the same images.
+        minimum_norm: see above; None for an attack with a radius.
+        restarts: how many travel in this batch: `images` are so many copies, one after the other, of the same images.
         broken: (N,) bool, so far.
         found: (N,) bool: a misclassified candidate is recorded; where there is a radius, the same as `broken`.
-        step: (N,) after how many steps of the attack that was; −1 where not found.
+        step: (N,) after how many steps of the attack that was; −1 where not found, or where the attack does not tell.
         linf, l2: (N,) the distance of the recorded candidate; NaN where there is none.
-        queries: (N,) how many forwards the attack has spent on the image.
+        queries: (N,) how many forwards the attack has spent on the image; None if it does not tell.
         adversaries: like `images`, with the candidate that broke each broken image in its place.
     """
 
@@ -53,14 +53,14 @@ class Judge:
     images: Tensor
     labels: Tensor
     ball: Ball
-    nearest: Norm | None = None
-    runs: int = 1
+    minimum_norm: Norm | None = None
+    restarts: int = 1
     broken: Tensor = field(init=False)
     found: Tensor = field(init=False)
     step: Tensor = field(init=False)
     linf: Tensor = field(init=False)
     l2: Tensor = field(init=False)
-    queries: Tensor = field(init=False)
+    queries: Tensor | None = field(init=False, default=None)
     adversaries: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,36 +68,37 @@ class Judge:
         self.broken, self.found = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
         self.step = torch.full((count,), -1, device=device)
         self.linf, self.l2 = (torch.full((count,), torch.nan, device=device) for _ in range(2))
-        self.queries = torch.zeros(count, dtype=torch.int64, device=device)
         self.adversaries = self.images.clone()
 
     def run(self, attack: Attack, rng: Rng, *, any_iterate: bool = True) -> None:
         """Runs the attack and judges every iterate, or (`any_iterate=False`) the last one alone, nobody dropped."""
 
+        spent = torch.zeros_like(self.step)
+
         def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-            self.queries[positions] += attack.forwards
+            spent[positions] += attack.forwards or 0
             # The attack's own logits, perhaps in low precision, only say which iterates are worth a forward of ours.
             claimed = logits.argmax(dim=1) != self.labels[positions]
             if claimed.any():
                 self.judge(positions[claimed], candidates[claimed], step)
-            return self.settled[positions] if self.nearest is None else torch.zeros_like(claimed)
+            return self.settled[positions] if self.minimum_norm is None else torch.zeros_like(claimed)
 
         perturbed = attack(self.model, self.images, self.labels, rng, watch if any_iterate else None)
-        if not any_iterate:
-            self.queries += attack.forwards * attack.steps
+        if attack.forwards is not None:
+            self.queries = spent if any_iterate else spent + attack.forwards * (attack.steps or 0)
         self.judge(torch.arange(len(self.images), device=self.images.device), perturbed, attack.steps)
 
     @property
     def settled(self) -> Tensor:
-        """(N,) bool: which copies need no more work, because this run or an earlier one has broken the image.
+        """(N,) bool: which copies need no more work, because this restart or an earlier one has broken the image.
 
-        A later one's success does not end an earlier run: the outcome is that of runs one after the other, whatever
-        the number of them that travel together.
+        A later one's success does not end an earlier one: the outcome is that of restarts one after the other,
+        whatever the number of them that travel together.
         """
-        return self.broken.view(self.runs, -1).int().cummax(dim=0).values.bool().view(-1)
+        return self.broken.view(self.restarts, -1).int().cummax(dim=0).values.bool().view(-1)
 
-    def judge(self, positions: Tensor, candidates: Tensor, step: int) -> None:
-        """Records which of the images at `positions` are broken by the candidates."""
+    def judge(self, positions: Tensor, candidates: Tensor, step: int | None) -> None:
+        """Records which of the images at `positions` are broken by the candidates, found after `step` steps."""
         delta = candidates - self.images[positions]
         within = self.ball.distances(delta) <= self.ball.eps + SLACK  # not where a candidate holds NaN
         nearer = self._nearer(positions, delta, within)
@@ -112,20 +113,20 @@ class Judge:
         self.adversaries[positions[breaks]] = candidates[breaks].float()
         hits, way = positions[recorded], delta[recorded].flatten(1).float()
         self.found[hits] = True
-        self.step[hits] = step
+        self.step[hits] = -1 if step is None else step
         self.linf[hits] = way.abs().amax(dim=1)
         self.l2[hits] = way.norm(dim=1)
 
     def _nearer(self, positions: Tensor, delta: Tensor, within: Tensor) -> Tensor:
         """Where the candidates are to be recorded: the first inside the ball, or those nearer than what is recorded."""
-        if self.nearest is None:
+        if self.minimum_norm is None:
             return within & ~self.found[positions]
-        recorded = self.l2 if self.nearest == "l2" else self.linf
-        return ball(self.nearest, 1.0).distances(delta) < recorded[positions].nan_to_num(nan=torch.inf)
+        recorded = self.l2 if self.minimum_norm == "l2" else self.linf
+        return ball(self.minimum_norm, 1.0).distances(delta) < recorded[positions].nan_to_num(nan=torch.inf)
 
 
 def run_attack(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, rng: Rng) -> Judge:
-    """One run of an attack that has a radius on images, every iterate judged. The model must be in eval mode."""
+    """One random start of an attack that has a radius, every iterate judged. The model must be in eval mode."""
     assert attack.eps is not None
     judge = Judge(model, images, labels, ball(attack.norm, attack.eps))
     judge.run(attack, rng)

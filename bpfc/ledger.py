@@ -1,85 +1,186 @@
-"""The ledger: one row per image, written as the evaluation goes; and the summary that follows from its rows.
-
-Row, in ledger.jsonl:
-    index, label, prediction   of the image in its data set; the clean prediction, float32
-    broken_by                  null, "clean" (misclassified as it is) or the first attack in order that breaks it
-    attacks                    by name: {"broken", "restart", "step", "linf", "l2", "queries"}. The distances are those
-                               of the image that broke the network, null where none did; queries are the forwards spent
-                               on this image, null where an attack does not tell. An attack without a radius has "found"
-                               as well, and the distances are those of the nearest misclassified image it found. An
-                               attack that did not run on the image (it was broken already) has no entry
-"""
+"""The ledger: one row per image, written as the evaluation goes; and the summary that follows from its rows."""
 
 import csv
 import json
 import math
+import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from bpfc.attacks import Norm
-from bpfc.files import read_jsonl, replace_file, write_json
+from bpfc.files import replace_file, write_json
 
-Row = dict[str, Any]
+SCHEMA = 3
+"""Version of header, rows and summary."""
 
-SCHEMA = 2
-"""Version of ledger and summary."""
+
+class Verdict(TypedDict):
+    """What an attack did to an image. The distances are those of the image that broke the network."""
+
+    broken: bool
+    restart: int | None
+    """Which random start; None where nothing was found."""
+    step: int | None
+    """After how many steps; None where nothing was found, or the attack does not tell."""
+    linf: float | None
+    l2: float | None
+    queries: int | None
+    """Forwards spent on this image; None where the attack does not tell."""
+    found: NotRequired[bool]
+    """Of an attack without a radius: whether it found a misclassified image. Then the distances are the nearest's."""
+
+
+class Row(TypedDict):
+    """A line of ledger.jsonl."""
+
+    index: int
+    """Of the image in its data set."""
+    label: int
+    prediction: int
+    """For the clean image, in float32."""
+    broken_by: str | None
+    """None, "clean" (misclassified as it is) or the first attack in order that breaks it."""
+    attacks: dict[str, Verdict]
+    """By name. An attack that did not run on the image (it was broken already) has no entry."""
 
 
 class Ledger:
     """The file ledger.jsonl in a folder, beside evaluation.json: what the rows are rows of, and what attacks warned of.
 
     Attributes:
-        rows: one for each image so far.
         warnings: of the attacks so far, each once.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Opens the ledger of an evaluation, with the rows that an earlier one of the same settings wrote.
+    def __init__(self, folder: Path, header: dict[str, Any], labels: Sequence[int], attacks: Sequence[str]) -> None:
+        """Opens the ledger of an evaluation, with the rows that an earlier one of the same header wrote.
 
-        That one may have been killed, or meant for fewer images: settings["images"] may grow.
+        That one may have been killed, or meant for fewer images: header["images"] may grow.
+
+        Args:
+            folder: of both files; it must be there.
+            header: what decides a row: of the plan and of the subject.
+            labels: of all images, by their index.
+            attacks: the names in the rows, in the order in which they run.
 
         Raises:
-            ValueError: the folder holds an evaluation of other settings, or of more images.
+            ValueError: the folder holds an evaluation of another header or schema, or of more images; or a row that is
+                not one of this evaluation. The message names the file and the line.
         """
         self.path = folder / "ledger.jsonl"
-        self._header = folder / "evaluation.json"
-        self._settings = settings = json.loads(json.dumps(settings))
         self.warnings: list[str] = []
-        if self._header.exists():
-            before = json.loads(self._header.read_text())
-            changed = [name for name in settings if before.get(name) != settings[name]]
-            if changed == ["images"] and before["images"] < settings["images"]:
-                changed = []
-            if changed:
-                told = "; ".join(f"{name} was {before.get(name)!r}, is {settings[name]!r}" for name in changed)
-                raise ValueError(f"{folder}: holds an evaluation of other settings ({told}); choose another --out")
-            self.warnings = before.get("warnings", [])
+        self._header_path = folder / "evaluation.json"
+        self._header = json.loads(json.dumps({"schema": SCHEMA} | header))
+        self._labels, self._attacks = labels, list(attacks)
+        self._rows: dict[int, Row] = {}
+        self._check_header()
+        self._read_rows()
         self._write_header()
-        self.rows: list[Row] = read_jsonl(self.path)
-        whole = sum(len(json.dumps(row)) + 1 for row in self.rows)
-        if self.path.exists() and self.path.stat().st_size > whole:
-            with self.path.open("rb+") as file:  # a kill cut the last line short
-                file.truncate(whole)
 
-    def append(self, rows: list[Row], warnings: Iterable[str] = ()) -> None:
-        """Adds rows, and what attacks warned of meanwhile, on disk before this returns."""
+    @property
+    def rows(self) -> list[Row]:
+        """One for each image so far, by index."""
+        return [self._rows[index] for index in sorted(self._rows)]
+
+    @property
+    def missing(self) -> list[int]:
+        """The indices that have no row yet."""
+        return [index for index in range(len(self._labels)) if index not in self._rows]
+
+    def append(self, rows: Iterable[Row], warnings: Iterable[str] = ()) -> None:
+        """Adds the rows of images that have none, and what attacks warned of meanwhile, on disk before this returns."""
         told = sorted({*self.warnings, *warnings})
         if told != self.warnings:
             self.warnings = told
             self._write_header()
-        with self.path.open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
-        self.rows += rows
+        new = {row["index"]: row for row in rows if row["index"] not in self._rows}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in new.values()))
+            file.flush()
+            os.fsync(file.fileno())
+        self._rows |= new
+
+    def _check_header(self) -> None:
+        path, now = self._header_path, self._header
+        if not path.exists():
+            if self.path.exists() and self.path.stat().st_size:
+                raise ValueError(f"{self.path}: has rows, but no {path.name} says of what; choose another --out")
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: cannot be read ({error}); choose another --out") from error
+        found = before.get("schema") if isinstance(before, dict) else None
+        if found != SCHEMA:
+            raise ValueError(
+                f"{path}: of schema {found or 'none, as versions before 3 wrote it'}, this version writes {SCHEMA}; "
+                "choose another --out, or go on with the version that began it"
+            )
+        if isinstance(heard := before.pop("warnings", None), list):
+            self.warnings = [str(told) for told in heard]
+        old, new = _flat(before), _flat(now)
+        changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        if changed == ["images"] and isinstance(old.get("images"), int) and old["images"] < new["images"]:
+            changed = []
+        if changed:
+            told = "; ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed)
+            raise ValueError(f"{path.parent}: holds an evaluation of other settings ({told}); choose another --out")
+
+    def _read_rows(self) -> None:
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
+            try:
+                row = json.loads(line)
+                self._check_row(row)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                told = error if type(error) is ValueError else f"not a row ({error!r})"
+                raise ValueError(
+                    f"{self.path}, line {number}: {told}; put the file back as it was, or choose another --out"
+                ) from error
+            self._rows[row["index"]] = row
+        if whole < len(content):
+            with self.path.open("rb+") as file:  # a kill cut the last line short
+                file.truncate(whole)
+
+    def _check_row(self, row: Row) -> None:
+        """Raises ValueError for a row that disagrees with the data, with the other rows or with itself."""
+        index, broken_by, verdicts = row["index"], row["broken_by"], row["attacks"]
+        if type(index) is not int or not 0 <= index < len(self._labels):
+            raise ValueError(f"index {index!r}, must be from 0 to {len(self._labels) - 1}")
+        if index in self._rows:
+            raise ValueError(f"a second row of image {index}")
+        if row["label"] != self._labels[index]:
+            raise ValueError(f"label {row['label']!r}, but image {index} has {self._labels[index]}")
+        if any(type(verdict["broken"]) is not bool for verdict in verdicts.values()):
+            raise ValueError("a verdict that is neither true nor false")
+        breaking = [name for name, verdict in verdicts.items() if verdict["broken"]]
+        right = row["prediction"] == row["label"]
+        expected = (breaking[0] if breaking else None) if right else "clean"
+        if broken_by != expected:
+            raise ValueError(f"broken by {broken_by!r}, but its verdicts say {expected!r}")
+        # What broke the image may have been the last to run on it; what nothing broke has met them all.
+        ran = self._attacks if right and not breaking else self._attacks[: len(verdicts)]
+        if list(verdicts) != ran or (verdicts and not right):
+            raise ValueError(f"verdicts of {', '.join(verdicts) or 'no attack'}, where {', '.join(ran)} ran")
 
     def _write_header(self) -> None:
-        write_json(self._header, self._settings | {"warnings": self.warnings})
+        write_json(self._header_path, self._header | {"warnings": self.warnings})
+
+
+def _flat(header: dict[str, Any]) -> dict[str, Any]:
+    """With the entries of a dictionary inside under names such as attack_settings.fgsm."""
+    inside = {name: value for name, value in header.items() if isinstance(value, dict)}
+    plain = {name: value for name, value in header.items() if name not in inside}
+    return plain | {f"{name}.{key}": value for name, part in inside.items() for key, value in part.items()}
 
 
 def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:
     """The ledger as a table: a line for each image, a column for each thing that is known of it."""
-    entries = [name for row in rows for entry in row["attacks"].values() for name in entry]
+    entries = [name for row in rows for verdict in row["attacks"].values() for name in verdict]
     kinds = sorted(set(entries), key=entries.index)
     columns = [f"{attack}.{kind}" for attack in attacks for kind in kinds]
 
@@ -88,29 +189,32 @@ def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:
             table = csv.writer(file)
             table.writerow(["index", "label", "prediction", "broken_by", *columns])
             for row in rows:
-                cells = [row["attacks"].get(attack, {}).get(kind) for attack in attacks for kind in kinds]
+                verdicts: Mapping[str, Mapping[str, Any]] = row["attacks"]
+                cells = [verdicts.get(attack, {}).get(kind) for attack in attacks for kind in kinds]
                 table.writerow([row["index"], row["label"], row["prediction"], row["broken_by"], *cells])
 
     replace_file(path, write)
 
 
-def summarise(rows: list[Row], attacks: Sequence[str], nearest: Mapping[str, Norm] | None = None) -> dict[str, Any]:
+def summarise(
+    rows: list[Row], attacks: Sequence[str], minimum_norm: Mapping[str, Norm] | None = None
+) -> dict[str, Any]:
     """Accuracies with their 95 % intervals, as shares of all images: clean, under each attack, and the worst case.
 
     The worst case is the mean over images of the minimum over attacks: an image counts as robust if it is classified
-    rightly and no attack breaks it. `nearest` names the attacks without a radius and the norm of their distances: for
-    these, also the share of the attacked images for which one was found, and the median and mean distance of what was
-    found (in the median, a failure is infinitely far: null).
+    rightly and no attack breaks it. `minimum_norm` names the attacks without a radius and the norm of their distances:
+    for these, also the share of the attacked images for which one was found, and the median and mean distance of what
+    was found (in the median, a failure is infinitely far: null).
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]
 
     def stands(row: Row, name: str) -> bool:
         # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand.
-        return bool(name in row["attacks"] and not row["attacks"][name]["broken"])
+        return name in row["attacks"] and not row["attacks"][name]["broken"]
 
     shares = {name: _share(sum(stands(row, name) for row in rows), total) for name in attacks}
-    for name, norm in (nearest or {}).items():
+    for name, norm in (minimum_norm or {}).items():
         shares[name] |= _distances([row["attacks"][name] for row in rows if name in row["attacks"]], norm)
     return {
         "schema": SCHEMA,
@@ -121,12 +225,12 @@ def summarise(rows: list[Row], attacks: Sequence[str], nearest: Mapping[str, Nor
     }
 
 
-def _distances(entries: list[dict[str, Any]], norm: Norm) -> dict[str, Any]:
-    found = [entry[norm] for entry in entries if entry["found"]]
-    middle = statistics.median([*found, *[math.inf] * (len(entries) - len(found))]) if entries else math.inf
+def _distances(verdicts: list[Verdict], norm: Norm) -> dict[str, Any]:
+    found = [distance for verdict in verdicts if (distance := verdict[norm]) is not None]
+    middle = statistics.median([*found, *[math.inf] * (len(verdicts) - len(found))]) if verdicts else math.inf
     return {
-        "attacked": len(entries),
-        "success": len(found) / len(entries) if entries else None,
+        "attacked": len(verdicts),
+        "success": len(found) / len(verdicts) if verdicts else None,
         f"median_{norm}": round(middle, 6) if math.isfinite(middle) else None,
         f"mean_{norm}": round(statistics.fmean(found), 6) if found else None,
     }

@@ -15,7 +15,6 @@ import torch
 from bpfc.options import Arithmetic, Precision
 
 
-
 def resolve(precision: Precision, device: torch.device, started: Arithmetic | None = None) -> Arithmetic:
     """fp32 or bf16. `auto`: bf16 on GPUs that multiply matrices in it (since Ampere) and CPUs that are faster in it.
 
@@ -31,6 +30,15 @@ def resolve(precision: Precision, device: torch.device, started: Arithmetic | No
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if _seconds("fp32") > 1.2 * _seconds("bf16") else "fp32"
+
+
+def precision_of(path: Path) -> Arithmetic | None:
+    """The precision in a JSON file; None where it tells none. Whoever reads the rest says what is wrong with it."""
+    try:
+        told = json.loads(path.read_bytes())["precision"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return {"fp32": "fp32", "bf16": "bf16"}.get(str(told))  # type: ignore[return-value]
 
 
 def _seconds(precision: Arithmetic) -> float:

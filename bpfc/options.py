@@ -42,3 +42,6 @@ DataFolder = Annotated[
         help="Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network.",
     ),
 ]
+
+PLAIN = (tyro.conf.AvoidSubcommands,)
+"""How every verb reads its words."""

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from bpfc import quantize
 from bpfc.attacks import Adaptive, ImageRng, LinfBall, MultiTargeted
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.judge import Judge
 
 Digits = tuple[Tensor, Tensor]
@@ -54,13 +54,13 @@ def test_multi_targeted_is_a_run_for_each_target(trained: nn.Module, test_digits
         def objective(logits: Tensor, chosen: Tensor) -> Tensor:
             return (logits.gather(1, chosen[:, 1:]) - logits.gather(1, chosen[:, :1])).sum()
 
-        plain = climb(
+        plain = projected_ascent(
             trained,
             images,
             torch.stack([labels, targets], dim=1),
             start,
             ball=LinfBall(0.15),
-            step=0.02,
+            step_size=0.02,
             steps=6,
             objective=objective,
         )

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import PGD, ImageRng, L2Ball, LinfBall
-from bpfc.attacks.ascent import Circles, ascend
+from bpfc.attacks.ascent import CycleDetector, projected_ascent_along
 from bpfc.judge import Judge
 
 Digits = tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("steps", [49, 100, 233])
-def test_circles_change_no_last_iterate(
+def test_cycles_change_no_last_iterate(
     steps: int, trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = test_digits[0][:24], test_digits[1][:24]
@@ -21,17 +21,17 @@ def test_circles_change_no_last_iterate(
     quick = attack(trained, images, labels, ImageRng(0, range(24)))
     spent = sum(forwards)
     handle.remove()
-    monkeypatch.setattr(Circles, "FIRST", 10**9)
+    monkeypatch.setattr(CycleDetector, "FIRST", 10**9)
     assert torch.equal(quick, attack(trained, images, labels, ImageRng(0, range(24))))
     if steps == 233:
         assert spent < 0.8 * 24 * steps
 
 
-def test_circles_change_no_verdict(trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cycles_change_no_verdict(trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = test_digits[0][:40], test_digits[1][:40]
     found = []
-    for first in (Circles.FIRST, 10**9):
-        monkeypatch.setattr(Circles, "FIRST", first)
+    for first in (CycleDetector.FIRST, 10**9):
+        monkeypatch.setattr(CycleDetector, "FIRST", first)
         judge = Judge(trained, images, labels, LinfBall(0.12))
         judge.run(PGD(0.12, 0.02, 200), ImageRng(0, range(40)))
         found.append((judge.broken.tolist(), judge.step.tolist()))
@@ -72,7 +72,7 @@ def test_the_last_iterate_is_that_of_the_plain_walk(side: int, steps: int) -> No
         calls += 1
         return round_a_square(side, current), torch.zeros(len(current), 2)
 
-    found = ascend(gradient_of, images, start, ball=LinfBall(0.4), step=STEP, steps=steps)
+    found = projected_ascent_along(gradient_of, images, start, ball=LinfBall(0.4), step_size=STEP, steps=steps)
     plain = start.clone()
     for _ in range(steps):
         plain = plain + STEP * round_a_square(side, plain).sign()
@@ -80,7 +80,7 @@ def test_the_last_iterate_is_that_of_the_plain_walk(side: int, steps: int) -> No
     assert calls < 90
 
 
-def test_what_is_random_is_not_taken_for_a_circle() -> None:
+def test_what_is_random_is_not_taken_for_a_cycle() -> None:
     """A gradient without effect on the iterate now may have one later."""
     images, calls = torch.full((1, 1, 2, 2), 0.5), 0
 
@@ -89,10 +89,10 @@ def test_what_is_random_is_not_taken_for_a_circle() -> None:
         calls += 1
         return torch.zeros_like(current) if calls < 90 else torch.ones_like(current), torch.zeros(1, 2)
 
-    walk = {"ball": LinfBall(0.4), "step": 0.01, "steps": 100}
-    assert ascend(gradient_of, images, images, repeatable=False, **walk).mean() > 0.5  # type: ignore[arg-type]
+    walk = {"ball": LinfBall(0.4), "step_size": 0.01, "steps": 100}
+    assert projected_ascent_along(gradient_of, images, images, repeatable=False, **walk).mean() > 0.5  # type: ignore[arg-type]
     calls = 0
-    assert ascend(gradient_of, images, images, **walk).mean() == 0.5  # type: ignore[arg-type]
+    assert projected_ascent_along(gradient_of, images, images, **walk).mean() == 0.5  # type: ignore[arg-type]
 
 
 def test_l2_ball() -> None:

@@ -69,7 +69,7 @@ def plain_pgd(model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, a
     for _ in range(attack.steps):
         x = x.detach().requires_grad_()
         nn.functional.cross_entropy(model(x), labels, reduction="sum").backward()
-        x = x + attack.step * x.grad.sign()
+        x = x + attack.step_size * x.grad.sign()
         x = torch.min(torch.max(x, images - attack.eps), images + attack.eps).clamp(0, 1)
     model.zero_grad()
     return x.detach()
@@ -141,7 +141,7 @@ def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tup
     theirs = foolbox.attacks.LinfPGD(abs_stepsize=step, steps=steps, random_start=True)
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     _, _, broken = theirs(model, images, labels, epsilons=eps)
-    ours = bpfc.evaluate(trained, images, labels, attacks=f"pgd-{steps}", eps=eps, step=step)
+    ours = bpfc.evaluate(trained, images, labels, attacks=f"pgd-{steps}", eps=eps, step_size=step)
     assert 0.2 < ours.robust < 0.9
     assert ours.robust <= 1 - broken.float().mean().item() + 0.005
     single = foolbox.attacks.LinfFastGradientAttack()(model, images, labels, epsilons=eps)[2]
@@ -154,7 +154,7 @@ def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tup
     [
         (lambda: FGSM(8), "eps=8.*8/255"),
         (lambda: FGSM(float("nan")), "eps=nan"),
-        (lambda: PGD(0.1, 0, 5), "step=0"),
+        (lambda: PGD(0.1, 0, 5), "step_size=0"),
         (lambda: PGD(0.1, 0.1, 0), "steps=0"),
         (lambda: IFGSM(0.1, 0), "steps=0"),
     ],

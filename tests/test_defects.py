@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import AutoAttackPart, CarliniWagner, DeepFool, ImageRng, LinfBall
+from bpfc.attacks import AutoAttackPart, CarliniWagner, DeepFool, ImageRng
 from bpfc.attacks.objectives import dlr, margin, margins
 from bpfc.cli import train
 from bpfc.cli.evaluate import Evaluate, run
 from bpfc.data import DataSet, Images
+from bpfc.evaluation import Context, ThreatModel, parse
 from bpfc.files import read_jsonl
-from bpfc.plan import Setting, parse
 
 Digits = tuple[Tensor, Tensor]
 
@@ -114,7 +114,7 @@ def test_7_8_a_failure_is_no_image(attack: CarliniWagner | DeepFool) -> None:
 
 
 def test_9_standard_is_the_four_parts_of_the_authors_own_code() -> None:
-    planned = parse("standard", Setting(LinfBall(0.1), 0.01))
+    planned = parse("standard", Context(ThreatModel("linf", 0.1), channels=1)).attacks
     assert [item.attack for item in planned] == [
         AutoAttackPart(0.1, "apgd-ce"),
         AutoAttackPart(0.1, "apgd-t"),

@@ -49,12 +49,12 @@ def test_summary_says_what_was_measured(digits_run: Path, digits: DataSet, train
     assert summary == json.loads((digits_run / "evaluation" / "summary.json").read_text())
     rows = read_jsonl(digits_run / "evaluation" / "ledger.jsonl")
     images, labels = to_float(digits.test.pixels[:70]), digits.test.labels[:70]
-    direct = bpfc.evaluate(trained, images, labels, attacks=ATTACKS, eps=0.1, step=0.01)
+    direct = bpfc.evaluate(trained, images, labels, attacks=ATTACKS, eps=0.1, step_size=0.01)
     assert rows == direct.rows
     assert summary["worst_case"] == direct.summary["worst_case"]
     assert summary["worst_case"]["interval_95"][0] < direct.robust < summary["worst_case"]["interval_95"][1]
-    assert (summary["schema"], summary["images"], summary["eps"], summary["step"]) == (2, 70, 0.1, 0.01)
-    assert summary["attack_settings"]["pgd-8x2"] == "PGD(eps=0.1, step=0.01, steps=8, loss='ce', norm='linf')"
+    assert (summary["schema"], summary["images"], summary["eps"], summary["norm"]) == (3, 70, 0.1, "linf")
+    assert summary["attack_settings"]["pgd-8x2"] == "PGD(eps=0.1, step_size=0.01, steps=8, loss='ce', norm='linf')"
     assert summary["provenance"]["versions"]["torch"] == torch.__version__
     with Console(width=100).capture() as _:
         console = Console(record=True, width=100)
@@ -71,8 +71,8 @@ def test_each_block_tells_progress_to_a_log_file(digits_run: Path, capsys: pytes
 
 
 def test_eps_and_step_may_be_given(digits_run: Path) -> None:
-    stronger = run(options(digits_run, eps=0.2, step=0.04, out=digits_run / "e"))
-    assert stronger["attack_settings"]["pgd-8x2"] == "PGD(eps=0.2, step=0.04, steps=8, loss='ce', norm='linf')"
+    stronger = run(options(digits_run, eps=0.2, step_size=0.04, out=digits_run / "e"))
+    assert stronger["attack_settings"]["pgd-8x2"] == "PGD(eps=0.2, step_size=0.04, steps=8, loss='ce', norm='linf')"
     assert stronger["worst_case"]["accuracy"] < run(options(digits_run))["worst_case"]["accuracy"]
 
 
@@ -118,13 +118,13 @@ def test_another_evaluation_is_not_mixed_in(digits_run: Path) -> None:
 
 
 def test_an_attack_that_finds_nothing_left_has_no_distances(digits_run: Path) -> None:
-    summary = run(options(digits_run, attacks="pgd-20,deepfool", eps=1.0, step=0.25, cascade=True, limit=10))
+    summary = run(options(digits_run, attacks="pgd-20,deepfool", eps=1.0, step_size=0.25, cascade=True, limit=10))
     assert summary["attacks"]["deepfool"]["attacked"] == 0
     assert summary["attacks"]["deepfool"]["success"] is None
     with Console(width=100).capture() as _:
         print_table(summary, Console(record=True, width=100))
-    with pytest.raises(ValueError, match="step=0"):
-        run(options(digits_run, step=0.0))
+    with pytest.raises(ValueError, match="step_size=0"):
+        run(options(digits_run, step_size=0.0))
 
 
 def test_more_images_go_on_from_fewer(digits_run: Path, tmp_path: Path) -> None:

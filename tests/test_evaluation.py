@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import FGSM, IFGSM, PGD, LinfBall
+from bpfc.attacks import FGSM, IFGSM, PGD
+from bpfc.data import Images
+from bpfc.evaluation import Context, PlannedAttack, ThreatModel, blocks, parse, run_block
 from bpfc.ledger import summarise, wilson_interval
-from bpfc.plan import Planned, Setting, parse
 
 Digits = tuple[Tensor, Tensor]
 
@@ -17,7 +18,9 @@ Digits = tuple[Tensor, Tensor]
 def test_verdicts_do_not_depend_on_the_batch(trained: nn.Module, test_digits: Digits) -> None:  # 12
     images, labels = test_digits[0][:60], test_digits[1][:60]
     rows = [
-        bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-20x2", eps=0.15, step=0.02, batch_size=batch_size).rows
+        bpfc.evaluate(
+            trained, images, labels, attacks="fgsm,pgd-20x2", eps=0.15, step_size=0.02, batch_size=batch_size
+        ).rows
         for batch_size in (1, 7, 256)
     ]
     outcome = [[(row["broken_by"], row["attacks"].keys()) for row in each] for each in rows]
@@ -27,7 +30,7 @@ def test_verdicts_do_not_depend_on_the_batch(trained: nn.Module, test_digits: Di
 
 def test_bfloat16_gradients_give_nearly_the_same_verdicts(trained: nn.Module, test_digits: Digits) -> None:
     full, low = (
-        bpfc.evaluate(trained, *test_digits, attacks="pgd-20", eps=0.1, step=0.01, precision=precision).robust
+        bpfc.evaluate(trained, *test_digits, attacks="pgd-20", eps=0.1, step_size=0.01, precision=precision).robust
         for precision in ("fp32", "bf16")
     )
     assert low == pytest.approx(full, abs=0.005)
@@ -35,7 +38,7 @@ def test_bfloat16_gradients_give_nearly_the_same_verdicts(trained: nn.Module, te
 
 def test_rows_and_worst_case(trained: nn.Module, test_digits: Digits) -> None:
     images, labels = test_digits[0][:100], test_digits[1][:100]
-    found = bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-20-last,pgd-20", eps=0.1, step=0.02)
+    found = bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-20-last,pgd-20", eps=0.1, step_size=0.02)
     right = trained(images).argmax(1) == labels
     assert found.clean == int(right.sum()) / 100
     assert [row["index"] for row in found.rows] == list(range(100))
@@ -60,7 +63,8 @@ def test_restarts_count_every_success(trained: nn.Module, test_digits: Digits) -
     """A success of any restart stays one: more restarts, never fewer broken images, and restart 0 is repeated."""
     images, labels = test_digits[0][:200], test_digits[1][:200]
     one, five = (
-        bpfc.evaluate(trained, images, labels, attacks=name, eps=0.2, step=0.02).rows for name in ("pgd-5", "pgd-5x5")
+        bpfc.evaluate(trained, images, labels, attacks=name, eps=0.2, step_size=0.02).rows
+        for name in ("pgd-5", "pgd-5x5")
     )
     restarts = set()
     for a, b in zip(one, five, strict=True):
@@ -83,32 +87,16 @@ class HardToHit(nn.Module):
 
 def test_an_early_restart_s_success_is_not_overwritten() -> None:  # 4: only the last restart counted
     images, labels = torch.full((40, 1, 2, 2), 0.5), torch.zeros(40, dtype=torch.long)
-    rows = bpfc.evaluate(HardToHit().eval(), images, labels, attacks="pgd-1x6", eps=0.1, step=0.01).rows
+    rows = bpfc.evaluate(HardToHit().eval(), images, labels, attacks="pgd-1x6", eps=0.1, step_size=0.01).rows
     broken = [row["attacks"]["pgd-1x6"]["restart"] for row in rows if row["broken_by"]]
     assert len(broken) > 10
     assert len(set(broken)) > 2
 
 
 def test_cascade_gives_the_same_worst_case(trained: nn.Module, test_digits: Digits) -> None:
-    from bpfc.evaluation import attack_block
-
-    images, labels = test_digits[0][:100], test_digits[1][:100]
-    planned = parse("fgsm,pgd-10", Setting(LinfBall(0.1), 0.02))
-    plain, cascade = (
-        attack_block(
-            trained,
-            images,
-            labels,
-            range(100),
-            planned,
-            LinfBall(0.1),
-            seed=0,
-            precision="fp32",
-            batch_size=100,
-            cascade=on,
-        )
-        for on in (False, True)
-    )
+    (block,) = blocks(Images(*test_digits), range(100), 100)
+    context = Context(ThreatModel("linf", 0.1), channels=1, step_size=0.02)
+    plain, cascade = (run_block(trained, block, parse("fgsm,pgd-10", context, cascade=on)) for on in (False, True))
     assert [row["broken_by"] for row in plain] == [row["broken_by"] for row in cascade]
     assert any("pgd-10" not in row["attacks"] for row in cascade if row["broken_by"] == "fgsm")
     names = ["fgsm", "pgd-10"]
@@ -146,17 +134,17 @@ def test_what_is_handed_in_is_checked(trained: nn.Module, test_digits: Digits) -
 
 
 def test_attacks_by_name() -> None:
-    setting = Setting(LinfBall(0.3), 0.01)
-    assert parse("fgsm, ifgsm-40,pgd-50x10,pgd-1000-last", setting) == [
-        Planned("fgsm", FGSM(0.3)),
-        Planned("ifgsm-40", IFGSM(0.3, 40)),
-        Planned("pgd-50x10", PGD(0.3, 0.01, 50), restarts=10),
-        Planned("pgd-1000-last", PGD(0.3, 0.01, 1000), any_iterate=False),
-    ]
-    assert not parse("fgsm-last", setting)[0].any_iterate
+    context = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01)
+    assert parse("fgsm, ifgsm-40,pgd-50x10,pgd-1000-last", context).attacks == (
+        PlannedAttack("fgsm", FGSM(0.3)),
+        PlannedAttack("ifgsm-40", IFGSM(0.3, 40)),
+        PlannedAttack("pgd-50x10", PGD(0.3, 0.01, 50), restarts=10),
+        PlannedAttack("pgd-1000-last", PGD(0.3, 0.01, 1000), any_iterate=False),
+    )
+    assert not parse("fgsm-last", context).attacks[0].any_iterate
     for wrong in ("pgd", "pgd-0", "pgd-5x0", "cw", "", "fgsm,fgsm", "ifgsm-40x2", "PGD-3"):
         with pytest.raises(ValueError, match=r"attack|steps"):
-            parse(wrong, setting)
+            parse(wrong, context)
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -163,7 +163,7 @@ def test_manifold_mixup_mixes_at_each_named_place(batch: tuple[torch.Tensor, tor
     [
         (FGSMAT(eps=0.1), FGSM(0.1)),
         (RFGSMAT(eps=0.1), RFGSM(0.05, 0.05)),
-        (PGDAT(eps=0.1, step=0.03, steps=5), PGD(0.1, 0.03, 5)),
+        (PGDAT(eps=0.1, step_size=0.03, steps=5), PGD(0.1, 0.03, 5)),
     ],
     ids=repr,
 )
@@ -210,7 +210,7 @@ def test_trades_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> 
     images, labels = batch
     model = small_network()
     torch.manual_seed(6)
-    ours = TRADES(eps=0.1, step=0.03, steps=4, weight=6.0)(model, images, labels)
+    ours = TRADES(eps=0.1, step_size=0.03, steps=4, weight=6.0)(model, images, labels)
     torch.manual_seed(6)
     x = images + 0.001 * torch.randn_like(images)
     for _ in range(4):
@@ -221,7 +221,7 @@ def test_trades_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> 
     p, log_q = model(images).softmax(1), model(x.detach()).log_softmax(1)
     plain = F.cross_entropy(model(images), labels) + 6 * (p * (p.log() - log_q)).sum(1).mean()
     losses_agree(ours.loss, plain, model)
-    without = TRADES(eps=0.1, step=0.03, steps=2, weight=0.0)(model, images, labels)
+    without = TRADES(eps=0.1, step_size=0.03, steps=2, weight=0.0)(model, images, labels)
     losses_agree(without.loss, Normal()(model, images, labels).loss, model)
 
 

@@ -1,8 +1,9 @@
 import pytest
 
 from bpfc.methods import BPFC
-from bpfc.training.recipe import Schedule, number
+from bpfc.options import number
 from bpfc.training.recipes import RECIPES
+from bpfc.training.settings import Schedule
 
 
 def test_the_paper_s_settings() -> None:
@@ -14,7 +15,7 @@ def test_the_paper_s_settings() -> None:
     ):
         recipe = RECIPES[f"{name}-bpfc"][1]
         assert isinstance(recipe.method, BPFC)
-        assert (recipe.eps, recipe.attack_step, recipe.method.k, recipe.method.weight) == (eps, step, k, weight)
+        assert (recipe.eps, recipe.step_size, recipe.method.k, recipe.method.weight) == (eps, step, k, weight)
         assert (recipe.momentum, recipe.weight_decay, recipe.validation) == (0.9, 5e-4, 10_000)
         normal = RECIPES[f"{name}-normal"][1]
         assert (normal.lr, normal.epochs, normal.batch_size) == (recipe.lr, recipe.epochs, recipe.batch_size)

@@ -1,7 +1,10 @@
-"""A model and images that somebody hands in, through the real command line."""
+"""A model and images of somebody's, through the real command line."""
 
+import copy
 import json
 import sys
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,10 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.__main__ import main
-from bpfc.data import DataError, load_images
+from bpfc.data import DataSet
+from bpfc.evaluation.subject import from_factory
 from bpfc.files import read_jsonl
-from bpfc.models import Normalise, build, load_weights, named
+from bpfc.models import Normalise, build, load_weights, named, state_sha256
 
 Digits = tuple[Tensor, Tensor]
 
@@ -44,6 +48,12 @@ class Noisy(nn.Sequential):
 
 def unsure():
     return nn.Sequential(*small_network(), nn.Softmax(dim=1))
+
+
+def loads_its_own():
+    model = small_network()
+    model.load_state_dict(torch.load("w.pt", weights_only=True))
+    return model
 
 
 def own(channels, classes, size):
@@ -155,6 +165,59 @@ def test_a_model_of_normalised_images(place: Path, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(out[:, 2], (images[:, 2] - 0.3) / 0.6)
 
 
+def test_what_decides_a_row_is_in_the_header(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other --mean and --std gave the old rows back, and so did a factory whose own weights had been trained again."""
+    evaluate(monkeypatch, f"{PLAIN} --attacks fgsm --mean 0.5 --std 0.5")
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, f"{PLAIN} --attacks fgsm --mean 0.4 --std 0.5")
+    assert "mean was [0.5], is [0.4]" in capsys.readouterr().err
+    loads = f"{PLAIN.replace('conftest:small_network --weights w.safetensors', 'theirs:loads_its_own')} --attacks fgsm"
+    evaluate(monkeypatch, loads, "own")
+    weights = torch.load("w.pt", weights_only=True)
+    torch.save({name: 1.5 * value for name, value in weights.items()}, "w.pt")
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, loads, "own")
+    assert "weights_sha256 was" in capsys.readouterr().err
+
+
+def test_a_state_is_known_by_names_dtypes_shapes_and_values() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    known = state_sha256(model)
+    assert known == state_sha256(copy.deepcopy(model))
+
+    def changed(change: Callable[[nn.Sequential], object]) -> str:
+        other = copy.deepcopy(model)
+        change(other)
+        return state_sha256(other)
+
+    digests = {
+        known,
+        changed(lambda m: m[0].weight.data.view(-1)[3:4].add_(1e-6)),
+        changed(lambda m: m[0].weight.data.copy_(m[0].weight.data.flip(0))),
+        changed(lambda m: m.bfloat16()),
+        changed(lambda m: m[1].running_mean.add_(1)),
+        changed(lambda m: m[1].num_batches_tracked.add_(1)),
+        changed(lambda m: m.append(Normalise((0.1,), (1.0,)))),  # buffers that no state dict holds
+        changed(lambda m: m.append(Normalise((0.2,), (1.0,)))),
+        state_sha256(nn.Sequential(OrderedDict(a=model[0], b=model[1]))),
+    }
+    assert len(digests) == 9
+
+
+def test_a_subject_s_images_are_as_they_are_stored(place: Path, digits: DataSet) -> None:
+    by_name = from_factory("conftest:small_network", None, "mnist-5k")
+    assert torch.equal(by_name.images.pixels, digits.test.pixels)
+    assert by_name.data_sha256 is None
+    pictures = from_factory("conftest:small_network", None, "pictures").on(torch.device("cpu"), limit=20)
+    assert (pictures.images.pixels.dtype, len(pictures.images)) == (torch.uint8, 20)
+    arrays = from_factory("conftest:small_network", None, "some.npz")
+    assert arrays.images.pixels.dtype == torch.float32
+    assert len({by_name.images.sha256(), pictures.images.sha256(), arrays.images.sha256()}) == 3
+
+
 def test_a_random_model_with_eot(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     words = PLAIN.replace("conftest:small_network", "theirs:Noisy")
     with pytest.raises(SystemExit):
@@ -203,40 +266,3 @@ def test_a_network_of_ones_own_trains_and_is_not_imported_unasked(
     with pytest.raises(ValueError, match="gives a int"):
         monkeypatch.setattr(named("theirs:own").__globals__["nn"], "Sequential", lambda *_: 3)
         build("theirs:own", channels=1, classes=2, size=4)
-
-
-def test_images_that_cannot_be_taken(tmp_path: Path) -> None:
-    def refuse(message: str, path: Path) -> None:
-        with pytest.raises(DataError, match=message):
-            load_images(path)
-
-    folder = tmp_path / "f"
-    for name in ("a", "b"):
-        (folder / name).mkdir(parents=True)
-    refuse("2 classes, 0 pictures", folder)
-    Image.new("RGB", (4, 5)).save(folder / "a" / "1.png")
-    Image.new("L", (4, 5)).save(folder / "b" / "2.png")
-    refuse(r"2.png: 5×4 with 1 channels, but 1.png is 5×4 with 3", folder)
-    (folder / "b" / "2.png").write_bytes(b"no picture")
-    refuse("2.png: not a picture", folder)
-    np.savez(tmp_path / "a.npz", images=np.zeros((2, 3, 4, 4), np.uint8))
-    refuse("a.npz: holds images; must hold images", tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", images=np.zeros((2, 3, 4, 4), np.int64), labels=np.zeros(2, np.int64))
-    refuse("int64; must be uint8 or float", tmp_path / "b.npz")
-    np.savez(tmp_path / "c.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(3, np.int64))
-    refuse("one integer for each image", tmp_path / "c.npz")
-    np.savez(tmp_path / "d.npz", images=np.array([object()]), labels=np.zeros(1, np.int64))
-    refuse("without running code", tmp_path / "d.npz")
-    (tmp_path / "e.npz").write_bytes(b"PK\x03\x04 cut short")
-    refuse("e.npz: cannot be read", tmp_path / "e.npz")
-
-
-def test_layouts_of_npz(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 6, 3), np.uint8)
-    np.savez(tmp_path / "last.npz", images=pixels, labels=np.array([0, 1, 2]))
-    images, labels = load_images(tmp_path / "last.npz")
-    assert images.shape == (3, 3, 5, 6)
-    torch.testing.assert_close(images[1, 2, 3, 4].item(), pixels[1, 3, 4, 2] / 255, rtol=1e-6, atol=0)
-    assert labels.tolist() == [0, 1, 2]
-    np.savez(tmp_path / "grey.npz", x=pixels[..., 0], y=np.array([0, 1, 2]))
-    assert load_images(tmp_path / "grey.npz")[0].shape == (3, 1, 5, 6)

@@ -1,16 +1,20 @@
 """Attacks by name and in suites, as an evaluation runs them."""
 
+from dataclasses import replace
+
 import pyautoattack
 import pytest
 import torch
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import PGD, CarliniWagner, DeepFool, L2Ball, LinfBall, MultiTargeted, Noise, Square
-from bpfc.plan import FORMS, SUITES, Setting, cascades, parse
+from bpfc.attacks import PGD, CarliniWagner, DeepFool, MultiTargeted, Noise, Square
+from bpfc.evaluation import SUITES, Context, ThreatModel, parse
+from bpfc.evaluation.names import FORMS
 
 Digits = tuple[Tensor, Tensor]
-LINF, L2 = Setting(LinfBall(0.3), 0.01, k=7, ifgsm_steps=40), Setting(L2Ball(2.0), 0.1)
+LINF = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01, k=7)
+L2 = Context(ThreatModel("l2", 2.0), channels=3, step_size=0.1)
 OURS = (
     "noise-5,corners-5,fgsm,rfgsm,ifgsm-8,pgd-20x3,pgd-margin-8,pgd-dlr-8x2,pgd-targeted-8,mt-pgd-4,adaptive-4,"
     "deepfool,deepfool-l2,cw-8,spsa-3,square-40,pgd-8-last,mt-pgd-2-last"
@@ -18,7 +22,8 @@ OURS = (
 
 
 def test_names() -> None:
-    planned = parse("pgd-margin-50x10,pgd-dlr-7-last,mt-pgd-20,pgd-targeted-5,corners-9,square-5000,cw-30", LINF)
+    names = "pgd-margin-50x10,pgd-dlr-7-last,mt-pgd-20,pgd-targeted-5,corners-9,square-5000,cw-30"
+    planned = parse(names, LINF).attacks
     assert [item.attack for item in planned] == [
         PGD(0.3, 0.01, 50, "margin"),
         PGD(0.3, 0.01, 7, "dlr"),
@@ -29,8 +34,8 @@ def test_names() -> None:
         CarliniWagner(30),
     ]
     assert [(item.restarts, item.any_iterate) for item in planned[:2]] == [(10, True), (1, False)]
-    assert parse("pgd-5,deepfool", L2)[0].attack == PGD(2.0, 0.1, 5, norm="l2")
-    assert parse("pgd-5,deepfool", L2)[1].attack == DeepFool("l2")
+    assert parse("pgd-5,deepfool", L2).attacks[0].attack == PGD(2.0, 0.1, 5, norm="l2")
+    assert parse("pgd-5,deepfool", L2).attacks[1].attack == DeepFool("l2")
     for wrong, told in {
         "cw-5-last": "must be one of",
         "adaptive": "must be one of",
@@ -43,19 +48,19 @@ def test_names() -> None:
     with pytest.raises(ValueError, match="for ℓ∞; in ℓ2 take"):
         parse("fgsm", L2)
     with pytest.raises(ValueError, match="give --k"):
-        parse("adaptive-5", L2.__class__(LinfBall(0.1), 0.01))
+        parse("adaptive-5", replace(LINF, k=None))
 
 
 def test_suites_name_every_attack() -> None:
-    everything = {item.name for item in parse("worst", LINF)}
+    everything = set(parse("worst", LINF).names)
     for form in FORMS:
         first = form.shown.split()[0].split("-")[0]
         assert any(name.removeprefix("aa-").startswith(first.removeprefix("aa")) for name in everything), form.shown
-    assert [item.name for item in parse("paper", LINF)] == [
+    assert parse("paper", LINF).names == [
         "fgsm", "ifgsm-40", "pgd-40-last", "pgd-20-last", "pgd-1000-last",
     ]  # fmt: skip
-    assert all(cascades(suite) == (suite != "paper") for suite in SUITES)
-    in_l2 = {item.name for item in parse("worst", L2)}
+    assert all(parse(suite, LINF).cascade == (suite != "paper") for suite in SUITES)
+    in_l2 = set(parse("worst", L2).names)
     assert in_l2 < everything
     assert {"pgd-100", "deepfool", "aa-square"} < in_l2
     assert not {"fgsm", "adaptive-40", "noise-100"} & in_l2
@@ -64,7 +69,7 @@ def test_suites_name_every_attack() -> None:
 def test_rows_are_the_same_at_any_batch_size(trained: nn.Module, test_digits: Digits) -> None:  # 12
     images, labels = test_digits[0][:20], test_digits[1][:20]
     rows = [
-        bpfc.evaluate(trained, images, labels, attacks=OURS, eps=0.15, step=0.02, k=6, batch_size=size).rows
+        bpfc.evaluate(trained, images, labels, attacks=OURS, eps=0.15, step_size=0.02, k=6, batch_size=size).rows
         for size in (1, 7, 256)
     ]
     verdicts = [

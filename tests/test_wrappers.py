@@ -26,7 +26,9 @@ def test_bpda_shows_what_a_zero_gradient_hides(trained: nn.Module, test_digits: 
     assert torch.equal(masked(images), shown(images))
     assert not input_gradient(masked, images, labels)[0].any()
     assert input_gradient(shown, images, labels)[0].any()
-    hidden, true = (bpfc.evaluate(m, images, labels, attacks="pgd-20", eps=0.12, step=0.02) for m in (masked, shown))
+    hidden, true = (
+        bpfc.evaluate(m, images, labels, attacks="pgd-20", eps=0.12, step_size=0.02) for m in (masked, shown)
+    )
     assert hidden.robust > 0.85
     assert true.robust < 0.7
 
@@ -59,7 +61,7 @@ def test_a_random_model_is_refused_until_wrapped(trained: nn.Module, test_digits
     with pytest.raises(ValueError, match=r"answers differently.*bpfc.EOT"):
         bpfc.evaluate(noisy, images, labels, attacks="fgsm", eps=0.1)
     wrapped = bpfc.EOT(noisy, samples=4).eval()
-    found = bpfc.evaluate(wrapped, images, labels, attacks="pgd-10", eps=0.15, step=0.03)
+    found = bpfc.evaluate(wrapped, images, labels, attacks="pgd-10", eps=0.15, step_size=0.03)
     assert found.robust < found.clean - 0.2
     state = torch.random.get_rng_state()
     assert torch.equal(exact_logits(wrapped, images), exact_logits(wrapped, images))

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import ascend
+from bpfc.attacks.ascent import projected_ascent_along
 from bpfc.attacks.balls import LinfBall
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import cross_entropy
@@ -23,7 +23,7 @@ class Adaptive:
     """
 
     eps: float
-    step: float
+    step_size: float
     steps_each: int
     k: int
     weights: tuple[float, ...] = (0.0, 1.0, -1.0)
@@ -31,7 +31,7 @@ class Adaptive:
     norm: ClassVar[Norm] = "linf"
 
     def __post_init__(self) -> None:
-        check_radius(eps=self.eps, step=self.step)
+        check_radius(eps=self.eps, step_size=self.step_size)
         check_count(steps=self.steps_each, samples=self.samples)
         quantize(torch.zeros(1), self.k, noise=False)  # raises on a wrong k
 
@@ -67,12 +67,12 @@ class Adaptive:
                 return gradient, logits.detach()
 
             start = quantize(images[left], self.k, noise=rng[left].uniform(images[left], draw))
-            return ascend(
+            return projected_ascent_along(
                 gradient_of,
                 images[left],
                 inside.project(images[left], start),
                 ball=inside,
-                step=self.step,
+                step_size=self.step_size,
                 steps=self.steps_each,
                 watch=observe,
                 repeatable=False,

@@ -26,34 +26,36 @@ def input_gradient(
     return gradient, logits.detach()
 
 
-def climb(
+def projected_ascent(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
     start: Tensor,
     *,
     ball: Ball,
-    step: float,
+    step_size: float,
     steps: int,
     watch: Watch | None = None,
     objective: Objective = cross_entropy,
 ) -> Tensor:
-    """`ascend` along the gradient of an objective of the model's logits."""
+    """`projected_ascent_along`, along the gradient of an objective of the model's logits."""
 
     def gradient_of(current: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         return input_gradient(model, current, targets[positions], objective)
 
     repeatable = not is_random(model)
-    return ascend(gradient_of, images, start, ball=ball, step=step, steps=steps, watch=watch, repeatable=repeatable)
+    return projected_ascent_along(
+        gradient_of, images, start, ball=ball, step_size=step_size, steps=steps, watch=watch, repeatable=repeatable
+    )
 
 
-def ascend(
+def projected_ascent_along(
     gradient_of: GradientOf,
     images: Tensor,
     start: Tensor,
     *,
     ball: Ball,
-    step: float,
+    step_size: float,
     steps: int,
     watch: Watch | None = None,
     repeatable: bool = True,
@@ -64,13 +66,13 @@ def ascend(
     iterates yet, because their logits would cost one more forward here.
 
     Where the gradient is a function of the iterate (`repeatable`: nothing random in it, no memory of earlier steps), an
-    image whose iterate comes back to an earlier one goes round in that circle for good. Such an image leaves too, with
+    image whose iterate comes back to an earlier one goes round in that cycle for good. Such an image leaves too, with
     the iterate that it will have after `steps` steps: the same outcome for less.
     """
     active = torch.arange(len(images), device=images.device)
     perturbed = ball.project(images, start)
     originals, current = images, start
-    circles = Circles(steps, len(images), images.device)
+    cycles = CycleDetector(steps, len(images), images.device)
     for done in range(steps):
         gradient, logits = gradient_of(current, active)
         if watch is not None:
@@ -79,29 +81,29 @@ def ascend(
                 return perturbed
             if not going.all():
                 active, current, gradient, originals = (x[going] for x in (active, current, gradient, originals))
-                circles.keep(going)
-        current = ball.move(originals, current, gradient, step)
+                cycles.keep(going)
+        current = ball.move(originals, current, gradient, step_size)
         perturbed[active] = current
-        if repeatable and circles.closed(current, done + 1):
-            going = circles.ends > done + 1
+        if repeatable and cycles.closed(current, done + 1):
+            going = cycles.ends > done + 1
             if not going.any():
                 return perturbed
             active, current, originals = (x[going] for x in (active, current, originals))
-            circles.keep(going)
+            cycles.keep(going)
     return perturbed
 
 
-class Circles:
+class CycleDetector:
     """Finds the images whose iterates repeat, to the bit, by comparing each iterate with an earlier one of its own.
 
-    The earlier one is renewed as the steps go (Brent's way), so that a circle is found soon after it has begun.
+    The earlier one is renewed as the steps go (Brent's way), so that a cycle is found soon after it has begun.
 
     Attributes:
         ends: for each image still at work, after how many steps it has the iterate that it ends with.
     """
 
     FIRST = 48
-    """Steps before anything is compared: circles begin later, and adversarial training ends sooner."""
+    """Steps before anything is compared: cycles begin later, and adversarial training ends sooner."""
 
     def __init__(self, steps: int, count: int, device: torch.device) -> None:
         self.steps = steps

@@ -30,8 +30,8 @@ class AutoAttackPart:
     eps: float
     part: Part
     norm: Norm = "linf"
-    steps: ClassVar[int] = -1
-    forwards: ClassVar[int] = 0
+    steps: ClassVar[None] = None
+    forwards: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         check_radius(self.norm, eps=self.eps)

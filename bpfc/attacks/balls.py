@@ -21,9 +21,9 @@ class LinfBall:
         """U(−ε, ε) added to every pixel; not clipped to the box, as in the paper's scripts."""
         return images + self.eps * rng.uniform(images)
 
-    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step: float) -> Tensor:
+    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """One step of that length along the gradient's sign, projected."""
-        return self.project(images, current + step * gradient.sign())
+        return self.project(images, current + step_size * gradient.sign())
 
     def distances(self, delta: Tensor) -> Tensor:
         """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""
@@ -47,9 +47,9 @@ class L2Ball:
         radius = ((rng.uniform(images[:, :1, :1, :1], 2) + 1) / 2) ** (1 / images[0].numel())
         return images + self.eps * radius * direction
 
-    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step: float) -> Tensor:
+    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """One step of that length along the gradient, projected."""
-        return self.project(images, current + step * _unit(gradient))
+        return self.project(images, current + step_size * _unit(gradient))
 
     def distances(self, delta: Tensor) -> Tensor:
         """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""

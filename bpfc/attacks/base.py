@@ -47,11 +47,11 @@ class ImageRng:
         Args:
             seed: of the whole evaluation.
             indices: of the images in their data set, one for each image of the batch.
-            restart: 0 for the first run of an attack on these images; one for all, or one for each.
+            restart: 0 for the first random start of an attack on these images; one for all, or one for each.
         """
         restarts = [restart] * len(indices) if isinstance(restart, int) else restart
         pairs = zip(indices, restarts, strict=True)
-        self.keys = torch.tensor([_mix(seed, index, run) for index, run in pairs], dtype=torch.int64)
+        self.keys = torch.tensor([_mix(seed, index, number) for index, number in pairs], dtype=torch.int64)
 
     def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
         if len(self.keys) != len(images):
@@ -86,13 +86,13 @@ class Attack(Protocol):
         ...
 
     @property
-    def steps(self) -> int:
-        """How many steps make the last iterate."""
+    def steps(self) -> int | None:
+        """How many steps make the last iterate; None if it does not tell."""
         ...
 
     @property
-    def forwards(self) -> int:
-        """How many forwards an image costs each time that it is shown to the watch."""
+    def forwards(self) -> int | None:
+        """How many forwards an image costs each time that it is shown to the watch; None if it shows none."""
         ...
 
     def __call__(
@@ -115,10 +115,10 @@ def check_radius(norm: Norm = "linf", **values: float) -> None:
             raise ValueError(f"{name}={value!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
 
 
-def check_count(**values: int) -> None:
-    """Raises ValueError unless every named value is 1 or more."""
+def check_count(**values: int | None) -> None:
+    """Raises ValueError unless every named value, if there is one, is 1 or more."""
     for name, value in values.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name}={value!r}: must be 1 or more")
 
 

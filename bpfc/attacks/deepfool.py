@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
-from bpfc.attacks.nearest import Nearest, bisect
+from bpfc.attacks.minimum_norm import Nearest, bisect
 
 
 @dataclass(frozen=True)

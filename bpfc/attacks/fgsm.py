@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_radius
 
@@ -25,4 +25,5 @@ class FGSM:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        return climb(model, images, labels, images, ball=ball(self.norm, self.eps), step=self.eps, steps=1, watch=watch)
+        inside = ball(self.norm, self.eps)
+        return projected_ascent(model, images, labels, images, ball=inside, step_size=self.eps, steps=1, watch=watch)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 
@@ -26,6 +26,14 @@ class IFGSM:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        step = self.eps / self.steps
         inside = ball(self.norm, self.eps)
-        return climb(model, images, labels, images, ball=inside, step=step, steps=self.steps, watch=watch)
+        return projected_ascent(
+            model,
+            images,
+            labels,
+            images,
+            ball=inside,
+            step_size=self.eps / self.steps,
+            steps=self.steps,
+            watch=watch,
+        )

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import towards
@@ -21,14 +21,14 @@ class MultiTargeted:
     """
 
     eps: float
-    step: float
+    step_size: float
     steps_each: int
     targets: int = 9
     norm: Norm = "linf"
     forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_radius(self.norm, eps=self.eps, step=self.step)
+        check_radius(self.norm, eps=self.eps, step_size=self.step_size)
         check_count(steps=self.steps_each, targets=self.targets)
 
     @property
@@ -46,13 +46,13 @@ class MultiTargeted:
 
         def towards_target(turn: int, left: Tensor, observe: Watch | None) -> Tensor:
             pairs = torch.stack([labels[left], others[left, turn]], dim=1)
-            return climb(
+            return projected_ascent(
                 model,
                 images[left],
                 pairs,
                 start[left],
                 ball=inside,
-                step=self.step,
+                step_size=self.step_size,
                 steps=self.steps_each,
                 watch=observe,
                 objective=towards,

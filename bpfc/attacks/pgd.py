@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 from bpfc.attacks.objectives import OBJECTIVES, ObjectiveName
@@ -19,27 +19,27 @@ class PGD:
     """
 
     eps: float
-    step: float
+    step_size: float
     steps: int
     loss: ObjectiveName = "ce"
     norm: Norm = "linf"
     forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_radius(self.norm, eps=self.eps, step=self.step)
+        check_radius(self.norm, eps=self.eps, step_size=self.step_size)
         check_count(steps=self.steps)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         inside = ball(self.norm, self.eps)
-        return climb(
+        return projected_ascent(
             model,
             images,
             labels,
             inside.random(images, rng),
             ball=inside,
-            step=self.step,
+            step_size=self.step_size,
             steps=self.steps,
             watch=watch,
             objective=OBJECTIVES[self.loss],

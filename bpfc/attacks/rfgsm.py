@@ -5,33 +5,36 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_radius
 
 
 @dataclass(frozen=True)
 class RFGSM:
-    """x₁ = x + α · sign(noise), then clip(x₁ + step · sign ∇ at x₁); within α + step of x, which is its ε.
+    """x₁ = x + α · sign(noise), then clip(x₁ + s · sign ∇ at x₁), s = step_size; within α + s of x, which is its ε.
 
-    At radius ε the paper takes α = step = ε / 2.
+    At radius ε the paper takes α = s = ε / 2.
     """
 
     alpha: float
-    step: float
+    step_size: float
     norm: ClassVar[Norm] = "linf"
     steps: ClassVar[int] = 1
     forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_radius(alpha=self.alpha, step=self.step)
+        check_radius(alpha=self.alpha, step_size=self.step_size)
 
     @property
     def eps(self) -> float:
-        return self.alpha + self.step
+        return self.alpha + self.step_size
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         start = images + self.alpha * rng.uniform(images).sign()
-        return climb(model, images, labels, start, ball=ball(self.norm, self.eps), step=self.step, steps=1, watch=watch)
+        inside = ball(self.norm, self.eps)
+        return projected_ascent(
+            model, images, labels, start, ball=inside, step_size=self.step_size, steps=1, watch=watch
+        )

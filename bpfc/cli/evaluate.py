@@ -1,30 +1,19 @@
-"""Verb `evaluate`: checkpoint + attacks -> ledger and summary."""
+"""Verb `evaluate`: a network and attacks -> ledger and summary."""
 
-import time
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from torch import Tensor
 
-from bpfc.attacks import Norm, ball
-from bpfc.evaluation import attack_block, blocks, check_handed_in, without_radius
-from bpfc.files import make_writable_folder, replace_file, write_json
-from bpfc.ledger import Ledger, Row, summarise, write_csv
-from bpfc.machine import Precision, pick_device, resolve
-from bpfc.plan import SHOWN, SUITES, Setting, cascades, parse
-from bpfc.provenance import provenance
-from bpfc.subject import Subject, from_run, handed_in
-from bpfc.training.recipe import Number
-from bpfc.wrappers import EOT
+from bpfc.options import PLAIN, AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bpfc.evaluation.plan import Plan
+    from bpfc.evaluation.subject import Subject
+    from bpfc.options import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -33,15 +22,14 @@ class Evaluate:
 
     run: tyro.conf.Positional[Path | None] = None
     """Folder that bpfc train wrote; or hand in a model with --model and --data."""
-    attacks: Annotated[
-        str, tyro.conf.arg(help=f"Comma-separated: one of the suites {', '.join(SUITES)}; or any of {SHOWN}.")
-    ] = "fgsm,ifgsm-40,pgd-100"
+    attacks: str = "fgsm,ifgsm-40,pgd-100"
+    """Comma-separated, suites among them; bpfc attacks lists them all."""
     eps: Number | None = None
     """ε: radius in units of [0, 1], such as 8/255; the recipe's unless given."""
-    norm: Norm = "linf"
+    norm: Literal["linf", "l2"] = "linf"
     """In which ε is meant."""
-    step: Number | None = None
-    """Step of PGD, in units of [0, 1]; the recipe's, else ε/4, unless given."""
+    step_size: Number | None = None
+    """Length of PGD's steps, in units of [0, 1]; the recipe's, else ε/4, unless given."""
     k: int | None = None
     """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""
     model: str | None = None
@@ -58,18 +46,13 @@ class Evaluate:
     """For a model with randomness in it: attack and judge the mean of that many answers."""
     limit: int | None = None
     """Evaluate the first N test images only. An evaluation of fewer goes on to N in the same folder."""
-    seed: int = 0
-    """Of the random starts."""
+    seed: AttackSeed = 0
     cascade: bool = False
     """Run each attack only on what those before it left: the same worst case sooner, other figures cumulative."""
-    batch_size: int = 256
-    """Images at a time; bounds the memory."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    precision: Precision = "auto"
-    """Arithmetic of the attacks' gradients; verdicts are in float32 always."""
-    data_dir: Path | None = None
-    """Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network."""
+    batch_size: BatchSize = 256
+    device: Device = "auto"
+    precision: AttackPrecision = "auto"
+    data_dir: DataFolder = None
     out: Path | None = None
     """Folder for ledger.jsonl and summary.json; RUN/evaluation unless given. A killed evaluation resumes there."""
     csv: bool = False
@@ -78,8 +61,14 @@ class Evaluate:
     """Save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W)."""
 
 
+def parse(arguments: list[str]) -> Evaluate:
+    return tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=PLAIN)
+
+
 def main(options: Evaluate) -> None:
     """The verb: evaluate and print the table."""
+    from rich.console import Console
+
     print_table(run(options), Console())
 
 
@@ -89,106 +78,56 @@ def run(options: Evaluate) -> dict[str, Any]:
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
-    for name in ("limit", "batch_size"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value!r}: must be 1 or more")
+    from bpfc.attacks.base import check_count
+    from bpfc.evaluation.recorded import record, started_in
+    from bpfc.ledger import write_csv
+    from bpfc.machine import pick_device, precision_of, resolve
+    from bpfc.training.run import Run
+
+    check_count(limit=options.limit, batch_size=options.batch_size)
     out = options.out
     if out is None:
         if options.run is None:
             raise ValueError("--out: name a folder for the ledger of the model that you hand in")
-        out = options.run / "evaluation"
+        out = Run(options.run).evaluation
     device = pick_device(options.device)
-    precision = resolve(options.precision, device, out / "evaluation.json")
+    precision = resolve(options.precision, device, precision_of(started_in(out)))
     subject = _subject(options)
-    eps = subject.eps if options.eps is None else options.eps
-    if eps is None:
-        raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    step = options.step
-    if step is None:
-        step = subject.step if subject.step is not None and options.norm == "linf" else eps / 4
-    inside = ball(options.norm, eps)
-    k = subject.k if options.k is None else options.k
-    planned = parse(options.attacks, Setting(inside, step, k, subject.ifgsm_steps))
-    cascade = options.cascade or cascades(options.attacks)
-    make_writable_folder(out)
-    model, images, labels = subject.to(device, options.limit)
-    if options.eot:
-        model = EOT(model, options.eot).eval()
-    check_handed_in(model, images, labels)
-    settings = {
-        "weights_sha256": subject.weights_sha256,
-        "model": options.model,
-        "data": subject.data,
-        "data_sha256": subject.data_sha256,
-        "images": len(images),
-        "attacks": [item.name for item in planned],
-        "norm": options.norm,
-        "eps": eps,
-        "step": step,
-        "k": k,
-        "eot": options.eot,
-        "seed": options.seed,
-        "cascade": cascade,
-        "precision": precision,
-    }
-    ledger = Ledger(out, settings)
-    started, before = time.perf_counter(), len(ledger.rows)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, transient=True, disable=not Console().is_terminal) as progress,
-        warnings.catch_warnings(record=True) as warned,
-    ):
-        warnings.simplefilter("always")
-        task = progress.add_task("clean", total=len(images) * len(planned), completed=before * len(planned))
-        for indices in blocks(before, len(images), options.batch_size):
-            block = indices.to(device)
-            rows = attack_block(
-                model,
-                images[block],
-                labels[block],
-                indices.tolist(),
-                planned,
-                inside,
-                seed=options.seed,
-                precision=precision,
-                batch_size=options.batch_size,
-                cascade=cascade,
-                passed=lambda item: progress.update(task, advance=len(block), description=item.name),  # noqa: B023
-                adversary=_saver(out / "adversarial") if options.save_images else lambda *_: None,
-            )
-            ledger.append(rows, {str(warning.message) for warning in warned})
-            robust = sum(row["broken_by"] is None for row in ledger.rows) / len(ledger.rows)
-            an_image = (time.perf_counter() - started) / (len(ledger.rows) - before)
-            left = timedelta(seconds=round(an_image * (len(images) - len(ledger.rows))))
-            told = f"{len(ledger.rows)}/{len(images)} images, robust so far {robust:.1%}; {left} left"
-            progress.console.print(told, style="dim")
-    names = [item.name for item in planned]
-    summary = settings | summarise(ledger.rows, names, without_radius(planned))
-    summary["attack_settings"] = {item.name: repr(item.attack) for item in planned}
-    summary["warnings"] = ledger.warnings + _beyond_gradients(ledger.rows)
-    summary["seconds"] = round(time.perf_counter() - started, 1)
-    summary["images_resumed"] = before
-    summary["provenance"] = provenance(device)
-    write_json(out / "summary.json", summary)
+    plan = _plan(options, subject, precision)
+    rows, summary = record(
+        subject.on(device, options.limit).averaged(options.eot), plan, out, save_images=options.save_images
+    )
     if options.csv:
-        write_csv(out / "ledger.csv", ledger.rows, names)
+        write_csv(out / "ledger.csv", rows, plan.names)
     return summary
 
 
-def _beyond_gradients(rows: list[Row]) -> list[str]:
-    """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
+def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Plan":
+    """By the options, and where they leave it open by the subject's recipe."""
+    from bpfc.evaluation import Context, ThreatModel, parse
 
-    def alone(row: Row) -> bool:
-        others = [entry["broken"] for name, entry in row["attacks"].items() if name != "aa-square"]
-        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
+    eps = subject.eps if options.eps is None else options.eps
+    if eps is None:
+        raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
+    step_size = options.step_size
+    if step_size is None and options.norm == "linf":  # the recipe's is an ℓ∞ length
+        step_size = subject.step_size
+    k = subject.k if options.k is None else options.k
+    context = Context(ThreatModel(options.norm, eps), subject.images.channels, step_size, k)
+    return parse(
+        options.attacks,
+        context,
+        cascade=options.cascade,
+        seed=options.seed,
+        precision=precision,
+        batch_size=options.batch_size,
+    )
 
-    share = sum(map(alone, rows)) / len(rows)
-    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
-    return [told] if share > 0.002 else []
 
+def _subject(options: Evaluate) -> "Subject":
+    from bpfc.cli.subjects import from_run
+    from bpfc.evaluation.subject import from_factory
 
-def _subject(options: Evaluate) -> Subject:
     if options.run is not None:
         for name in ("weights", "data", "mean", "std"):
             if getattr(options, name) is not None:
@@ -196,26 +135,17 @@ def _subject(options: Evaluate) -> Subject:
         return from_run(options.run, options.data_dir, options.model)
     if options.model is None or options.data is None:
         raise ValueError("name the folder of a run, or hand in a model with --model and --data")
-    return handed_in(options.model, options.weights, options.data, options.data_dir, options.mean, options.std)
+    return from_factory(options.model, options.weights, options.data, options.data_dir, options.mean, options.std)
 
 
-def _saver(folder: Path) -> Callable[[int, Tensor], None]:
-    folder.mkdir(exist_ok=True)
-
-    def save(index: int, image: Tensor) -> None:
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.save(file, image.cpu().numpy())
-
-        replace_file(folder / f"{index:06d}.npy", write)
-
-    return save
-
-
-def print_table(summary: dict[str, Any], console: Console) -> None:
+def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
-    norm = {"linf": "ℓ∞", "l2": "ℓ2"}[summary["norm"]]
-    table = Table(title=f"{summary['data']}, {summary['images']} images, {norm} ε {summary['eps']:.4g}")
+    from rich.table import Table
+
+    from bpfc.evaluation.plan import ThreatModel
+
+    threat = ThreatModel(summary["norm"], summary["eps"])
+    table = Table(title=f"{summary['data']}, {summary['images']} images, {threat}")
     table.add_column("attack")
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")

@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
-from bpfc.models import NETWORKS, build
-from bpfc.models.cost import multiply_adds, parameters
+import tyro
 
 SHAPES = {"mnist, fashion-mnist": (1, 28), "cifar-10": (3, 32)}
 """Channels and size of the images of each kind of data set; all have 10 classes."""
@@ -17,7 +13,15 @@ class Networks:
     """List the networks with their parameters and multiply-adds an image."""
 
 
+def parse(arguments: list[str]) -> Networks:
+    return tyro.cli(Networks, prog="bpfc networks", args=arguments)
+
+
 def main(_: Networks) -> None:
+    """The verb: print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table()
     for column in ("network", "data", "parameters", "multiply-adds"):
         table.add_column(column, justify="left" if column in ("network", "data") else "right")
@@ -28,6 +32,9 @@ def main(_: Networks) -> None:
 
 def costs() -> list[tuple[str, str, int, int]]:
     """(network, data sets, parameters, multiply-adds an image) for every network and data set that go together."""
+    from bpfc.models import NETWORKS, build
+    from bpfc.models.cost import multiply_adds, parameters
+
     found = []
     for name in NETWORKS:
         for data, (channels, size) in SHAPES.items():

@@ -1,35 +1,34 @@
 """Verb `train`: recipe -> run."""
 
 import shlex
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import torch
 import tyro
 
-from bpfc.data import load, split
-from bpfc.files import owned
-from bpfc.machine import pick_device, resolve
-from bpfc.models import build
-from bpfc.options import DataFolder, Device, Precision
-from bpfc.provenance import provenance
-from bpfc.training.engine import engine, fit
-from bpfc.training.health import TrainingFailed
-from bpfc.training.recipe import Recipe
-from bpfc.training.recipes import RECIPES
-from bpfc.training.run import Run, RunError
+from bpfc.options import PLAIN, DataFolder, Device, Precision
+from bpfc.training.settings import Settings
+
+if TYPE_CHECKING:
+    from bpfc.training.recipe import Recipe
+    from bpfc.training.run import Run
+
+HELP = """Train a network by a recipe.
+
+bpfc recipes lists the recipes; bpfc recipes RECIPE shows the values of one, and the --method.… options of its method.
+What stands below may be given to change it."""
 
 
-@dataclass(frozen=True)
-class Train:
-    """Train a network by a recipe."""
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Everything that is not the recipe's."""
 
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    """Settings of the recipe."""
     out: Path
-    """Folder of the run; made if need be."""
+    """Folder of the run, runs/RECIPE unless given; made if need be."""
     device: Device = "auto"
     precision: Annotated[
         Precision,
@@ -40,31 +39,76 @@ class Train:
     """Continue the run in the folder."""
 
 
-def options() -> dict[str, tuple[str, Train]]:
-    """The command line's defaults, by recipe."""
-    return {name: (text, Train(recipe, out=Path("runs") / name)) for name, (text, recipe) in RECIPES.items()}
+@dataclass(frozen=True, kw_only=True)
+class Train(Where):
+    """A recipe, and where to follow it."""
+
+    recipe: "Recipe"
+
+
+def parse(arguments: list[str]) -> Train:
+    """Options by the recipe that the first word names, changed by the words after it."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        _help()
+    from bpfc.cli.recipes import named
+    from bpfc.training.recipe import Recipe
+
+    @dataclass(frozen=True, kw_only=True)
+    class Words(Where):
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+
+    name = arguments[0]
+    default = Words(recipe=named(name)[1], out=Path("runs") / name)
+    given = tyro.cli(Words, default=default, prog=f"bpfc train {name}", args=arguments[1:], config=PLAIN)
+    return Train(**vars(given))
+
+
+def _help() -> NoReturn:
+    """Prints the options without a recipe's values: those need the methods, and with them torch."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Words(Where):
+        settings: Annotated[Settings, tyro.conf.arg(name="")]
+
+    shown = StringIO()
+    with redirect_stdout(shown), suppress(SystemExit):
+        tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
+    print(shown.getvalue().replace("(required)", "(recipe's)"), end="")
+    sys.exit(0)
 
 
 def main(options: Train) -> None:
     """The verb: train, and say what comes next, or what to do where it came to nothing."""
+    from bpfc.training.health import TrainingError
+
     recipe = options.recipe
     try:
         run = train(options)
-    except TrainingFailed as failure:
+    except TrainingError as failure:
         weight = "" if getattr(recipe.method, "weight", None) is None else ", a lower --method.weight"
         advice = f"--clip-norm {recipe.clip_norm / 2 if recipe.clip_norm else 1:g}, a lower --lr{weight}"
-        raise TrainingFailed(f"{failure}; train anew with {advice}, into another --out") from failure
+        raise TrainingError(f"{failure}; train anew with {advice}, into another --out") from failure
     selected = run.log[-1]["selected_epoch"] + 1
     print(f"Selected: epoch {selected}, in {run.weights}. Attack it with: bpfc evaluate {shlex.quote(str(run.folder))}")
 
 
-def train(options: Train) -> Run:
+def train(options: Train) -> "Run":
     """Trains by the options.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
-        TrainingFailed: the training comes to nothing; says which state is good still.
+        TrainingError: the training comes to nothing; says which state is good still.
     """
+    import torch
+
+    from bpfc.data import load, split
+    from bpfc.files import owned
+    from bpfc.machine import pick_device, resolve
+    from bpfc.models import build
+    from bpfc.provenance import provenance
+    from bpfc.training.engine import engine, fit
+    from bpfc.training.run import Run, RunError
+
     recipe, run = options.recipe, Run(options.out)
     device = pick_device(options.device)
     precision = resolve(options.precision, device, run.precision)

@@ -2,8 +2,7 @@
 
 from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
 from bpfc.data.formats import DataError
-from bpfc.data.handed_in import load_images
-from bpfc.data.sets import DataSet, Images, load, split
+from bpfc.data.sets import DataSet, Images, load, load_images, split
 
 DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bpfc.errors import UserError
+
 Pixels = NDArray[np.uint8]
 
 
-class DataError(Exception):
+class DataError(UserError):
     """A data file is missing, truncated or not what its publisher released; the message says which and the way out."""
 
 

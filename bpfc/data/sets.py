@@ -1,5 +1,6 @@
 """Which data sets there are, and how one is split."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bpfc.data.formats import Pixels, cifar10_binary, digits_csv, idx
+from bpfc.data.folders import load_folder
+from bpfc.data.formats import DataError, Pixels, cifar10_binary, digits_csv, idx
+from bpfc.data.npz import load_npz
 from bpfc.data.sources import CIFAR10, FASHION_MNIST, MNIST, Source, contents, embedded_digits
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: uint8 pixels (N, C, H, W) and int64 labels (N,), on one device."""
+    """Labelled images on one device: pixels (N, C, H, W) and int64 labels (N,).
+
+    The pixels are as they were stored: uint8, or, of an .npz file that holds floats, float32 in [0, 1]. `to_float`
+    makes of a batch of either what a model sees.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -21,11 +28,23 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def channels(self) -> int:
+        return self.pixels.shape[1]
+
     def __getitem__(self, index: Tensor | slice) -> "Images":
         return Images(self.pixels[index], self.labels[index])
 
     def to(self, device: torch.device) -> "Images":
         return Images(self.pixels.to(device), self.labels.to(device))
+
+    def sha256(self) -> str:
+        """Of pixels and labels: by which images without a name are known."""
+        digest = hashlib.sha256()
+        for part in (self.pixels, self.labels):
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class DataSet:
 
     @property
     def channels(self) -> int:
-        return self.train.pixels.shape[1]
+        return self.train.channels
 
     @property
     def size(self) -> int:
@@ -63,6 +82,19 @@ def load(name: str, data_dir: Path | None = None) -> DataSet:
     if name == "cifar-10":
         return _cifar10(data_dir)
     raise ValueError(f"data set {name!r}: must be one of mnist-5k, mnist, fashion-mnist, cifar-10")
+
+
+def load_images(path: Path) -> Images:
+    """Images of one's own: a folder of pictures by class, or an .npz file; see `load_folder` and `load_npz`.
+
+    Raises:
+        DataError: there is nothing there, or it is not such a folder or file; the message names it.
+    """
+    if path.is_dir():
+        return Images(*load_folder(path))
+    if path.suffix == ".npz" and path.is_file():
+        return Images(*load_npz(path))
+    raise DataError(f"{path}: must be a folder with one folder of pictures a class, or an .npz file")
 
 
 def split(images: Images, validation: int, seed: int) -> tuple[Images, Images]:

@@ -63,11 +63,11 @@ class PGDAT(_OnAdversaries):
 
     eps: float = 8 / 255
     """ℓ∞ radius, in units of [0, 1]."""
-    step: float = 2 / 255
+    step_size: float = 2 / 255
     """Length of a step, likewise."""
     steps: int = 7
     """Steps an image."""
     name: ClassVar[str] = "pgd-at"
 
     def attack(self) -> Attack:
-        return PGD(self.eps, self.step, self.steps)
+        return PGD(self.eps, self.step_size, self.steps)

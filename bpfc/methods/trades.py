@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import climb
+from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import LinfBall
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
@@ -22,7 +22,7 @@ class TRADES:
 
     eps: float = 8 / 255
     """ℓ∞ radius, in units of [0, 1]."""
-    step: float = 2 / 255
+    step_size: float = 2 / 255
     """Length of a step, likewise."""
     steps: int = 10
     """Steps an image."""
@@ -37,8 +37,15 @@ class TRADES:
                 targets = model(images).float().softmax(dim=1)
             start = images + 0.001 * torch.randn_like(images)
             inside = LinfBall(self.eps)
-            adversaries = climb(
-                model, images, targets, start, ball=inside, step=self.step, steps=self.steps, objective=divergence
+            adversaries = projected_ascent(
+                model,
+                images,
+                targets,
+                start,
+                ball=inside,
+                step_size=self.step_size,
+                steps=self.steps,
+                objective=divergence,
             )
         logits = model(images).float()
         cross_entropy = F.cross_entropy(logits, labels)

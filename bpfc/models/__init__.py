@@ -6,7 +6,7 @@ from torch import nn
 
 from bpfc.models.m_lenet import m_lenet
 from bpfc.models.net_a import net_a
-from bpfc.models.outside import Normalise, load_weights, named
+from bpfc.models.outside import Normalise, load_weights, named, state_sha256
 from bpfc.models.resnet import resnet18
 from bpfc.models.vgg import vgg19
 
@@ -40,4 +40,15 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     return NETWORKS[name](channels, classes, size)
 
 
-__all__ = ["NETWORKS", "Normalise", "build", "load_weights", "m_lenet", "named", "net_a", "resnet18", "vgg19"]
+__all__ = [
+    "NETWORKS",
+    "Normalise",
+    "build",
+    "load_weights",
+    "m_lenet",
+    "named",
+    "net_a",
+    "resnet18",
+    "state_sha256",
+    "vgg19",
+]

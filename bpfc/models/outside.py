@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bpfc.weights import digest
+
 
 class Normalise(nn.Module):
     """(x − mean) / std for each channel, before the network: attacks and ε stay in units of [0, 1]."""
@@ -79,3 +81,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (RuntimeError, SafetensorError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: not the weights of this model ({reason})") from error
+
+
+def state_sha256(model: nn.Module) -> str:
+    """Of all parameters and buffers: by which a model without a file is known.
+
+    Buffers that no state dict holds (persistent=False) count too, because the answers depend on them.
+    """
+    # A module's extra state may be anything.
+    state = {**dict(model.named_buffers()), **model.state_dict()}
+    return digest({name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})

@@ -19,7 +19,7 @@ from bpfc.data import Images, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
 from bpfc.options import Arithmetic
-from bpfc.training.health import TrainingFailed, check_finite, collapse
+from bpfc.training.health import TrainingError, check_finite, collapse
 from bpfc.training.overfitting import warning
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run, State
@@ -41,7 +41,7 @@ def fit(
     """Trains from the newest state in the folder, if any, to the last epoch; leaves a state and a log row an epoch.
 
     Raises:
-        TrainingFailed: the loss or the weights are no longer finite, or the network has collapsed to constant logits.
+        TrainingError: the loss or the weights are no longer finite, or the network has collapsed to constant logits.
         RunError: the state in the folder is damaged.
     """
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -74,7 +74,7 @@ def fit(
             }
             log = [*(state.log if state else []), row]
             if told := collapse(log, validation.labels.cpu(), recipe.epochs, steps):
-                raise TrainingFailed(f"{told}: {kept}")
+                raise TrainingError(f"{told}: {kept}")
             state = _next_state(recipe, model, optimizer, state, log)
             if fabric.is_global_zero:
                 run.save(state)

@@ -7,18 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bpfc.errors import UserError
+
 SOON = 150
 """Steps before which a network may still stand at chance."""
 
 
-class TrainingFailed(Exception):
+class TrainingError(UserError):
     """What happened, and which state is good still. What to do is said by the verb, which knows its own options."""
 
 
 def check_finite(total: Tensor, what: str, where: str, kept: str) -> None:
-    """Raises TrainingFailed unless the tensor, a sum, is finite."""
+    """Raises TrainingError unless the tensor, a sum, is finite."""
     if not torch.isfinite(total).all():
-        raise TrainingFailed(f"{what} no longer finite ({where}): {kept}")
+        raise TrainingError(f"{what} no longer finite ({where}): {kept}")
 
 
 def collapse(log: Sequence[dict[str, Any]], labels: Tensor, epochs: int, steps: int) -> str | None:
@@ -44,5 +46,5 @@ def collapse(log: Sequence[dict[str, Any]], labels: Tensor, epochs: int, steps: 
     if max(accuracies) > chance:
         return f"the network has collapsed to constant logits: accuracy {now:.1%}, after {max(accuracies):.1%} before"
     if 3 * done >= epochs:
-        return f"the network does not learn: its accuracy is {now:.1%} after {done} of {epochs} epochs, no more than chance"
+        return f"the network does not learn: {now:.1%} after {done} of {epochs} epochs is no more than chance"
     return None

@@ -14,14 +14,15 @@ from bpfc.methods import (
     Mixup,
     Normal,
 )
-from bpfc.training.recipe import QUARTERS, Recipe, Schedule
+from bpfc.training.recipe import Recipe
+from bpfc.training.settings import QUARTERS, Schedule
 
 _MNIST = Recipe(
     data="mnist",
     network="m-lenet",
     method=Normal(),
     eps=0.3,
-    attack_step=0.01,
+    step_size=0.01,
     ifgsm_steps=40,
     epochs=50,
     batch_size=64,
@@ -35,7 +36,7 @@ _CIFAR = Recipe(
     network="resnet-18",
     method=Normal(),
     eps=8 / 255,
-    attack_step=2 / 255,
+    step_size=2 / 255,
     ifgsm_steps=7,
     epochs=100,
     batch_size=128,
@@ -53,7 +54,7 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     off CIFAR-10 is ours.
     """
     cifar = base.data == "cifar-10"
-    eps, step = base.eps, base.attack_step
+    eps, step_size = base.eps, base.step_size
     steps = 7 if cifar else 40
     trades_steps = 10 if cifar else 40
     bpfc = BPFC(k=5, weight=1.0) if cifar else BPFC(k=6, weight=25.0) if base.eps == 0.1 else BPFC(k=7, weight=30.0)
@@ -87,12 +88,15 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
         "r-fgsm-at": ("R-FGSM-AT. Cost 2", using(RFGSMAT(eps=eps))),
         "rss-at": (
             "RSS-AT. Cost 4",
-            using(RSSAT(eps=eps, alpha=step, weight=25.0 if cifar else 5.0)),
+            using(RSSAT(eps=eps, alpha=step_size, weight=25.0 if cifar else 5.0)),
         ),
-        "pgd-at": (f"PGD-AT. Cost {steps + 1}", using(PGDAT(eps=eps, step=step, steps=steps))),
-        "trades": (f"TRADES. Cost {trades_steps + 2}", using(TRADES(eps=eps, step=step, steps=trades_steps))),
+        "pgd-at": (f"PGD-AT. Cost {steps + 1}", using(PGDAT(eps=eps, step_size=step_size, steps=steps))),
+        "trades": (f"TRADES. Cost {trades_steps + 2}", using(TRADES(eps=eps, step_size=step_size, steps=trades_steps))),
     }
 
+
+DATA = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
+"""Data sets that have recipes."""
 
 PAPER: dict[str, dict[str, tuple[float, float]]] = {
     "cifar-10": {

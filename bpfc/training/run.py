@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.data import DataSet
+from bpfc.errors import UserError
 from bpfc.files import (
     flush_folder,
     make_writable_folder,
@@ -31,6 +32,7 @@ from bpfc.files import (
     write_json,
     write_jsonl,
 )
+from bpfc.machine import precision_of
 from bpfc.methods import METHODS
 from bpfc.models import build
 from bpfc.options import Arithmetic
@@ -38,11 +40,14 @@ from bpfc.training.recipe import Recipe
 from bpfc.training.settings import Schedule
 from bpfc.weights import all_finite, digest, load_tensors, save_tensors
 
+TENSORS = ("weights", "momentum", "selected")
+"""What a state holds, each in a file of its own."""
+
 RENAMED = {"attack_step": "step_size", "step": "step_size"}
 """Settings of recipes and methods by the names that earlier versions wrote."""
 
 
-class RunError(Exception):
+class RunError(UserError):
     """A run's folder is not what it should be; the message says what is wrong and the way out."""
 
 
@@ -97,12 +102,8 @@ class Run:
 
     @property
     def precision(self) -> Arithmetic | None:
-        """In which it was begun; None where there is no run yet. Whoever reads the recipe says what is wrong with it."""
-        try:
-            told = read_json(self._recipe_file).get("precision")
-        except ValueError:
-            return None
-        return {"fp32": "fp32", "bf16": "bf16"}.get(str(told))  # type: ignore[return-value]
+        """In which it was begun; None where there is no run yet."""
+        return precision_of(self._recipe_file)
 
     def recipe(self) -> Recipe:
         """The recipe.
@@ -180,15 +181,15 @@ class Run:
         temporary = self.folder / f".{folder.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        tensors = {"weights": state.weights, "momentum": state.momentum, "selected": state.selected}
-        for name, content in tensors.items():
-            save_tensors(temporary / f"{name}.safetensors", content)
+        tensors: dict[str, dict[str, Tensor]] = {name: getattr(state, name) for name in TENSORS}
+        for name, values in tensors.items():
+            save_tensors(temporary / f"{name}.safetensors", values)
         content = {
             "epochs_done": state.epochs_done,
             "selected_epoch": state.selected_epoch,
             "selected_score": state.selected_score,
             "recipe_sha256": self._recipe_digest(),
-            "tensors_sha256": {name: digest(content) for name, content in tensors.items()},
+            "tensors_sha256": {name: digest(values) for name, values in tensors.items()},
             "log": state.log,
         }
         write_json(temporary / "state.json", content)
@@ -214,7 +215,9 @@ class Run:
             content = read_json(folder / "state.json")
             if content["recipe_sha256"] != self._recipe_digest():
                 raise ValueError("it was written under another recipe.json")
-            tensors = {name: load_tensors(folder / f"{name}.safetensors") for name in ("weights", "momentum", "selected")}
+            tensors = {
+                name: load_tensors(folder / f"{name}.safetensors") for name in ("weights", "momentum", "selected")
+            }
             for name, told in content["tensors_sha256"].items():
                 if digest(tensors[name]) != told:
                     raise ValueError(f"{name}.safetensors belongs to another state")
@@ -230,7 +233,7 @@ class Run:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             reason = error if isinstance(error, ValueError) else f"state.json is not as it was written ({error!r})"
             raise RunError(
-                f"{folder}: cannot be gone on from: {reason}; put the folder back, or delete {self.folder} to start anew"
+                f"{folder}: cannot be gone on from: {reason}; put it back, or delete {self.folder} to start anew"
             ) from error
         self._follow(state)
         return state
@@ -253,7 +256,7 @@ class Run:
         if not self._recipe_file.is_file():
             raise RunError(f"{self.folder}: holds no run (no recipe.json); name a folder that bpfc train wrote")
         try:
-            return read_json(self._recipe_file)  # type: ignore[no-any-return]
+            return read_json(self._recipe_file)
         except ValueError as error:
             raise RunError(f"{error}; or train the run again") from error
 
@@ -278,7 +281,7 @@ def _digest_of(path: Path) -> str | None:
 
 def _recipe_json(recipe: Recipe, precision: Arithmetic | None) -> dict[str, Any]:
     content = {**asdict(recipe), "method": {"name": recipe.method.name, **asdict(recipe.method)}}
-    return json.loads(json.dumps({**content, "precision": precision}))  # type: ignore[no-any-return]
+    return json.loads(json.dumps({**content, "precision": precision}))
 
 
 def _recipe_from(content: dict[str, Any]) -> Recipe:

@@ -166,7 +166,7 @@ def test_l2_pgd_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digi
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     theirs = foolbox.attacks.L2PGD(abs_stepsize=0.1, steps=40)
     broken = theirs(model, images, labels, epsilons=1.5)[2]
-    ours = bpfc.evaluate(trained, images, labels, attacks="pgd-40", eps=1.5, norm="l2", step=0.1)
+    ours = bpfc.evaluate(trained, images, labels, attacks="pgd-40", eps=1.5, norm="l2", step_size=0.1)
     assert 0.1 < ours.robust <= 1 - broken.float().mean().item() + 0.005
     inside = L2Ball(1.5)
     assert all(row["attacks"]["pgd-40"]["l2"] <= inside.eps + 1e-6 for row in ours.rows if row["broken_by"] == "pgd-40")

@@ -1,0 +1,36 @@
+"""Verb `attacks`: the attacks and suites by name."""
+
+from dataclasses import dataclass
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """List the attacks by name, with what each does, and the suites."""
+
+
+def parse(arguments: list[str]) -> Attacks:
+    return tyro.cli(Attacks, prog="bpfc attacks", args=arguments)
+
+
+def main(_: Attacks) -> None:
+    """The verb: print both tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bpfc.evaluation.names import FORMS, SUITES
+
+    names = Table(title="Attacks: give several as fgsm,pgd-50x10; -last judges the last iterate alone")
+    for column in ("name", "what it does", "norm"):
+        names.add_column(column)
+    for form in FORMS:
+        names.add_row(form.shown, form.what, "ℓ∞" if form.linf_only else "ℓ∞, ℓ2")
+    suites = Table(title="Suites")
+    for column in ("name", "what is in it"):
+        suites.add_column(column)
+    for name, text in SUITES.items():
+        suites.add_row(name, text)
+    console = Console()
+    console.print(names)
+    console.print(suites)

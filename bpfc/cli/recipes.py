@@ -1,0 +1,82 @@
+"""Verb `recipes`: the trainings by name, or the settings of one."""
+
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from bpfc.options import PLAIN
+
+if TYPE_CHECKING:
+    from bpfc.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the recipes with the paper's figures and their cost, or show the settings of one."""
+
+    recipe: tyro.conf.Positional[str | None] = None
+    """A recipe's name: print its settings, as options of bpfc train."""
+
+
+def parse(arguments: list[str]) -> Recipes:
+    return tyro.cli(Recipes, prog="bpfc recipes", args=arguments, config=PLAIN)
+
+
+def main(options: Recipes) -> None:
+    """The verb: print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bpfc.training.recipes import DATA, PAPER, RECIPES
+
+    console = Console()
+    if options.recipe is not None:
+        text, recipe = named(options.recipe)
+        console.print(text, highlight=False)
+        for name, value in settings(recipe).items():
+            console.print(f"  --{name} {value}", highlight=False)
+        return
+    table = Table(title="Train with: bpfc train DATA-METHOD. In the cells the paper's accuracy in %, clean / PGD-1000")
+    table.add_column("METHOD")
+    table.add_column("cost", justify="right")
+    for data in DATA:
+        table.add_column(data, justify="right")
+    methods = list(dict.fromkeys(name.removeprefix(f"{recipe.data}-") for name, (_, recipe) in RECIPES.items()))
+    for method in methods:
+        cells = []
+        for data in DATA:
+            row = PAPER.get(data, {}).get(method)
+            there = f"{data}-{method}" in RECIPES
+            cells.append(f"{row[0]} / {row[1]}" if there and row else "✓" if there else "")
+        first = next(text for name, (text, _) in RECIPES.items() if name.endswith(f"-{method}"))
+        table.add_row(method, first.partition("Cost ")[2].partition(".")[0], *cells)
+    console.print(table)
+    console.print("cost: forwards and backwards an image, where normal training is 1; ✓: no row in the paper's tables")
+
+
+def named(name: str) -> "tuple[str, Recipe]":
+    """What a recipe is, and the recipe.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    from bpfc.training.recipes import RECIPES
+
+    if name not in RECIPES:
+        near = get_close_matches(name, RECIPES, n=1)
+        meant = f"; did you mean {near[0]}" if near else ""
+        raise ValueError(f"no recipe {name!r}{meant}; bpfc recipes lists them")
+    return RECIPES[name]
+
+
+def settings(recipe: "Recipe") -> dict[str, Any]:
+    """The settings of a recipe by the names of their options."""
+    flat: dict[str, Any] = {}
+    for name, value in asdict(recipe).items():
+        inside = value if isinstance(value, dict) else None
+        for key, part in (inside or {"": value}).items():
+            shown = " ".join(map(str, part)) if isinstance(part, tuple | list) else part
+            flat[".".join(filter(None, (name, key))).replace("_", "-")] = shown
+    return flat

@@ -1,0 +1,28 @@
+"""Attack a network and judge it: a model, images and a plan in, rows out.
+
+What is evaluated when it comes from files, `subject`, is not imported here: `import bpfc` needs no recipes.
+"""
+
+from bpfc.evaluation.api import Evaluation, evaluate
+from bpfc.evaluation.checks import check
+from bpfc.evaluation.engine import Block, blocks, run_block, run_transfer_block, transferred
+from bpfc.evaluation.names import SHOWN, SUITES, Context, parse
+from bpfc.evaluation.plan import Plan, PlannedAttack, ThreatModel
+
+__all__ = [
+    "SHOWN",
+    "SUITES",
+    "Block",
+    "Context",
+    "Evaluation",
+    "Plan",
+    "PlannedAttack",
+    "ThreatModel",
+    "blocks",
+    "check",
+    "evaluate",
+    "parse",
+    "run_block",
+    "run_transfer_block",
+    "transferred",
+]

@@ -1,0 +1,77 @@
+"""`bpfc.evaluate`: any classifier and images in memory. The verb `evaluate` is this with files."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from bpfc.attacks import Norm
+from bpfc.data import Images
+from bpfc.evaluation.checks import check
+from bpfc.evaluation.engine import blocks, run_block
+from bpfc.evaluation.names import Context, parse
+from bpfc.evaluation.plan import ThreatModel
+from bpfc.ledger import Row, summarise
+from bpfc.options import Arithmetic
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows and summary of an evaluation; see bpfc.ledger for what they hold."""
+
+    rows: list[Row]
+    summary: dict[str, Any] = field(repr=False)
+
+    @property
+    def clean(self) -> float:
+        """Accuracy on the clean images, a share."""
+        return float(self.summary["clean"]["accuracy"])
+
+    @property
+    def robust(self) -> float:
+        """Worst-case accuracy over all attacks, a share."""
+        return float(self.summary["worst_case"]["accuracy"])
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    attacks: str = "fgsm,pgd-100",
+    eps: float,
+    norm: Norm = "linf",
+    step_size: float | None = None,
+    k: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: Arithmetic = "fp32",
+) -> Evaluation:
+    """Clean and robust accuracy of any classifier, image by image.
+
+    Args:
+        model: from float32 images (N, C, H, W) in [0, 1] to logits (N, classes), in eval mode, on the images' device;
+            normalisation, if any, inside it. One with randomness in it must be wrapped in bpfc.EOT.
+        images: (N, C, H, W): uint8, or float32 in [0, 1].
+        labels: integers, (N,).
+        attacks: comma-separated names, or a suite: paper, quick, standard, worst; see bpfc.evaluation.names.
+        eps: radius in units of [0, 1], such as 8/255.
+        norm: in which the radius is meant, linf or l2.
+        step_size: PGD's; eps / 4 unless given.
+        k: bit planes that a BPFC network's quantiser drops, for the attacker who knows it.
+        seed: of the random starts; an image's starts derive from it, the image's position and the restart.
+        batch_size: images at a time; bounds the memory. In float32 the verdicts do not depend on it.
+        precision: of the attacks' gradients; verdicts are always in float32.
+
+    Raises:
+        ValueError: the model is in train mode, gives no finite logits of shape (N, classes), gives probabilities, or
+            answers differently twice; images or labels are not as above; an attack's name or radius makes no sense.
+    """
+    threat = ThreatModel(norm, eps)
+    given = Images(images, labels)
+    check(model, given)
+    context = Context(threat, channels=given.channels, step_size=step_size, k=k)
+    plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
+    every = range(len(given))
+    rows = [row for block in blocks(given, every, plan.batch_size) for row in run_block(model, block, plan)]
+    return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm))

@@ -1,0 +1,160 @@
+"""From a network, images and a plan to ledger rows: what runs in a block of images, and the loop over blocks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bpfc.attacks import ImageRng
+from bpfc.data import Images, to_float
+from bpfc.evaluation.plan import Plan, PlannedAttack
+from bpfc.judge import Judge, exact_logits
+from bpfc.ledger import Row, Verdict
+from bpfc.machine import autocast
+
+
+class Block(NamedTuple):
+    """Images that travel together.
+
+    Attributes:
+        indices: their places in the data set.
+        images: float32 (N, C, H, W) in [0, 1], on the device.
+        labels: (N,), likewise.
+    """
+
+    indices: list[int]
+    images: Tensor
+    labels: Tensor
+
+
+def blocks(images: Images, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
+    """The images at `indices`, `size` at a time: the one loop over images, and the only place where they become floats.
+
+    `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
+    """
+    for begin in range(0, len(indices), size):
+        chosen = list(indices[begin : begin + size])
+        part = images[torch.tensor(chosen, device=images.labels.device)]
+        floats = to_float(part.pixels)
+        if channels_last:
+            floats = floats.contiguous(memory_format=torch.channels_last)
+        yield Block(chosen, floats, part.labels)
+
+
+def run_block(
+    model: nn.Module,
+    block: Block,
+    plan: Plan,
+    *,
+    passed: Callable[[PlannedAttack], None] = lambda _: None,
+    adversary: Callable[[int, Tensor], None] = lambda *_: None,
+) -> list[Row]:
+    """The ledger rows of one block of images under a plan.
+
+    Every attack runs on every image that is classified rightly, so that its accuracy is its own; in a cascade, only
+    on what the attacks before it left standing. `passed` hears of each attack that is done, `adversary` gets the index
+    of each broken image, and the first perturbed image that breaks it.
+    """
+    indices, images, labels = block
+    rows = _clean_rows(model, block)
+    standing = [place for place, row in enumerate(rows) if row["broken_by"] is None]
+    for item in plan.attacks:
+        if plan.cascade:
+            standing = [place for place in standing if rows[place]["broken_by"] is None]
+        left, done = standing, 0
+        while left and done < item.restarts:
+            # All that stand, in as many restarts at once as fill the batch.
+            together = min(item.restarts - done, max(1, plan.batch_size // len(left)))
+            at = torch.tensor(left * together, device=images.device)
+            restarts = [done + turn for turn in range(together) for _ in left]
+            rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
+            judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
+            with autocast(images.device, plan.precision):
+                judge.run(item.attack, rng, any_iterate=item.any_iterate)
+            _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
+            left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
+            done += together
+        passed(item)
+    return rows
+
+
+def run_transfer_block(
+    sources: Mapping[str, nn.Module], targets: Mapping[str, nn.Module], block: Block, plan: Plan
+) -> dict[str, list[Row]]:
+    """The ledger rows of one block of images for every target, attacked with images made on every source.
+
+    Each source's images are made once, for all targets: on all images, to the last iterate. An attack's name in the
+    rows is that of `transferred`.
+    """
+    indices, images, labels = block
+    rows = {name: _clean_rows(target, block) for name, target in targets.items()}
+    right = {name: [i for i, row in enumerate(each) if row["broken_by"] is None] for name, each in rows.items()}
+    for source_name, source in sources.items():
+        for item in plan.attacks:
+            for restart in range(item.restarts):
+                with autocast(images.device, plan.precision):
+                    perturbed = item.attack(source, images, labels, ImageRng(plan.seed, indices, restart))
+                for name, at in right.items():
+                    judge = Judge(targets[name], images[at], labels[at], plan.threat.ball)
+                    judge.judge(torch.arange(len(at), device=images.device), perturbed[at], item.attack.steps)
+                    _record(rows[name], transferred(item.name, source_name), at, judge, restart)
+    return rows
+
+
+def transferred(attack: str, source: str) -> str:
+    """The name, in rows and tables, of an attack whose images were made on another network."""
+    return f"{attack}@{source}"
+
+
+def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
+    """The rows of images that nothing has attacked yet."""
+    predictions = exact_logits(model, block.images).argmax(dim=1).tolist()
+    return [
+        Row(index=index, label=label, prediction=guess, broken_by=None if guess == label else "clean", attacks={})
+        for index, label, guess in zip(block.indices, block.labels.tolist(), predictions, strict=True)
+    ]
+
+
+def _record(
+    rows: list[Row],
+    name: str,
+    places: Sequence[int],
+    judge: Judge,
+    first: int,
+    adversary: Callable[[int, Tensor], None] = lambda *_: None,
+) -> None:
+    """Enters the verdicts on the images at `places` of an attack's restarts, from number `first` on.
+
+    An earlier one's success stays. Of several in one batch, the first to break an image counts, and what came after it
+    does not.
+    """
+    broken = judge.broken.view(judge.restarts, -1).int()
+    counts = torch.where(broken.any(dim=0), broken.argmax(dim=0), judge.restarts - 1)
+    at = counts * len(places) + torch.arange(len(places), device=counts.device)
+    columns = (counts, at, judge.broken[at], judge.found[at], judge.step[at], judge.linf[at], judge.l2[at])
+    spent: Sequence[int | None] = [None] * len(places)
+    if judge.queries is not None:
+        spent = judge.queries.view(judge.restarts, -1).cumsum(dim=0).gather(0, counts[None])[0].tolist()
+    for place, queries, turn, copy, hit, found, step, linf, l2 in zip(
+        places, spent, *(column.tolist() for column in columns), strict=True
+    ):
+        row = rows[place]
+        before = row["attacks"].get(name)
+        if before is not None and before["broken"]:
+            continue
+        if before is not None and before["queries"] is not None and queries is not None:
+            queries += before["queries"]
+        row["attacks"][name] = verdict = Verdict(
+            broken=hit,
+            restart=first + turn if found else None,
+            step=step if found and step >= 0 else None,
+            linf=round(linf, 7) if found else None,
+            l2=round(l2, 6) if found else None,
+            queries=queries,
+        )
+        if judge.minimum_norm:
+            verdict["found"] = found
+        if hit and row["broken_by"] is None:
+            row["broken_by"] = name
+            adversary(place, judge.adversaries[copy])

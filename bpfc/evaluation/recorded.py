@@ -1,0 +1,108 @@
+"""An evaluation in a folder: rows as they are made, warnings, and the summary. A killed one goes on where it was."""
+
+import time
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from bpfc.evaluation.checks import check
+from bpfc.evaluation.engine import blocks, run_block
+from bpfc.evaluation.plan import Plan
+from bpfc.evaluation.subject import Subject
+from bpfc.files import make_writable_folder, owned, replace_file, write_json
+from bpfc.ledger import Ledger, Row, summarise
+from bpfc.provenance import provenance
+
+
+def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False) -> tuple[list[Row], dict[str, Any]]:
+    """Runs the plan on the subject, from what the folder holds on; gives back rows and summary.
+
+    Args:
+        subject: on the device where it is to be attacked.
+        plan: what to run.
+        out: folder for evaluation.json, ledger.jsonl and summary.json; made if need be.
+        save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W).
+
+    Raises:
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
+        OSError: the folder cannot be written to, or another process is at work there.
+    """
+    make_writable_folder(out)
+    with owned(out):
+        check(subject.model, subject.images)
+        settings = plan.header() | subject.header()
+        ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
+        started, before = time.perf_counter(), len(ledger.rows)
+        _attack(subject, plan, ledger, _saver(out / "adversarial") if save_images else lambda *_: None)
+        rows = ledger.rows
+        summary = settings | summarise(rows, plan.names, plan.minimum_norm)
+        summary["warnings"] = ledger.warnings + _beyond_gradients(rows)
+        summary["seconds"] = round(time.perf_counter() - started, 1)
+        summary["images_resumed"] = before
+        summary["provenance"] = provenance(subject.images.labels.device)
+        write_json(out / "summary.json", summary)
+    return rows, summary
+
+
+def started_in(out: Path) -> Path:
+    """The file that tells with which settings an evaluation in the folder began."""
+    return out / "evaluation.json"
+
+
+def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[int, Tensor], None]) -> None:
+    """Runs the plan on the images that the ledger lacks, and tells how far it is."""
+    missing, total, attacks = ledger.missing, len(subject.images), len(plan.attacks)
+    done, robust = total - len(missing), sum(row["broken_by"] is None for row in ledger.rows)
+    started, before = time.perf_counter(), done
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, transient=True, disable=not Console().is_terminal) as progress,
+        warnings.catch_warnings(record=True) as warned,
+    ):
+        warnings.simplefilter("always")
+        task = progress.add_task("clean", total=total * attacks, completed=done * attacks)
+        for block in blocks(subject.images, missing, plan.batch_size, channels_last=subject.channels_last):
+            rows = run_block(
+                subject.model,
+                block,
+                plan,
+                passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
+                adversary=adversary,
+            )
+            ledger.append(rows, {str(warning.message) for warning in warned})
+            done, robust = done + len(rows), robust + sum(row["broken_by"] is None for row in rows)
+            left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))
+            told = f"{done}/{total} images, robust so far {robust / done:.1%}; {left} left"
+            progress.console.print(told, style="dim")
+
+
+def _beyond_gradients(rows: list[Row]) -> list[str]:
+    """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
+
+    def alone(row: Row) -> bool:
+        others = [verdict["broken"] for name, verdict in row["attacks"].items() if name != "aa-square"]
+        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
+
+    share = sum(map(alone, rows)) / len(rows)
+    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
+    return [told] if share > 0.002 else []
+
+
+def _saver(folder: Path) -> Callable[[int, Tensor], None]:
+    folder.mkdir(exist_ok=True)
+
+    def save(index: int, image: Tensor) -> None:
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.save(file, image.cpu().numpy())
+
+        replace_file(folder / f"{index:06d}.npy", write)
+
+    return save

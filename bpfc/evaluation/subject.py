@@ -1,0 +1,111 @@
+"""What is evaluated: a network with its images and labels, from a run or from a factory of somebody's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from bpfc.data import DATA_SETS, Images, load, load_images
+from bpfc.models import Normalise, load_weights, named, state_sha256
+from bpfc.wrappers import EOT
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in eval mode, test images as they are stored, and what is known of both.
+
+    Attributes:
+        data: name of the data set, or where the images came from.
+        weights_sha256: of a run's file; of the state dict of a model from a factory.
+        data_sha256: of images and labels that somebody brought; None for a data set that is known by its name.
+        factory: the function that made the model, or the network of a run that may be imported; None without one.
+        mean, std: of the normalisation that was put before the model; None without one.
+        eot: of how many answers the mean is attacked and judged; 0 for a model without randomness.
+        eps, step_size: of the recipe; None without one.
+        k: bit planes that the network was trained to do without; None if it was not.
+        channels_last: whether the model takes images in that layout, which convolutions are fastest in.
+    """
+
+    model: nn.Module
+    images: Images
+    data: str
+    weights_sha256: str
+    data_sha256: str | None = None
+    factory: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    eot: int = 0
+    eps: float | None = None
+    step_size: float | None = None
+    k: int | None = None
+    channels_last: bool = False
+
+    def on(self, device: torch.device, limit: int | None = None) -> Self:
+        """Model, and the first `limit` images, on a device; the images as they are stored."""
+        return replace(self, model=self.model.to(device), images=self.images[:limit].to(device))
+
+    def averaged(self, samples: int) -> Self:
+        """The same with the mean of so many of its answers (EOT), for a model with randomness in it; 0 leaves it be."""
+        return replace(self, model=EOT(self.model, samples).eval(), eot=samples) if samples else self
+
+    def header(self) -> dict[str, Any]:
+        """What a ledger says of the subject, ready for JSON: all that decides a row."""
+        return {
+            "weights_sha256": self.weights_sha256,
+            "model": self.factory,
+            "mean": self.mean,
+            "std": self.std,
+            "eot": self.eot,
+            "data": self.data,
+            "data_sha256": self.data_sha256,
+            "images": len(self.images),
+        }
+
+
+def from_factory(
+    factory: str,
+    weights: Path | None,
+    data: str,
+    data_dir: Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Subject:
+    """A model by the name of a function without arguments that makes it, and images.
+
+    Args:
+        factory: package.module:function. Importing it runs the module's code.
+        weights: safetensors or a state dict; None if the function loads them itself.
+        data: the name of a data set, or a path: a folder of pictures by class, or an .npz file.
+        data_dir: where a named data set's files are.
+        mean, std: for each channel, of the normalisation that the model expects; None if it expects [0, 1].
+
+    Raises:
+        ValueError, DataError: something is not there, or does not fit together.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError("--mean and --std: give both or neither")
+    known = data in DATA_SETS
+    images = load(data, data_dir).test if known else load_images(Path(data))
+    model = named(factory)()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{factory!r}: gives a {type(model).__name__}, must give a torch.nn.Module")
+    if weights is not None:
+        load_weights(model, weights)
+    digest = state_sha256(model)
+    if mean is not None and std is not None:
+        if len(mean) not in (1, images.channels):
+            raise ValueError(f"--mean: {len(mean)} values for images of {images.channels} channels")
+        model = nn.Sequential(Normalise(mean, std), model)
+    return Subject(
+        model.eval(),
+        images,
+        data,
+        digest,
+        data_sha256=None if known else images.sha256(),
+        factory=factory,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+    )

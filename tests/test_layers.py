@@ -1,0 +1,52 @@
+"""A layer never imports one above it; training and evaluation, side by side, do not know each other."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpfc
+
+PACKAGE = Path(bpfc.__file__).parent
+LAYERS = (
+    ("bitplanes", "files", "machine", "modes", "options", "provenance", "weights"),
+    ("data", "models", "wrappers"),
+    ("attacks",),
+    ("methods",),
+    ("judge", "ledger"),
+    ("certify", "evaluation", "training"),
+    ("audit", "report"),
+    ("cli", "__init__", "__main__"),
+)
+"""From the bottom up; a name is a module or a folder of bpfc. What is not there yet has its place."""
+APART = {("training", "evaluation"), ("evaluation", "training")}
+HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The rooms of bpfc that a file imports from, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module] if node.module != "bpfc" else [f"bpfc.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            raise AssertionError(f"{path}: a relative import")
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name.split(".")[1] for name in names if name.startswith("bpfc."))
+
+
+def wrong(path: Path) -> list[str]:
+    """The rooms that a file imports from and must not."""
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return [other for other in imports(path) if HEIGHT[other] > HEIGHT[room] or (room, other) in APART]
+
+
+def test_no_layer_imports_one_above_it() -> None:
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert len(files) > 50
+    assert {str(path.relative_to(PACKAGE)): found for path in files if (found := wrong(path))} == {}
+
+
+def test_the_rule_sees_every_form_of_import(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("import bpfc.cli.train\nfrom bpfc import ledger\ndef f():\n    from bpfc.data.sets import load\n")
+    assert list(imports(path)) == ["cli", "ledger", "data"]

@@ -1,0 +1,123 @@
+"""A ledger resumes by index, and is checked against its header, its data and itself when it is opened."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpfc.ledger import SCHEMA, Ledger, Row, Verdict
+
+HEADER = {"plan": ["fgsm", "pgd-5"], "eps": 0.1, "images": 6, "attack_settings": {"fgsm": "FGSM(0.1)"}}
+LABELS = [0, 1, 2, 0, 1, 2]
+ATTACKS = ["fgsm", "pgd-5"]
+
+
+def verdict(broken: bool) -> Verdict:
+    known = 0.1 if broken else None
+    return Verdict(broken=broken, restart=None, step=None, linf=known, l2=known, queries=1)
+
+
+def row(index: int, broken: str = "", prediction: int | None = None) -> Row:
+    """Of image `index`, broken by the attack of that name."""
+    guess = LABELS[index] if prediction is None else prediction
+    right = guess == LABELS[index]
+    return Row(
+        index=index,
+        label=LABELS[index],
+        prediction=guess,
+        broken_by=(broken or None) if right else "clean",
+        attacks={name: verdict(name == broken) for name in ATTACKS} if right else {},
+    )
+
+
+def opened(folder: Path, **changes: Any) -> Ledger:
+    return Ledger(folder, HEADER | changes, LABELS, ATTACKS)
+
+
+def test_resumes_by_index(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    assert ledger.missing == list(range(6))
+    ledger.append([row(4, "fgsm"), row(0), row(3, prediction=1)], ["careful"])
+    again = opened(tmp_path)
+    assert again.missing == [1, 2, 5]
+    assert again.warnings == ["careful"]
+    again.append([row(0, "fgsm"), row(1), row(2, "pgd-5"), row(5)])  # image 0 has its row already
+    assert [each["index"] for each in again.rows] == list(range(6))
+    assert opened(tmp_path).rows == again.rows
+    assert again.rows[0]["broken_by"] is None
+    assert again.missing == []
+
+
+def test_a_line_that_a_kill_cut_short_is_no_row(tmp_path: Path) -> None:
+    opened(tmp_path).append([row(0), row(1)])
+    whole = (tmp_path / "ledger.jsonl").read_bytes()
+    (tmp_path / "ledger.jsonl").write_bytes(whole + b'{"index": 2, "lab')
+    assert opened(tmp_path).missing == [2, 3, 4, 5]
+    assert (tmp_path / "ledger.jsonl").read_bytes() == whole
+    (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b"\n", b"\r\n"))  # other line ends are no damage
+    assert opened(tmp_path).missing == [2, 3, 4, 5]
+
+
+DAMAGED: list[tuple[str, Any]] = [
+    ("index 6, must be from 0 to 5", {"index": 6}),
+    ("index -1, must be from 0 to 5", {"index": -1}),
+    ("index True", {"index": True}),
+    ("a second row of image 0", {"index": 0, "label": 0, "prediction": 0}),
+    ("label 2, but image 1 has 1", {"label": 2}),
+    ("broken by None, but its verdicts say 'pgd-5'", {"broken_by": None}),
+    ("broken by 'pgd-5', but its verdicts say 'clean'", {"prediction": 0}),
+    ("a verdict that is neither true nor false", {"attacks": {"fgsm": {"broken": "false"}, "pgd-5": {"broken": True}}}),
+    ("verdicts of pgd-5, where fgsm ran", {"attacks": {"pgd-5": {"broken": True}}}),
+    ("verdicts of fgsm, where fgsm, pgd-5 ran", {"broken_by": None, "attacks": {"fgsm": {"broken": False}}}),
+    ("not a row", {"attacks": [1, 2]}),
+    ("not a row", None),
+    ("not a row", "{"),
+]
+
+
+@pytest.mark.parametrize(("told", "damage"), DAMAGED, ids=lambda value: str(value)[:40])
+def test_a_row_that_does_not_fit_is_named_by_its_line(told: str, damage: Any, tmp_path: Path) -> None:
+    opened(tmp_path).append([row(0), row(2)])
+    line = json.dumps({**row(1, "pgd-5"), **damage}) if isinstance(damage, dict) else damage or "null"
+    with (tmp_path / "ledger.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=rf"ledger.jsonl, line 3: {re.escape(told)}.*choose another --out"):
+        opened(tmp_path)
+
+
+def test_a_cascade_s_row_ends_with_what_broke_it(tmp_path: Path) -> None:
+    short = row(1, "fgsm")
+    del short["attacks"]["pgd-5"]
+    opened(tmp_path).append([short])
+    assert opened(tmp_path).rows == [short]
+
+
+def test_the_schema_is_compared(tmp_path: Path) -> None:
+    opened(tmp_path).append([row(0)])
+    path = tmp_path / "evaluation.json"
+    header = json.loads(path.read_text())
+    assert header["schema"] == SCHEMA
+    for other, told in ({**header, "schema": 99}, "99"), ({"eps": 0.1}, "none, as versions before 3"), ([], "none"):
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=f"evaluation.json: of schema {told}.*writes {SCHEMA}; choose another"):
+            opened(tmp_path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"evaluation.json: cannot be read"):
+        opened(tmp_path)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"ledger.jsonl: has rows, but no evaluation.json"):
+        opened(tmp_path)
+
+
+def test_another_evaluation_is_refused_by_what_differs(tmp_path: Path) -> None:
+    opened(tmp_path).append([row(0)])
+    other = {"fgsm": "FGSM(0.2)"}
+    with pytest.raises(ValueError, match=r"\(attack_settings.fgsm was 'FGSM\(0.1\)', is 'FGSM\(0.2\)'\)"):
+        opened(tmp_path, attack_settings=other)
+    with pytest.raises(ValueError, match=r"mean was None, is \[0.5\]"):
+        opened(tmp_path, mean=(0.5,))
+    Ledger(tmp_path, HEADER | {"images": 7}, [*LABELS, 0], ATTACKS)  # more images go on
+    with pytest.raises(ValueError, match="images was 7, is 6"):
+        opened(tmp_path)
