@@ -24,7 +24,7 @@ class ToneCurve(nn.Module):
         return ((images - self.a) / (self.b - self.a)).clamp(0, 1)
 
     def image(self, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """The box [u(x − ε), u(x + ε)]: the curve's answers to the images in [0, 1] that are within ε of these, pixel by pixel.
+        """The box [u(x − ε), u(x + ε)]: the curve's answers to the images in [0, 1] at most ε away in each pixel.
 
         Both ends are reached, and every point between them is the answer to some such image. In floating point too the
         curve is monotone, so that no answer to an image between max(x − ε, 0) and min(x + ε, 1) is outside.
