@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from bpfc.models.curve import ToneCurve, behind, ends, with_curve
-from bpfc.models.m_lenet import m_lenet, m_lenet_half
+from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_sparse
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named
 from bpfc.models.resnet import resnet18
@@ -14,6 +14,7 @@ from bpfc.models.vgg import vgg19
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "m-lenet": m_lenet,
     "m-lenet-half": m_lenet_half,
+    "m-lenet-sparse": m_lenet_sparse,
     "net-a": net_a,
     "resnet-18": resnet18,
     "vgg-19": vgg19,
@@ -55,6 +56,7 @@ __all__ = [
     "load_weights",
     "m_lenet",
     "m_lenet_half",
+    "m_lenet_sparse",
     "named",
     "net_a",
     "resnet18",

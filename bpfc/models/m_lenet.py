@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from bpfc.models.sparse import make_sparse
+
 
 def m_lenet(channels: int, classes: int, size: int = 28) -> nn.Module:
     """Four 5x5 convolutions and two linear layers; `size` is the height and width of the images, a multiple of 4."""
@@ -13,7 +15,12 @@ def m_lenet_half(channels: int, classes: int, size: int = 28) -> nn.Module:
     return _m_lenet(channels, classes, size, width=16)
 
 
-def _m_lenet(channels: int, classes: int, size: int, width: int) -> nn.Module:
+def m_lenet_sparse(channels: int, classes: int, size: int = 28) -> nn.Module:
+    """M-LeNet with most weights at 0 to begin with, for training with interval bounds."""
+    return make_sparse(_m_lenet(channels, classes, size, width=32))
+
+
+def _m_lenet(channels: int, classes: int, size: int, width: int) -> nn.Sequential:
     if size % 4:
         raise ValueError(f"size={size}: M-LeNet halves the image twice, so its side must be a multiple of 4")
     return nn.Sequential(
