@@ -19,6 +19,7 @@ from bpfc.methods import (
     Mixup,
     Normal,
 )
+from bpfc.own_recipes import own_recipes
 
 
 def number(text: str) -> float:
@@ -47,17 +48,27 @@ Number = Annotated[
 class Schedule:
     """What a learning rate or λ is multiplied by in the course of training."""
 
-    shape: Literal["steps", "one-cycle"] = "steps"
-    """steps: by `factor` after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, cosine to 0."""
+    shape: Literal["steps", "one-cycle", "ramp"] = "steps"
+    """steps: by `factor` after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, cosine to 0.
+    ramp: 0 up to the first milestone, linearly to 1 at the second, 1 from there on."""
     milestones: tuple[float, ...] = ()
     """As shares of the run, so that a shorter run keeps its shape. 0.25 of 50 epochs: after epoch index 12."""
     factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.shape == "ramp" and (len(self.milestones) != 2 or not self.milestones[0] < self.milestones[1]):
+            raise ValueError(
+                f"milestones={self.milestones!r}: a ramp needs its begin and its end, in order"
+            )
 
     def at(self, position: float, epochs: int) -> float:
         """The multiplier at `position`, the number of epochs behind us with its fraction, of a run of `epochs`."""
         if self.shape == "one-cycle":
             share = position / epochs
             return share / 0.3 if share < 0.3 else (1 + cos(pi * (share - 0.3) / 0.7)) / 2
+        if self.shape == "ramp":
+            begin, end = self.milestones
+            return min(max((position / epochs - begin) / (end - begin), 0.0), 1.0)
         # floor(share · epochs) is the scripts' integer division; "after index 12" leaves 13 epochs at the first value.
         passed = sum(floor(position) > floor(share * epochs) for share in self.milestones)
         return float(self.factor**passed)
@@ -251,5 +262,5 @@ def _described(base: Recipe) -> dict[str, tuple[str, Recipe]]:
 
 RECIPES: dict[str, tuple[str, Recipe]] = {
     name: entry for base in (_DIGITS, _MNIST, _FASHION, _CIFAR) for name, entry in _described(base).items()
-}
+} | own_recipes(_DIGITS, _MNIST, _FASHION)
 """Name to (what it is, what it costs and the paper's figures; recipe). The command is `bpfc train NAME`."""
