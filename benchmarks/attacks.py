@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.attacks import CarliniWagner, DeepFool, ImageRng
-from bpfc.checkpoint import load_model, load_recipe
 from bpfc.data import load, to_float
+from bpfc.training.run import load_model, load_recipe
 
 CW_STEPS = 50
 SEARCHES = 9

@@ -19,8 +19,8 @@ from common import medians, print_machine
 
 from bpfc.machine import pick_device, resolve
 from bpfc.models import build
-from bpfc.recipes import RECIPES
-from bpfc.verbs.train import TrainingStep
+from bpfc.training.engine import TrainingStep
+from bpfc.training.recipes import RECIPES
 
 ROUNDS = 7
 TRAINING_IMAGES = {"fashion-mnist": 50_000, "mnist": 50_000, "cifar-10": 40_000}

@@ -20,12 +20,13 @@ from common import medians, peak_mib, print_machine
 
 import bpfc
 from bpfc.attacks import ImageRng
-from bpfc.checkpoint import load_model, load_recipe
+from bpfc.cli.train import Train
+from bpfc.cli.train import run as train
 from bpfc.data import load, to_float
 from bpfc.machine import Arithmetic, pick_device, resolve
-from bpfc.recipes import RECIPES, Schedule
-from bpfc.verbs.train import Train
-from bpfc.verbs.train import run as train
+from bpfc.training.recipe import Schedule
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import load_model, load_recipe
 
 STEPS, BATCH = 100, 256
 

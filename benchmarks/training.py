@@ -18,7 +18,7 @@ from bpfc import BPFC, Normal, quantize
 from bpfc.machine import Arithmetic, pick_device, resolve
 from bpfc.methods import Method
 from bpfc.models import build
-from bpfc.verbs.train import TrainingStep
+from bpfc.training.engine import TrainingStep
 
 
 def make_step(method: Method | None, precision: Arithmetic = "fp32") -> Callable[[], None]:

@@ -25,14 +25,14 @@ def main() -> None:
     # Imported only now, so that the list of verbs does not wait for torch.
     import tyro
 
-    from bpfc.checkpoint import RunError
+    from bpfc.cli import demo, networks, train
+    from bpfc.cli.evaluate import Evaluate
+    from bpfc.cli.evaluate import main as run_evaluate
+    from bpfc.cli.transfer import Transfer
+    from bpfc.cli.transfer import main as run_transfer
     from bpfc.data import DataError
     from bpfc.machine import keep_memory
-    from bpfc.verbs import demo, networks, train
-    from bpfc.verbs.evaluate import Evaluate
-    from bpfc.verbs.evaluate import main as run_evaluate
-    from bpfc.verbs.transfer import Transfer
-    from bpfc.verbs.transfer import main as run_transfer
+    from bpfc.training.run import RunError
 
     keep_memory()
     plain = (tyro.conf.AvoidSubcommands,)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bpfc.checkpoint import MODEL, load_model, load_recipe
 from bpfc.data import DATA_SETS, DataSet, load, load_images, to_float
 from bpfc.methods import BPFC
 from bpfc.models import Normalise, load_weights, named
+from bpfc.training.run import MODEL, load_model, load_recipe
 
 
 @dataclass(frozen=True)

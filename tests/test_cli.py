@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bpfc.__main__ import main
+from bpfc.cli import demo, train
+from bpfc.cli.demo import demo_recipes
 from bpfc.files import read_jsonl
-from bpfc.recipes import RECIPES
-from bpfc.verbs import demo, train
-from bpfc.verbs.demo import demo_recipes
+from bpfc.training.recipes import RECIPES
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:

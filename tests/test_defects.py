@@ -19,11 +19,11 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.attacks import AutoAttackPart, CarliniWagner, DeepFool, ImageRng, LinfBall
 from bpfc.attacks.objectives import dlr, margin, margins
+from bpfc.cli import train
+from bpfc.cli.evaluate import Evaluate, run
 from bpfc.data import DataSet, Images
 from bpfc.files import read_jsonl
 from bpfc.plan import Setting, parse
-from bpfc.verbs import train
-from bpfc.verbs.evaluate import Evaluate, run
 
 Digits = tuple[Tensor, Tensor]
 

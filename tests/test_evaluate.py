@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 import bpfc
-from bpfc.checkpoint import save_recipe
+from bpfc.cli.evaluate import Evaluate, print_table, run
 from bpfc.data import DataSet, to_float
 from bpfc.files import read_jsonl, write_json
 from bpfc.models import NETWORKS
-from bpfc.recipes import RECIPES
-from bpfc.verbs.evaluate import Evaluate, print_table, run
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import save_recipe
 
 ATTACKS = "fgsm,pgd-8x2,pgd-4-last"
 
@@ -81,7 +81,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from conftest import small_network
-from bpfc.verbs.evaluate import Evaluate, run
+from bpfc.cli.evaluate import Evaluate, run
 from bpfc.models import NETWORKS
 NETWORKS["small"] = lambda channels, classes, size: small_network()
 run(Evaluate(Path({run!r}), attacks={attacks!r}, limit=70, batch_size=1, device="cpu", precision="fp32"))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from bpfc.cli.networks import costs
 from bpfc.models import build
-from bpfc.verbs.networks import costs
 
 
 def parameters(model: nn.Module) -> int:

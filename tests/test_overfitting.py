@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bpfc.attacks import ImageRng
-from bpfc.overfitting import signs, warning
+from bpfc.training.overfitting import signs, warning
 
 Digits = tuple[Tensor, Tensor]
 

@@ -4,7 +4,8 @@ import pytest
 
 from bpfc.methods import BPFC, METHODS, PGDAT, TRADES
 from bpfc.methods.classes import MEANINGS, STANDINGS, standing
-from bpfc.recipes import RECIPES, Schedule, number
+from bpfc.training.recipe import Schedule, number
+from bpfc.training.recipes import RECIPES
 
 
 def test_the_paper_s_settings() -> None:

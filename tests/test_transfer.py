@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, ImageRng
-from bpfc.checkpoint import RunError, save_recipe
+from bpfc.cli.transfer import Transfer, run
 from bpfc.files import read_jsonl
 from bpfc.models import NETWORKS
-from bpfc.recipes import RECIPES
-from bpfc.verbs.transfer import Transfer, run
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import RunError, save_recipe
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from bpfc.data import DataSet
 from bpfc.files import replace_file, write_json
 from bpfc.methods import METHODS
 from bpfc.models import build
-from bpfc.recipes import Recipe, Schedule
+from bpfc.training.recipe import Recipe, Schedule
 
 MODEL = "model.safetensors"
 

@@ -1,115 +1,34 @@
-"""Verb `train`: recipe -> checkpoint."""
+"""Trains a network by a recipe: epochs of steps, a look at held-out images after each, a state to go on from."""
 
-import json
 import math
 import os
-import shlex
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import tyro
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from bpfc.attacks import IFGSM, ImageRng
-from bpfc.checkpoint import (
-    MODEL,
-    RunError,
-    State,
-    check_same_recipe,
-    cpu_copy,
-    load_state,
-    save_recipe,
-    save_state,
-)
-from bpfc.data import Images, epoch_batches, load, split, to_float
-from bpfc.files import make_writable_folder, read_jsonl, write_json, write_jsonl
+from bpfc.data import Images, epoch_batches, to_float
+from bpfc.files import read_jsonl, write_jsonl
 from bpfc.judge import exact_logits, run_attack
-from bpfc.machine import Arithmetic, Precision, autocast, peak_memory_mib, pick_device, resolve
+from bpfc.machine import Arithmetic, autocast, peak_memory_mib
 from bpfc.methods import Method
-from bpfc.models import build
 from bpfc.modes import eval_mode
-from bpfc.overfitting import WATCHED, signs, warning
-from bpfc.provenance import provenance
-from bpfc.recipes import RECIPES, Recipe
+from bpfc.training.overfitting import WATCHED, signs, warning
+from bpfc.training.recipe import Recipe
+from bpfc.training.run import State, cpu_copy, load_state, save_state
 
 CHECK_EVERY = 50
 """Steps between two looks at the loss (each waits for the device)."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a network by a recipe."""
-
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    """Settings of the recipe."""
-    out: Path
-    """Folder of the run; made if need be."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
-    precision: Precision = "auto"
-    """Arithmetic of forward and backward; auto is bfloat16 where the machine is fast in it."""
-    data_dir: Path | None = None
-    """Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network."""
-    resume: bool = False
-    """Continue the run in the folder."""
-
-
-def options() -> dict[str, tuple[str, Train]]:
-    """The command line's defaults, by recipe."""
-    return {name: (text, Train(recipe, out=Path("runs") / name)) for name, (text, recipe) in RECIPES.items()}
-
-
-def run(options: Train) -> Path:
-    """Trains by the options and gives back the run's folder.
-
-    Raises:
-        ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
-        FloatingPointError: the loss is no longer finite; names the last good checkpoint.
-    """
-    recipe, out = options.recipe, options.out
-    device = pick_device(options.device)
-    precision = resolve(options.precision, device, out / "recipe.json")
-    make_writable_folder(out)
-    if (out / "recipe.json").exists():
-        if not options.resume:
-            raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
-        check_same_recipe(out, recipe, precision)
-    data = load(recipe.data, options.data_dir)
-    training, validation = split(data.train, recipe.validation, recipe.seed)
-    if recipe.limit is not None:
-        training = training[: recipe.limit]
-    fabric = _fabric(device)
-    precision = fabric.broadcast(precision)  # processes that time their CPU may differ
-    torch.manual_seed(recipe.seed)
-    model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
-    if fabric.is_global_zero:
-        save_recipe(out, recipe, precision)
-        starts = out / "provenance.json"
-        before = json.loads(starts.read_text()) if starts.exists() else []
-        write_json(starts, [*before, provenance(device)])
-    fit(
-        fabric,
-        recipe,
-        precision,
-        model,
-        training.to(fabric.device),
-        validation[: recipe.validation_attacked].to(fabric.device),
-        out,
-    )
-    if fabric.is_global_zero:
-        selected = read_jsonl(out / "log.jsonl")[-1]["selected_epoch"] + 1
-        print(f"Selected: epoch {selected}, in {out / MODEL}. Attack it with: bpfc evaluate {shlex.quote(str(out))}")
-    return out
 
 
 def fit(
@@ -274,7 +193,7 @@ def as_seen(images: Images) -> Tensor:
     return to_float(images.pixels).contiguous(memory_format=torch.channels_last)
 
 
-def _fabric(device: torch.device) -> Fabric:
+def engine(device: torch.device) -> Fabric:
     """An engine for this process, or for all of them under torchrun.
 
     In full precision: its mixed precision would round the images themselves to bfloat16, before the quantiser.

@@ -22,8 +22,8 @@ from bpfc.ledger import Ledger, Row, summarise, write_csv
 from bpfc.machine import Precision, pick_device, resolve
 from bpfc.plan import SHOWN, SUITES, Setting, cascades, parse
 from bpfc.provenance import provenance
-from bpfc.recipes import Number
 from bpfc.subject import Subject, from_run, handed_in
+from bpfc.training.recipe import Number
 from bpfc.wrappers import EOT
 
 

@@ -12,13 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bpfc.checkpoint import RunError, load_model, load_state
+from bpfc.cli import train
 from bpfc.data import DataSet
 from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
 from bpfc.methods import BPFC
-from bpfc.recipes import RECIPES, Recipe
-from bpfc.verbs import train
+from bpfc.training import engine
+from bpfc.training.recipe import Recipe
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import RunError, load_model, load_state
 
 SHORT = replace(
     RECIPES["mnist-5k-bpfc"][1], epochs=3, limit=150, batch_size=50, validation_attacked=20, ifgsm_steps=3, lr=0.02
@@ -51,7 +53,7 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
     row = {"train_seconds": 129_600.4, "validation_seconds": 0.0, "epoch": 0, "gradient_alignment": 1.0}
     row |= {f"{name}_accuracy": 0.5 for name in ("train", "validation", "validation_ifgsm")}
     row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
-    train._report([row], epochs=2)
+    engine._report([row], epochs=2)
     assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
 
 
@@ -89,8 +91,8 @@ def test_stopped_and_resumed_equals_unbroken_to_the_bit(
 ) -> None:
     out, calls = tmp_path / "run", 0
     module, name, at = {
-        "in an epoch": (train.TrainingStep, "forward", 5),
-        "before the state is renamed": (train, "save_state", 2),
+        "in an epoch": (engine.TrainingStep, "forward", 5),
+        "before the state is renamed": (engine, "save_state", 2),
         "before the selected weights": (Path, "rename", 2),
     }[when]
     original = getattr(module, name)

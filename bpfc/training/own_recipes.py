@@ -1,15 +1,10 @@
 """Recipes beyond the paper: classifiers that never see an adversarial example, each with and without a tone curve."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bpfc.methods import BPFC, BPFCIBP, IBP, AnyMethod, BoxConsistency, Margin, Normal
 from bpfc.methods.classes import standing
-
-if TYPE_CHECKING:  # the room that merges these
-    from bpfc.recipes import Recipe
+from bpfc.training.recipe import Recipe, Schedule
 
 BLOCKS = (1, 2, 4, 7, 14)
 """Sides of noise blocks: divisors of 28."""
@@ -32,9 +27,9 @@ def _rows(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     eps, k = base.eps, 7 if base.eps == 0.3 else 6
     # As far as black and, where ε leaves room between, white are out of the attacker's reach.
     curve = "@0.3-0.7" if base.eps == 0.3 else "@0.1-0.9"
-    fast = replace(base, lr=0.03, lr_schedule=replace(base.lr_schedule, shape="one-cycle", milestones=()))
-    growing = replace(base.weight_schedule, shape="ramp", milestones=(0.0, 0.2))
-    bounded = replace(base.weight_schedule, shape="ramp", milestones=(0.05, 0.5))
+    fast = replace(base, lr=0.03, lr_schedule=Schedule(shape="one-cycle"))
+    growing = Schedule(shape="ramp", milestones=(0.0, 0.2))
+    bounded = Schedule(shape="ramp", milestones=(0.05, 0.5))
     methods: dict[str, tuple[str, AnyMethod]] = {
         "normal": ("Normal training", Normal()),
         "bpfc": ("BPFC", BPFC(k=k, weight=10.0 if eps == 0.3 else 25.0)),

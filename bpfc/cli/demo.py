@@ -11,15 +11,16 @@ from rich.table import Table
 
 from bpfc.attacks import PGD, ImageRng
 from bpfc.bitplanes import bit_planes, quantize
-from bpfc.checkpoint import load_model, load_recipe
+from bpfc.cli.evaluate import Evaluate
+from bpfc.cli.evaluate import run as run_evaluation
+from bpfc.cli.train import Train
+from bpfc.cli.train import run as run_training
 from bpfc.data import load, to_float
 from bpfc.files import write_json
 from bpfc.methods import BPFC
-from bpfc.recipes import RECIPES, Recipe, Schedule
-from bpfc.verbs.evaluate import Evaluate
-from bpfc.verbs.evaluate import run as run_evaluation
-from bpfc.verbs.train import Train
-from bpfc.verbs.train import run as run_training
+from bpfc.training.recipe import Recipe, Schedule
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import load_model, load_recipe
 
 ATTACKS = ("fgsm", "pgd-100")
 
@@ -61,7 +62,7 @@ def demo_recipes() -> dict[str, Recipe]:
 def main(options: Demo) -> None:
     """The verb."""
     try:
-        from bpfc.verbs.demo_figure import draw_demo
+        from bpfc.cli.demo_figure import draw_demo
     except ModuleNotFoundError as error:
         raise OSError(f"the demo's figure needs {error.name}: pip install 'bpfc[demo]'") from error
     console = Console()

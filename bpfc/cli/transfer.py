@@ -12,7 +12,6 @@ from rich.progress import track
 from rich.table import Table
 
 from bpfc.attacks import LinfBall
-from bpfc.checkpoint import MODEL, RunError, load_model, load_recipe
 from bpfc.data import load, to_float
 from bpfc.evaluation import blocks, transfer_block
 from bpfc.files import make_writable_folder, write_json
@@ -20,7 +19,8 @@ from bpfc.ledger import Ledger, summarise
 from bpfc.machine import Precision, pick_device, resolve
 from bpfc.plan import SHOWN, Setting, parse
 from bpfc.provenance import provenance
-from bpfc.recipes import Number
+from bpfc.training.recipe import Number
+from bpfc.training.run import MODEL, RunError, load_model, load_recipe
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from bpfc.files import replace_file
 
 if TYPE_CHECKING:
-    from bpfc.verbs.demo import Exhibit
+    from bpfc.cli.demo import Exhibit
 
 NAMES = {"normal": "normal training", "bpfc": "BPFC"}
 COLOURS = {"normal": "#9aa5b1", "bpfc": "#1f5fa8"}
