@@ -128,7 +128,7 @@ def test_wrong_use_is_named() -> None:
         (lambda: Behind(8), "eps=8"),
         (lambda: Behind(0.1, losses=(), targets=0), "one objective or more"),
         (lambda: Behind(0.1, steps_each=0), "steps_each=0"),
-        (lambda: Behind(0.1, step=0.0), "step=0.0"),
+        (lambda: Behind(0.1, step_size=0.0), "step_size=0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

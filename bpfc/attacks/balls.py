@@ -74,10 +74,10 @@ class Box:
         lower, upper = bounds.unbind(dim=1)
         return torch.lerp(lower, upper, (rng.uniform(lower, draw) + 1) / 2)
 
-    def move(self, bounds: Tensor, current: Tensor, gradient: Tensor, step: float) -> Tensor:
+    def move(self, bounds: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """One step along the gradient's sign, that share of each pixel's width long, projected."""
         lower, upper = bounds.unbind(dim=1)
-        return self.project(bounds, current + step * (upper - lower) * gradient.sign())
+        return self.project(bounds, current + step_size * (upper - lower) * gradient.sign())
 
     def project(self, bounds: Tensor, points: Tensor) -> Tensor:
         lower, upper = bounds.unbind(dim=1)

@@ -26,7 +26,7 @@ class Behind:
     """ℓ∞ radius before the curve, in units of [0, 1]."""
     steps_each: int = 50
     """Steps an objective."""
-    step: float = 0.05
+    step_size: float = 0.05
     """Length of a step, as a share of the box's width at each pixel; a ball's width is 2 ε."""
     losses: tuple[ObjectiveName, ...] = ("ce", "margin")
     """Objectives that name no target."""
@@ -36,7 +36,7 @@ class Behind:
     forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_radius(eps=self.eps, step=self.step)
+        check_radius(eps=self.eps, step_size=self.step_size)
         check_count(steps_each=self.steps_each)
         if self.targets < 0 or (not self.losses and not self.targets):
             raise ValueError(f"losses={self.losses!r}, targets={self.targets!r}: must be one objective or more")
@@ -79,7 +79,7 @@ class Behind:
                 goals[left],
                 Box().random(bounds[left], rng[left], turn),
                 ball=Box(),
-                step=self.step,
+                step=self.step_size,
                 steps=self.steps_each,
                 watch=observe_images if observe else None,
                 objective=ascended,
