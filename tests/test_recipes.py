@@ -74,7 +74,7 @@ def test_ramp() -> None:
 
 def test_ours_train_without_adversarial_examples_and_stand_with_and_without_a_curve() -> None:
     for data in ("mnist-5k", "mnist", "fashion-mnist"):
-        for method in ("bpfc-blocks", "box", "margin", "margin-coarse", "ibp", "bpfc-ibp"):
+        for method in ("normal-fast", "bpfc-fast", "bpfc-blocks", "box", "margin", "margin-coarse", "ibp", "bpfc-ibp"):
             plain, behind = (RECIPES[f"{data}-{method}{curve}"] for curve in ("", "-curve"))
             assert behind[1] == replace(plain[1], network=behind[1].network)
             assert behind[1].network.partition("@")[0] == plain[1].network
