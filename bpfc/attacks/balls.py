@@ -72,7 +72,7 @@ class Box:
     def random(self, bounds: Tensor, rng: Rng, draw: int = 0) -> Tensor:
         """Uniform between the bounds."""
         lower, upper = bounds.unbind(dim=1)
-        return torch.lerp(lower, upper, (rng.uniform(lower, draw) + 1) / 2)
+        return self.project(bounds, torch.lerp(lower, upper, (rng.uniform(lower, draw) + 1) / 2))
 
     def move(self, bounds: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """One step along the gradient's sign, that share of each pixel's width long, projected."""
