@@ -65,9 +65,19 @@ def bit_planes(images: Tensor, bits: int = 8) -> Tensor:
     return torch.stack([(pixels >> i) & 1 for i in range(bits)]).to(images.dtype)
 
 
-def uniform_like(images: Tensor, radius: float, generator: torch.Generator | None = None) -> Tensor:
-    """U(−radius, radius) noise of the shape, dtype and device of `images`."""
-    unit = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=images.device)
+def uniform_like(images: Tensor, radius: float, generator: torch.Generator | None = None, *, block: int = 1) -> Tensor:
+    """U(−radius, radius) noise of the shape, dtype and device of `images`.
+
+    With `block` above 1, `images` is (…, H, W) and the noise is one number on each block x block pixels, from the upper
+    left corner on.
+    """
+    shape = [*images.shape]
+    if block > 1:
+        shape[-2:] = [-(-side // block) for side in shape[-2:]]
+    unit = torch.rand(shape, generator=generator, dtype=images.dtype, device=images.device)
+    if block > 1:
+        height, width = images.shape[-2:]
+        unit = unit.repeat_interleave(block, -2)[..., :height, :].repeat_interleave(block, -1)[..., :width]
     return (2 * unit - 1) * radius
 
 

@@ -8,8 +8,9 @@ import bpfc
 
 PACKAGE = Path(bpfc.__file__).parent
 LAYERS = (
-    ("bitplanes", "files", "machine", "modes", "options", "provenance", "weights"),
+    ("bitplanes", "errors", "files", "machine", "modes", "options", "provenance", "weights"),
     ("data", "models", "wrappers"),
+    ("bounds",),
     ("attacks",),
     ("methods",),
     ("judge", "ledger"),

@@ -8,7 +8,8 @@ from torch import nn
 
 from bpfc import BPFC, Normal, quantize
 from bpfc.attacks import FGSM, PGD, RFGSM, BatchRng
-from bpfc.methods import FGSMAT, METHODS, PGDAT, RFGSMAT, RSSAT, TRADES, ManifoldMixup, Method, Mixup
+from bpfc.bitplanes import uniform_like
+from bpfc.methods import FGSMAT, METHODS, PGDAT, RFGSMAT, RSSAT, TRADES, BoxConsistency, ManifoldMixup, Method, Mixup
 from bpfc.methods.bpfc import both_logits
 from bpfc.methods.mixup import _draw
 from bpfc.models import build
@@ -59,6 +60,75 @@ def test_ablations_are_settings(batch: tuple[torch.Tensor, torch.Tensor]) -> Non
     assert 31.5 / 255 < (uniform - 0.5).abs().max() <= 32 / 255
     assert len(uniform.unique()) > 1000
     assert replace(base, coarse="uniform-noise").coarsen(images).max() <= 1
+
+
+def test_noise_is_constant_on_blocks() -> None:
+    torch.manual_seed(0)
+    noise = uniform_like(torch.zeros(3, 2, 10, 9), 0.5, block=4)
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        for columns in (slice(0, 4), slice(4, 8), slice(8, 9)):
+            part = noise[..., rows, columns].flatten(2)
+            assert torch.equal(part, part[..., :1].expand_as(part))
+    assert len(noise.unique()) == 3 * 2 * 9
+    assert 0.4 < noise.abs().max() <= 0.5
+    generator = torch.Generator().manual_seed(3)
+    plain = uniform_like(torch.zeros(2, 3, 5, 5), 2.0, generator)
+    again = 2 * torch.rand(2, 3, 5, 5, generator=generator.manual_seed(3)) - 1
+    torch.testing.assert_close(plain, 2 * again)
+
+
+def test_block_noise_goes_into_the_quantiser(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The paper's rule pixel by pixel, with one number of noise for each block."""
+    images = batch[0]
+    torch.manual_seed(9)
+    coarse = BPFC(k=6, blocks=(7,)).coarsen(images)
+    torch.manual_seed(9)
+    blocks = torch.rand(6, 1, 4, 4)
+    for y, x in ((0, 0), (6, 6), (7, 20), (27, 27)):
+        pixel = images[:, 0, y, x] * 255 + (2 * blocks[:, 0, y // 7, x // 7] - 1) * 16
+        expected = (torch.floor(pixel / 64) * 64 + 32).clamp(0, 255) / 255
+        torch.testing.assert_close(coarse[:, 0, y, x], expected)
+
+
+def test_the_paper_noise_is_drawn_as_before(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    torch.manual_seed(8)
+    ours = BPFC(k=6).coarsen(batch[0])
+    torch.manual_seed(8)
+    assert torch.equal(ours, quantize(batch[0], 6))
+
+
+def test_the_block_is_drawn_for_each_batch() -> None:
+    torch.manual_seed(0)
+    flat = torch.full((4, 1, 28, 28), 0.5)
+    seen = set()
+    for _ in range(40):
+        coarse = BPFC(k=6, blocks=(2, 14), coarse="uniform-noise").coarsen(flat)
+        seen.add(len(coarse.unique()))
+    assert seen == {4 * 14 * 14, 4 * 4}
+
+
+def test_box_consistency_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, labels = batch
+    model = small_network()
+    torch.manual_seed(4)
+    ours = BoxConsistency(eps=0.2, weight=3.0, blocks=(4,))(model, images, labels)
+    torch.manual_seed(4)
+    way = torch.nn.functional.interpolate(2 * torch.rand(6, 1, 7, 7) - 1, scale_factor=4)
+    way = torch.stack([w.sign() if lot < 0.5 else w for w, lot in zip(way, torch.rand(6), strict=True)])
+    logits, others = model(images), model((images + 0.2 * way).clamp(0, 1))
+    plain = F.cross_entropy(logits, labels) + 3 * (logits - others).square().sum(1).mean()
+    losses_agree(ours.loss, plain, model)
+
+
+def test_box_consistency_stays_in_ball_and_box_and_reaches_corners(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    images = batch[0]
+    ways = torch.stack([BoxConsistency(eps=0.3).elsewhere(images) - images for _ in range(20)])
+    assert ways.abs().max() <= 0.3 + 1e-6
+    assert (images + ways).min() >= 0
+    assert (images + ways).max() <= 1
+    reached = ((ways.abs() - 0.3).abs() < 1e-6).flatten(2).float().mean(dim=2)
+    assert 0.3 < (reached > 0.3).float().mean() < 0.7  # about half of the images sit at a corner
 
 
 def test_batch_norm_sees_each_half_by_itself_the_coarse_one_first() -> None:
@@ -244,6 +314,10 @@ def test_other_wrong_settings_are_named() -> None:
         (lambda: Mixup(alpha=0), "alpha=0"),
         (lambda: ManifoldMixup(layers=()), "layers="),
         (lambda: ManifoldMixup(alpha=-1), "alpha=-1"),
+        (lambda: BPFC(blocks=()), "blocks="),
+        (lambda: BPFC(blocks=(0, 2)), "blocks="),
+        (lambda: BoxConsistency(eps=8), "eps=8"),
+        (lambda: BoxConsistency(weight=-1), "weight=-1"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from bpfc.methods import BPFC
+from bpfc.methods import BPFC, METHODS, PGDAT, TRADES
+from bpfc.methods.classes import MEANINGS, STANDINGS, standing
 from bpfc.options import number
 from bpfc.training.recipes import RECIPES
 from bpfc.training.settings import Schedule
@@ -60,3 +63,30 @@ def test_numbers() -> None:
     for wrong in ("a", "1/0", "", "1/2/3"):
         with pytest.raises(ValueError, match="8/255"):
             number(wrong)
+
+
+def test_ramp() -> None:
+    ramp = Schedule(shape="ramp", milestones=(0.1, 0.5))
+    assert [ramp.at(position, 10) for position in (0, 1, 2, 3, 5, 9.5)] == pytest.approx([0, 0, 0.25, 0.5, 1, 1])
+    for wrong in ((), (0.5,), (0.5, 0.1)):
+        with pytest.raises(ValueError, match="a ramp needs"):
+            Schedule(shape="ramp", milestones=wrong)
+
+
+def test_ours_train_without_adversarial_examples_and_stand_with_and_without_a_curve() -> None:
+    for data in ("mnist-5k", "mnist", "fashion-mnist"):
+        for method in ("normal-fast", "bpfc-fast", "bpfc-blocks", "box", "margin", "margin-coarse", "ibp", "bpfc-ibp"):
+            plain, behind = (RECIPES[f"{data}-{method}{curve}"] for curve in ("", "-curve"))
+            assert behind[1] == replace(plain[1], network=behind[1].network)
+            assert behind[1].network.partition("@")[0] == plain[1].network
+            assert standing(plain[1].method).number <= 1
+            assert f"Class {standing(plain[1].method).number}, cost" in plain[0]
+            assert getattr(plain[1].method, "eps", plain[1].eps) == plain[1].eps
+        assert standing(RECIPES[f"{data}-best"][1].method).number <= 1
+
+
+def test_every_method_has_a_class_and_pgd_s_cost_counts_its_steps() -> None:
+    assert set(STANDINGS) == set(METHODS)
+    assert standing(PGDAT(steps=7)) == (5, 8)
+    assert standing(TRADES(steps=10)) == (5, 12)
+    assert all(found.number < len(MEANINGS) for found in STANDINGS.values())

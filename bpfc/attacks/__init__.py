@@ -2,8 +2,9 @@
 
 from bpfc.attacks.adaptive import Adaptive
 from bpfc.attacks.autoattack import AutoAttackPart
-from bpfc.attacks.balls import Ball, L2Ball, LinfBall, ball
+from bpfc.attacks.balls import Ball, Box, L2Ball, LinfBall, ball
 from bpfc.attacks.base import Attack, BatchRng, ImageRng, Norm, Rng, Watch
+from bpfc.attacks.behind import Behind
 from bpfc.attacks.carlini_wagner import CarliniWagner
 from bpfc.attacks.deepfool import DeepFool
 from bpfc.attacks.fgsm import FGSM
@@ -26,6 +27,8 @@ __all__ = [
     "AutoAttackPart",
     "Ball",
     "BatchRng",
+    "Behind",
+    "Box",
     "CarliniWagner",
     "DeepFool",
     "ImageRng",

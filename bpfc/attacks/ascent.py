@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.balls import Ball
+from bpfc.attacks.balls import Ball, Box
 from bpfc.attacks.base import Watch
 from bpfc.attacks.objectives import Objective, cross_entropy
 from bpfc.wrappers import is_random
@@ -32,7 +32,7 @@ def projected_ascent(
     targets: Tensor,
     start: Tensor,
     *,
-    ball: Ball,
+    ball: Ball | Box,
     step_size: float,
     steps: int,
     watch: Watch | None = None,
@@ -54,13 +54,15 @@ def projected_ascent_along(
     images: Tensor,
     start: Tensor,
     *,
-    ball: Ball,
+    ball: Ball | Box,
     step_size: float,
     steps: int,
     watch: Watch | None = None,
     repeatable: bool = True,
 ) -> Tensor:
     """`steps` projected steps uphill from `start`; the last iterates of all images come back.
+
+    For a Box, `images` are its bounds.
 
     What `watch` has done with leaves the batch at once, so that the rest is packed anew; it has not seen the last
     iterates yet, because their logits would cost one more forward here.

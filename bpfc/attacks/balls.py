@@ -62,6 +62,28 @@ class L2Ball:
         return (images + delta * room.clamp_max(1)).clamp(0, 1)
 
 
+class Box:
+    """All points between two bounds of each pixel: what a monotone layer makes of an ℓ∞ ball.
+
+    The bounds (N, 2, C, H, W), lowest and highest, stand where the images stand for a ball, so that they leave the
+    batch with their image.
+    """
+
+    def random(self, bounds: Tensor, rng: Rng, draw: int = 0) -> Tensor:
+        """Uniform between the bounds."""
+        lower, upper = bounds.unbind(dim=1)
+        return self.project(bounds, torch.lerp(lower, upper, (rng.uniform(lower, draw) + 1) / 2))
+
+    def move(self, bounds: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
+        """One step along the gradient's sign, that share of each pixel's width long, projected."""
+        lower, upper = bounds.unbind(dim=1)
+        return self.project(bounds, current + step_size * (upper - lower) * gradient.sign())
+
+    def project(self, bounds: Tensor, points: Tensor) -> Tensor:
+        lower, upper = bounds.unbind(dim=1)
+        return points.clamp(lower, upper)
+
+
 Ball = LinfBall | L2Ball
 
 

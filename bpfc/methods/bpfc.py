@@ -33,12 +33,16 @@ class BPFC:
     the range is that of the quantisation error."""
     bits: int = 8
     """Bit depth of the images, 2 … 16."""
+    blocks: tuple[int, ...] = (1,)
+    """Sides of the blocks of pixels that share one number of the noise, drawn for each batch. 1 is the paper's noise,
+    a number a pixel; with (1, 2, 4, 7, 14) it is coherent in space at times, as an attack's perturbation is."""
     name: ClassVar[str] = "bpfc"
 
     def __post_init__(self) -> None:
         quantize(torch.zeros(1), self.k, bits=self.bits, noise=False)  # raises on a wrong k or bits
         if not self.weight >= 0:
             raise ValueError(f"weight={self.weight!r}: λ must be 0 or more")
+        check_blocks(self.blocks)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss on float images (N, C, H, W) in [0, 1], before any normalisation, and labels (N,)."""
@@ -54,10 +58,22 @@ class BPFC:
 
     def coarsen(self, images: Tensor) -> Tensor:
         """q(x): images in [0, 1] to coarse images of the same shape and range. Draws from torch's global generator."""
+        block = draw_block(self.blocks)
         if self.coarse == "quantise":
-            return quantize(images, self.k, bits=self.bits, noise=self.noise)
+            noise = uniform_like(images, 1.0, block=block) if self.noise and block > 1 else self.noise
+            return quantize(images, self.k, bits=self.bits, noise=noise)
         radius = 2 ** (self.k - 1) / (2**self.bits - 1)
-        return (images + uniform_like(images, radius)).clamp(0, 1)
+        return (images + uniform_like(images, radius, block=block)).clamp(0, 1)
+
+
+def check_blocks(blocks: tuple[int, ...]) -> None:
+    if not blocks or min(blocks) < 1:
+        raise ValueError(f"blocks={blocks!r}: must be one side of a block or more, each 1 or more, such as (1, 2, 4)")
+
+
+def draw_block(blocks: tuple[int, ...]) -> int:
+    """One of them, from torch's global generator, which is left alone where there is no choice."""
+    return blocks[int(torch.randint(len(blocks), ()))] if len(blocks) > 1 else blocks[0]
 
 
 def both_logits(model: nn.Module, images: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from bpfc.models.m_lenet import m_lenet
+from bpfc.models.curve import ToneCurve, behind, ends, with_curve
+from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_quarter, m_lenet_sparse
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
 from bpfc.models.resnet import resnet18
@@ -12,6 +13,9 @@ from bpfc.models.vgg import vgg19
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "m-lenet": m_lenet,
+    "m-lenet-half": m_lenet_half,
+    "m-lenet-quarter": m_lenet_quarter,
+    "m-lenet-sparse": m_lenet_sparse,
     "net-a": net_a,
     "resnet-18": resnet18,
     "vgg-19": vgg19,
@@ -23,13 +27,17 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     """A network with fresh weights, from images (N, channels, size, size) in [0, 1] to logits (N, classes).
 
     Args:
-        name: one of NETWORKS, or package.module:function for a function of your own of the same three arguments.
+        name: one of NETWORKS, or package.module:function for a function of your own of the same three arguments. With
+            @a-b after it, as in m-lenet@0.3-0.7, it stands behind a tone curve from a to b.
         channels, classes: of the data.
         size: height and width of the images.
 
     Raises:
-        ValueError: there is no network of that name.
+        ValueError: there is no network or curve of that name.
     """
+    if "@" in name:
+        network, _, curve = name.rpartition("@")
+        return with_curve(build(network, channels=channels, classes=classes, size=size), *ends(curve))
     if ":" in name:
         made = named(name)(channels, classes, size)
         if not isinstance(made, nn.Module):
@@ -43,12 +51,18 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
 __all__ = [
     "NETWORKS",
     "Normalise",
+    "ToneCurve",
+    "behind",
     "build",
     "load_weights",
     "m_lenet",
+    "m_lenet_half",
+    "m_lenet_quarter",
+    "m_lenet_sparse",
     "named",
     "net_a",
     "resnet18",
     "state_sha256",
     "vgg19",
+    "with_curve",
 ]

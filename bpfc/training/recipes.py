@@ -14,6 +14,7 @@ from bpfc.methods import (
     Mixup,
     Normal,
 )
+from bpfc.training.own_recipes import own_recipes
 from bpfc.training.recipe import Recipe
 from bpfc.training.settings import QUARTERS, Schedule
 
@@ -141,5 +142,5 @@ def _described(base: Recipe) -> dict[str, tuple[str, Recipe]]:
 
 RECIPES: dict[str, tuple[str, Recipe]] = {
     name: entry for base in (_DIGITS, _MNIST, _FASHION, _CIFAR) for name, entry in _described(base).items()
-}
+} | own_recipes(_DIGITS, _MNIST, _FASHION)
 """Name to (what it is, what it costs and the paper's figures; recipe). The command is `bpfc train NAME`."""

@@ -11,18 +11,26 @@ from bpfc.options import Number
 class Schedule:
     """What a learning rate or λ is multiplied by in the course of training."""
 
-    shape: Literal["steps", "one-cycle", "growth"] = "steps"
+    shape: Literal["steps", "one-cycle", "growth", "ramp"] = "steps"
     """steps: by `factor` after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, cosine to 0.
-    growth: from 1 to `factor`, by the same share each step."""
+    growth: from 1 to `factor`, by the same share each step. ramp: 0 up to the first milestone, linearly to 1 at the
+    second, 1 from there on."""
     milestones: tuple[float, ...] = ()
     """As shares of the run, so that a shorter run keeps its shape. 0.25 of 50 epochs: after epoch index 12."""
     factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.shape == "ramp" and (len(self.milestones) != 2 or not self.milestones[0] < self.milestones[1]):
+            raise ValueError(f"milestones={self.milestones!r}: a ramp needs its begin and its end, in order")
 
     def at(self, position: float, epochs: int) -> float:
         """The multiplier at `position`, the number of epochs behind us with its fraction, of a run of `epochs`."""
         if self.shape == "one-cycle":
             share = position / epochs
             return share / 0.3 if share < 0.3 else (1 + cos(pi * (share - 0.3) / 0.7)) / 2
+        if self.shape == "ramp":
+            begin, end = self.milestones
+            return min(max((position / epochs - begin) / (end - begin), 0.0), 1.0)
         if self.shape == "growth":
             return float(self.factor ** (position / epochs))
         # floor(share · epochs) is the scripts' integer division; "after index 12" leaves 13 epochs at the first value.

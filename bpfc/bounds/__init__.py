@@ -1,0 +1,17 @@
+"""Bounds: between which numbers a network's logits lie for every image of a box, proven."""
+
+from bpfc.bounds.graph import Graph, UntraceableError, trace
+from bpfc.bounds.interval import FLOAT32, Bounds, Interval, interval_bounds, interval_margins, propagate, without_label
+
+__all__ = [
+    "FLOAT32",
+    "Bounds",
+    "Graph",
+    "Interval",
+    "UntraceableError",
+    "interval_bounds",
+    "interval_margins",
+    "propagate",
+    "trace",
+    "without_label",
+]

@@ -1,0 +1,134 @@
+import pytest
+import torch
+from conftest import small_network
+from torch import Tensor, nn
+
+from bpfc.attacks import PGD, Behind, Box, ImageRng
+from bpfc.judge import run_attack
+from bpfc.models import ToneCurve, with_curve
+
+EPS = 0.3
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Dark for the most part, as digits are: there the curve from 0.3 is flat."""
+    torch.manual_seed(0)
+    images = torch.rand(6, 1, 6, 6)
+    images[:, :, :4] *= 0.2
+    return images
+
+
+@pytest.fixture
+def linear() -> nn.Sequential:
+    torch.manual_seed(1)
+    return with_curve(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), 0.3, 0.7)
+
+
+def optimum(model: nn.Sequential, images: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Largest z_target − z_label over the box [u(x − ε), u(x + ε)], written out pixel by pixel."""
+    layer = model[1][1]
+    best = []
+    for x, label, target in zip(images.flatten(1), labels, targets, strict=True):
+        weights = layer.weight[target] - layer.weight[label]
+        total = layer.bias[target] - layer.bias[label]
+        for w, pixel in zip(weights, x, strict=True):
+            low, high = (
+                min(max((value - 0.3) / 0.4, 0), 1) for value in (max(pixel - EPS, 0.0), min(pixel + EPS, 1.0))
+            )
+            total = total + max(w * low, w * high)
+        best.append(total.detach())
+    return torch.stack(best)
+
+
+def test_on_a_linear_network_it_finds_the_optimum(linear: nn.Sequential, images: Tensor) -> None:
+    labels = linear(images).argmax(dim=1)
+    shown: list[Tensor] = []
+
+    def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        shown.append(candidates)
+        torch.testing.assert_close(linear(candidates), logits, rtol=1e-4, atol=1e-4)
+        return torch.zeros(len(positions), dtype=torch.bool)
+
+    last = linear(images).scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)[:, 1]
+    found = Behind(EPS, steps_each=25, targets=2)(linear, images, labels, ImageRng(0, range(6)), watch)
+    gap = linear(found).gather(1, last[:, None]) - linear(found).gather(1, labels[:, None])
+    torch.testing.assert_close(gap[:, 0].detach(), optimum(linear, images, labels, last), rtol=1e-4, atol=1e-4)
+    assert len(shown) == 4 * 25 + 3  # the last iterates of all objectives but the last are shown as well
+    for candidates in [*shown, found]:
+        assert candidates.min() >= 0
+        assert candidates.max() <= 1
+        assert (candidates - images).abs().max() <= EPS + 1e-6
+
+
+def test_pgd_in_x_is_weaker_where_the_curve_is_flat(linear: nn.Sequential, images: Tensor) -> None:
+    labels = linear(images).argmax(dim=1)
+    rng = ImageRng(0, range(6))
+
+    def gap(found: Tensor) -> Tensor:
+        logits = linear(found)
+        return logits.scatter(1, labels[:, None], -torch.inf).amax(1) - logits.gather(1, labels[:, None])[:, 0]
+
+    best = torch.stack([optimum(linear, images, labels, (labels + shift) % 3) for shift in (1, 2)]).amax(dim=0)
+    from_behind = gap(Behind(EPS, losses=("margin",), targets=0, steps_each=60)(linear, images, labels, rng))
+    in_x = gap(PGD(EPS, 0.03, 60, loss="margin")(linear, images, labels, rng))
+    assert (from_behind <= best + 1e-4).all()
+    assert (from_behind >= in_x - 1e-4).all()
+    assert (best - from_behind).mean() < 0.2 * (best - in_x).mean()
+
+
+def test_the_judge_takes_its_images_and_broken_ones_leave(images: Tensor) -> None:
+    torch.manual_seed(2)
+    model = with_curve(nn.Sequential(nn.Flatten(), nn.Linear(36, 4)), 0.1, 0.9).eval()
+    labels = model(images).argmax(dim=1)
+    judge = run_attack(model, images, labels, Behind(EPS, steps_each=20), ImageRng(0, range(6)))
+    reachable = torch.zeros(6, dtype=torch.bool)
+    for target in range(4):
+        targets = torch.full_like(labels, target)
+        reachable |= (optimum_of(model, images, labels, targets) > 0) & (targets != labels)
+    assert torch.equal(judge.broken, reachable)
+    assert reachable.any()
+    assert (judge.step[reachable] < 20).any()  # in the first objective already
+
+
+def optimum_of(model: nn.Sequential, images: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    lower, upper = (bound.flatten(1) for bound in model[0].image(images, EPS))
+    weights = model[1][1].weight[targets] - model[1][1].weight[labels]
+    bias = model[1][1].bias[targets] - model[1][1].bias[labels]
+    return (torch.maximum(weights * lower, weights * upper).sum(dim=1) + bias).detach()
+
+
+def test_the_model_is_left_as_it_was_and_the_batch_does_not_matter() -> None:
+    torch.manual_seed(0)
+    model = with_curve(small_network(), 0.3, 0.7).train()
+    images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
+    attack = Behind(0.1, steps_each=3, targets=2)
+    found = attack(model, images, labels, ImageRng(0, range(4)))
+    assert all(module.training for module in model.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    alone = attack(model, images[2:3], labels[2:3], ImageRng(0, [2]))
+    torch.testing.assert_close(found[2:3], alone, rtol=0, atol=1e-6)
+
+
+def test_a_box_moves_by_shares_of_its_width() -> None:
+    bounds = torch.tensor([[[[[0.0, 0.5, 0.4]]], [[[1.0, 0.6, 0.4]]]]])
+    moved = Box().move(bounds, torch.tensor([[[[0.5, 0.55, 0.4]]]]), torch.tensor([[[[2.0, -3.0, 1.0]]]]), 0.1)
+    torch.testing.assert_close(moved, torch.tensor([[[[0.6, 0.54, 0.4]]]]))
+    points = Box().random(bounds, ImageRng(0, [0]))
+    assert torch.equal(points, Box().project(bounds, points))
+
+
+def test_wrong_use_is_named() -> None:
+    images, labels = torch.rand(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(ValueError, match="no tone curve in front"):
+        Behind(0.1)(small_network(), images, labels, ImageRng(0, [0]))
+    with pytest.raises(ValueError, match="no tone curve in front"):
+        Behind(0.1)(nn.Sequential(ToneCurve(0, 1)), images, labels, ImageRng(0, [0]))
+    for make, message in (
+        (lambda: Behind(8), "eps=8"),
+        (lambda: Behind(0.1, losses=(), targets=0), "one objective or more"),
+        (lambda: Behind(0.1, steps_each=0), "steps_each=0"),
+        (lambda: Behind(0.1, step_size=0.0), "step_size=0.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
