@@ -1,34 +1,43 @@
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bpfc.cli import train
-from bpfc.data import DataSet
+from bpfc.data import DataSet, load
 from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
-from bpfc.methods import BPFC
+from bpfc.methods import BPFC, Normal
+from bpfc.models import build
 from bpfc.training import engine
+from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import RunError, load_model, load_state
+from bpfc.training.run import Run, RunError
 
 SHORT = replace(
-    RECIPES["mnist-5k-bpfc"][1], epochs=3, limit=150, batch_size=50, validation_attacked=20, ifgsm_steps=3, lr=0.02
+    RECIPES["mnist-5k-bpfc"][1],
+    network="m-lenet-quarter",
+    epochs=3,
+    limit=150,
+    batch_size=50,
+    validation_attacked=20,
+    ifgsm_steps=3,
+    lr=0.02,
 )
 
 
 def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
-    return train.run(train.Train(recipe, out=out, device="cpu", precision="fp32", resume=resume))
+    return train.train(train.Train(recipe=recipe, out=out, device="cpu", precision="fp32", resume=resume)).folder
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +67,7 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
 
 
 def test_what_a_run_leaves(unbroken: Path, digits: DataSet) -> None:
-    names = sorted(path.name for path in unbroken.iterdir())
+    names = sorted(path.name for path in unbroken.iterdir() if path.name != ".lock")
     assert names == ["checkpoint-0003", "log.jsonl", "model.safetensors", "provenance.json", "recipe.json"]
     rows = read_jsonl(unbroken / "log.jsonl")
     assert [row["epoch"] for row in rows] == [0, 1, 2]
@@ -70,14 +79,14 @@ def test_what_a_run_leaves(unbroken: Path, digits: DataSet) -> None:
     assert rows[2]["loss"] < rows[0]["loss"]
     (provenance,) = json.loads((unbroken / "provenance.json").read_text())
     assert provenance["versions"]["torch"] == torch.__version__
-    assert exact_logits(load_model(unbroken, digits), torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert exact_logits(Run(unbroken).model(digits), torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_selection_is_by_validation_among_the_eligible(unbroken: Path) -> None:  # 16
     rows = read_jsonl(unbroken / "log.jsonl")
     eligible = [row for row in rows if row["epoch"] >= 1]  # from 0.4 of 3 epochs
     best = max(eligible, key=lambda row: row["validation_ifgsm_accuracy"])
-    state = load_state(unbroken)
+    state = Run(unbroken).load()
     assert state is not None
     assert state.selected_epoch == rows[-1]["selected_epoch"] == best["epoch"]
     assert state.selected_score == best["validation_ifgsm_accuracy"]
@@ -92,8 +101,8 @@ def test_stopped_and_resumed_equals_unbroken_to_the_bit(
     out, calls = tmp_path / "run", 0
     module, name, at = {
         "in an epoch": (engine.TrainingStep, "forward", 5),
-        "before the state is renamed": (engine, "save_state", 2),
-        "before the selected weights": (Path, "rename", 2),
+        "before the state is renamed": (Run, "save", 2),
+        "before the selected weights": (Run, "_follow", 2),
     }[when]
     original = getattr(module, name)
 
@@ -115,8 +124,23 @@ def test_stopped_and_resumed_equals_unbroken_to_the_bit(
 
 
 def command(out: Path, *more: str) -> list[str]:
-    words = "train mnist-5k-bpfc --epochs 3 --limit 150 --batch-size 50 --validation-attacked 20 --ifgsm-steps 3"
-    options = [*words.split(), "--lr", "0.02", "--device", "cpu", "--precision", "fp32", "--out", str(out), *more]
+    words = "train mnist-5k-bpfc --network m-lenet-quarter --epochs 3 --limit 150 --batch-size 50"
+    options = [
+        *words.split(),
+        "--validation-attacked",
+        "20",
+        "--ifgsm-steps",
+        "3",
+        "--lr",
+        "0.02",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--out",
+        str(out),
+        *more,
+    ]
     return [sys.executable, "-m", "bpfc", *options]
 
 
@@ -159,26 +183,77 @@ def test_two_processes_give_the_losses_of_one(recipe: str, tmp_path: Path) -> No
 
 
 def test_bfloat16_learns_too(tmp_path: Path) -> None:
-    out = train.run(train.Train(replace(SHORT, epochs=2), out=tmp_path / "run", device="cpu", precision="bf16"))
+    out = train.train(
+        train.Train(recipe=replace(SHORT, epochs=2), out=tmp_path / "run", device="cpu", precision="bf16")
+    ).folder
     rows = read_jsonl(out / "log.jsonl")
     assert rows[1]["loss"] < rows[0]["loss"]
     assert load_file(out / "model.safetensors")["0.weight"].dtype == torch.float32
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_last_state(unbroken: Path, tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match=r"epoch 1, step.*no state was saved yet.*lower --lr"):
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_state(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is no longer finite \(epoch 1, step.*no state was saved"):
         run(replace(SHORT, lr=1e9, epochs=2), tmp_path / "from-scratch")
-    out = tmp_path / "later"
-    shutil.copytree(unbroken, out)
-    state = load_state(out)
-    assert state is not None
-    (out / "checkpoint-0003").rename(out / "checkpoint-0002")
-    changed = {**load_file(out / "checkpoint-0002" / "weights.safetensors"), "0.bias": torch.full((32,), torch.nan)}
-    from safetensors.torch import save_file
+    with pytest.raises(TrainingError, match="--clip-norm 1, a lower --lr, a lower --method.weight, into"):
+        train.main(train.Train(recipe=replace(SHORT, lr=1e9), out=tmp_path / "verb", device="cpu", precision="fp32"))
 
-    save_file(changed, out / "checkpoint-0002" / "weights.safetensors")
-    with pytest.raises(FloatingPointError, match="last good state is that after epoch 2 in"):
-        run(SHORT, out, resume=True)
+    out, original = tmp_path / "later", engine.train_epoch
+
+    def second_fails(*arguments: Any) -> dict[str, float]:
+        if arguments[6] == 1:
+            raise TrainingError(arguments[7])
+        return original(*arguments)
+
+    monkeypatch.setattr(engine, "train_epoch", second_fails)
+    with pytest.raises(TrainingError, match="the last good state is that after epoch 1 in"):
+        run(SHORT, out)
+    state = Run(out).load()
+    assert state is not None
+    assert state.epochs_done == 1
+
+
+def test_weights_are_looked_at_after_the_last_step(tmp_path: Path) -> None:
+    """The last step's loss is finite, what it does to the weights is not."""
+    one_step = replace(
+        SHORT, lr=1e38, weight_decay=1e3, epochs=1, limit=50, batch_size=50, select="last", method=Normal()
+    )
+    with pytest.raises(TrainingError, match=r"the weights are no longer finite \(epoch 1, after its last step\)"):
+        run(one_step, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_collapse_to_constant_logits_stops_the_training(tmp_path: Path) -> None:
+    """λ so large that the constant function wins."""
+    constant = replace(SHORT, limit=2000, batch_size=10, method=BPFC(k=7, weight=100.0, distance="l1"), clip_norm=1.0)
+    with pytest.raises(TrainingError, match=r"does not learn|collapsed to constant logits"):
+        run(constant, tmp_path / "run")
+
+
+def test_the_gradient_is_clipped_to_the_norm_of_the_recipe(tmp_path: Path) -> None:
+    """One step of plain SGD moves the weights by at most lr · clip_norm, and without clipping by more."""
+    one = replace(SHORT, epochs=1, limit=50, lr=1.0, momentum=0.0, weight_decay=0.0, select="last", method=Normal())
+    lengths = {}
+    for clip in (None, 0.01):
+        recipe = replace(one, clip_norm=clip)
+        out = run(recipe, tmp_path / f"clip-{clip}")
+        torch.manual_seed(recipe.seed)
+        before = build(recipe.network, channels=1, classes=10, size=28).state_dict()
+        after = load_file(out / "model.safetensors")
+        lengths[clip] = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm().item()
+    assert lengths[0.01] == pytest.approx(0.01, rel=1e-3)
+    assert lengths[None] > 0.05
+
+
+def test_the_last_epoch_is_kept_where_no_attack_may_choose(tmp_path: Path) -> None:
+    out = run(replace(SHORT, select="last", weights="bfloat16"), tmp_path / "run")
+    assert [row["selected_epoch"] for row in Run(out).log] == [0, 1, 2]
+    kept, whole = load_file(out / "model.safetensors"), load_file(out / "checkpoint-0003" / "weights.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.bfloat16}
+    assert all(torch.equal(kept[name], whole[name].to(torch.bfloat16)) for name in whole)
+    loaded = Run(out).model(load("mnist-5k")).state_dict()
+    assert all(torch.equal(loaded[name], kept[name].float()) for name in kept)
 
 
 def test_a_run_is_not_overwritten_nor_mixed(unbroken: Path) -> None:
@@ -206,24 +281,4 @@ def test_bad_input_is_told_before_any_work(tmp_path: Path) -> None:
             replace(SHORT, **{name: 0})
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
-            train.run(train.Train(SHORT, out=tmp_path / "c", device="cuda"))
-
-
-def test_weights_of_another_network_are_refused(unbroken: Path, tmp_path: Path, digits: DataSet) -> None:
-    shutil.copytree(unbroken, tmp_path / "run")
-    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    (tmp_path / "run" / "recipe.json").write_text(json.dumps({**recipe, "network": "resnet-18"}))
-    with pytest.raises(RunError, match=r"model.safetensors: not the weights of resnet-18 on mnist-5k"):
-        load_model(tmp_path / "run", digits)
-    (tmp_path / "run" / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(RunError, match="not the weights"):
-        load_model(tmp_path / "run", digits)
-    (tmp_path / "run" / "model.safetensors").unlink()
-    with pytest.raises(RunError, match="no weights yet"):
-        load_model(tmp_path / "run", digits)
-    (tmp_path / "run" / "recipe.json").write_text('{"method": {"name": "magic"}}')
-    with pytest.raises(RunError, match="not a recipe of this version"):
-        load_model(tmp_path / "run", digits)
-    (tmp_path / "run" / "recipe.json").write_text("{")
-    with pytest.raises(RunError, match="not JSON"):
-        load_model(tmp_path / "run", digits)
+            train.train(train.Train(recipe=SHORT, out=tmp_path / "c", device="cuda"))

@@ -21,7 +21,9 @@ WATCHED = 256
 FALL, SOME_PGD = 0.5, 0.15
 """Thresholds of ours: PGD accuracy below this share of its best, if that was above what guessing gives;"""
 APART, SOME_FGSM = 0.1, 0.3
-"""or below this share of FGSM accuracy, if there is any to speak of (a normal network has none under either)."""
+"""or below this share of FGSM accuracy, if there is any to speak of (a normal network has none under either);"""
+ALIGNED = 0.5
+"""both only where gradient alignment is below this: while a network learns, it may be weak under PGD for a while."""
 
 
 def signs(model: nn.Module, images: Tensor, labels: Tensor, eps: float, rng: ImageRng) -> Tensor:
@@ -43,6 +45,8 @@ def warning(log: Sequence[dict[str, Any]]) -> str | None:
     fgsm, pgd = now["watched_fgsm_accuracy"], now["watched_pgd_accuracy"]
     best = max(log, key=lambda row: row["watched_pgd_accuracy"])
     height = best["watched_pgd_accuracy"]
+    if now["gradient_alignment"] > ALIGNED:
+        return None
     fell = height > SOME_PGD and pgd < FALL * height and fgsm > best["watched_fgsm_accuracy"]
     apart = fgsm > SOME_FGSM and pgd < APART * fgsm
     if not fell and not apart:
