@@ -4,10 +4,10 @@ From the logits backwards, each value that a difference depends on is replaced b
 before; what remains at the images is a linear function, whose least value on the box is read off. Where a rectifier or
 a pooling bends is told by interval bounds, which makes it cheap: one backward pass for each class.
 
-Rounding: at each operation that rounds, a coefficient a costs |a| · (the operation's rounding), so that the result holds
-for a forward in float32 (see `interval`). The arithmetic of this pass is paid for by the same terms: whatever is summed
-up here is, term for term, no larger than |a| (|L| m + |b|) of an affine operation, since the lines below keep within the
-magnitude of the value that they bound.
+Rounding: at each operation that rounds, a coefficient a costs |a| · (the operation's rounding), so that the result
+holds for a forward in float32 (see `interval`). The arithmetic of this pass is paid for by the same terms: whatever is
+summed up here is, term for term, no larger than |a| (|L| m + |b|) of an affine operation, since the lines below keep
+within the magnitude of the value that they bound.
 """
 
 import torch
