@@ -2,6 +2,7 @@
 
 from bpfc.attacks import FGSM, IFGSM, PGD, ImageRng
 from bpfc.bitplanes import bit_planes, quantize
+from bpfc.certification import Certification, certify
 from bpfc.evaluation import Evaluation, evaluate
 from bpfc.methods import BPFC, MethodOutput, Normal
 from bpfc.wrappers import BPDA, EOT
@@ -13,11 +14,13 @@ __all__ = [
     "FGSM",
     "IFGSM",
     "PGD",
+    "Certification",
     "Evaluation",
     "ImageRng",
     "MethodOutput",
     "Normal",
     "bit_planes",
+    "certify",
     "evaluate",
     "quantize",
 ]
