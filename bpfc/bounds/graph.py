@@ -106,8 +106,8 @@ def _symbolic(model: nn.Module) -> fx.Graph:
         path, module = tracer.where or ("", model)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UntraceableError(
-            f"{_name(path, module)}: its forward cannot be read by torch.fx ({reason}); take what depends on the "
-            "numbers of an image (if, for, int(), .item()) out of it"
+            f"{_name(path, module)}: its forward cannot be read by torch.fx ({reason}); take branches that depend "
+            "on an image or its shape (if, for, int(), .item()) out of it"
         ) from error
 
 
