@@ -1,5 +1,6 @@
 """Images → rows that say what is proven: the cheapest method first, the dearer on what it leaves open."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -17,6 +18,9 @@ from bpfc.ledger import wilson_interval
 
 CERTIFIERS: dict[str, Certifier] = {each.name: each for each in (IntervalBounds(), CrownIBP())}
 """By name, the cheapest first."""
+
+DIGITS = 1e9
+"""Margins are rounded down to its inverse: beyond, they hang on the batch that an image travels in."""
 
 
 class CertificateRow(TypedDict):
@@ -157,7 +161,7 @@ def certify_block(
             "label": label,
             "prediction": prediction,
             "certified_by": name,
-            "margin_lower": margin if abs(margin) < torch.inf else None,
+            "margin_lower": math.floor(margin * DIGITS) / DIGITS if math.isfinite(margin) else None,
         }
         for index, label, prediction, name, margin in zip(
             indices, labels.tolist(), predictions.tolist(), by, best.tolist(), strict=True
