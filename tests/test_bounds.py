@@ -236,6 +236,82 @@ def test_bounds_hold_for_float32_where_those_of_real_numbers_do_not() -> None:
         assert (method(graph, bounds, labels) <= margins(logits, labels).double()).all()
 
 
+class Sum(nn.Module):
+    """Two branches that nearly cancel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1000) + (-x * 0.001 - 1000)
+
+
+def large(layer: nn.Module, weight: float, bias: float) -> nn.Module:
+    with torch.no_grad():
+        layer.weight.copy_(weight * torch.randn(layer.weight.shape))
+        layer.bias.fill_(bias)
+    return layer
+
+
+ROUNDING = {
+    "linear": lambda: nn.Sequential(nn.Flatten(), large(nn.Linear(36, 36), 1000, 0)),
+    "bias of linear": lambda: nn.Sequential(nn.Flatten(), large(nn.Linear(36, 36), 1e-4, 1000)),
+    "convolution": lambda: nn.Sequential(large(nn.Conv2d(1, 4, 3), 1000, 0), nn.Flatten()),
+    "bias of convolution": lambda: nn.Sequential(large(nn.Conv2d(1, 4, 3), 1e-4, 1000), nn.Flatten()),
+    "mean of batch norm": lambda: nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()),
+    "branches": lambda: nn.Sequential(Sum(), nn.Flatten()),
+    "average-pool": lambda: nn.Sequential(nn.AvgPool2d(3, 1), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_each_operation_accounts_for_its_rounding(name: str) -> None:
+    torch.manual_seed(0)
+    body = ROUNDING[name]().eval()
+    if name == "mean of batch norm":
+        body[0].running_mean.fill_(1000)
+    x = torch.rand(64, 1, 6, 6)
+    with torch.no_grad():
+        reached = body(x)
+        # Behind a rectifier that does not bend, and a last layer that hardly rounds: the margin is that number.
+        shift = 1 - float(reached.min())
+        last = nn.Linear(reached.shape[1], 2)
+        last.weight.zero_()[0, 0] = 1
+        last.bias.zero_()
+        whole = nn.Sequential(body, Shifted(shift), nn.ReLU(), last).eval()
+        logits, labels = whole(x).double(), torch.zeros(64, dtype=torch.int64)
+    graph = trace(body, (1, 6, 6))
+    plain, sound = (propagate(graph, x.double(), x.double(), unit=unit)[-1] for unit in (0.0, FLOAT32))
+    assert not ((plain.lower <= reached) & (reached <= plain.upper)).all()
+    assert ((sound.lower <= reached) & (reached <= sound.upper)).all()
+    # Wide enough, but no wider than a thousand units of the largest term.
+    assert (sound.upper - sound.lower).max() < 1e4 * FLOAT32 * max(1000, float(reached.abs().max()))
+    graph = trace(whole, (1, 6, 6))
+    bounds = propagate(graph, x.double(), x.double(), unit=FLOAT32)
+    for method in METHODS.values():
+        assert (method(graph, bounds, labels) <= margins(logits, labels)).all()
+
+
+class Shifted(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.by
+
+
+@pytest.mark.parametrize("bend", ["rectifier", "max-pool"])
+def test_the_line_above_a_bend_meets_it_where_it_is_highest(bend: str) -> None:
+    torch.manual_seed(0)
+    body = [nn.MaxPool2d(2), nn.Flatten()] if bend == "max-pool" else [Shifted(-0.5), nn.ReLU(), nn.Flatten()]
+    model = nn.Sequential(*body, nn.Linear(4 if bend == "max-pool" else 16, 2)).requires_grad_(False)
+    model[-1].weight.copy_(-model[-1].weight.abs())
+    model[-1].weight[1] = 0
+    x, label = torch.rand(20, 1, 4, 4).double(), torch.zeros(20, dtype=torch.int64)
+    lower, upper = box(x, 0.2)
+    graph = trace(model, (1, 4, 4))
+    found = crown_margins(graph, propagate(graph, lower, upper), label)
+    torch.testing.assert_close(found, margins(model.double()(upper), label))  # brighter is worse, in every pixel
+
+
 def test_what_float32_may_overflow_has_no_bound() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with torch.no_grad():

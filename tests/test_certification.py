@@ -156,12 +156,13 @@ def test_what_the_judge_lets_pass_beyond_eps_is_covered(certifier: Any) -> None:
     assert certifier(model, image, label, 0.05) == pytest.approx(0.05, abs=3e-6)
 
 
-def test_the_box_ends_at_0_and_1() -> None:
-    model, image, label = linear(0.45)
+@pytest.mark.parametrize(("weight", "bias"), [(1.0, 0.0001), (-1.0, 1.0001)])
+def test_the_box_ends_at_0_and_1(weight: float, bias: float) -> None:
+    model, image, label = linear(0.0)
     with torch.no_grad():
-        model[1].weight.neg_()
-        model[1].bias.copy_(torch.tensor([1.0001, 0.0]))
-    assert certify(model, image, label, eps=1.0).certified == 1  # 1.0001 − x > 0 up to x = 1
+        model[1].weight.mul_(weight)
+        model[1].bias[0] = bias  # above 0 for x in [0, 1], and no further
+    assert certify(model, image, label, eps=1.0).certified == 1
 
 
 def test_an_image_certified_and_broken_is_an_error(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
