@@ -7,6 +7,7 @@ VERBS = """usage: bpfc VERB …
 
   train RECIPE    train a network by a recipe (bpfc train --help lists them)
   evaluate RUN    attack the network of a run, or a model of yours, one ledger row per image
+  certify RUN     prove what no attack can break, of the network of a run, or a model of yours
   transfer RUN …  attack networks with images made on others (black box)
   networks        list the networks, with parameters and multiply-adds
   demo            train a normal and a BPFC network on real digits, attack both, draw the figure
@@ -20,7 +21,7 @@ def main() -> None:
     if verb in ("-h", "--help"):
         print(VERBS)
         return
-    if verb not in ("train", "evaluate", "transfer", "networks", "demo"):
+    if verb not in ("train", "evaluate", "certify", "transfer", "networks", "demo"):
         sys.exit(f"bpfc: error: no verb {verb!r}\n\n{VERBS}")
     # Imported only now, so that the list of verbs does not wait for torch.
     import tyro
@@ -29,6 +30,8 @@ def main() -> None:
     from bpfc.data import DataError
     from bpfc.machine import keep_memory
     from bpfc.verbs import demo, networks, train
+    from bpfc.verbs.certify import Certify
+    from bpfc.verbs.certify import main as run_certify
     from bpfc.verbs.evaluate import Evaluate
     from bpfc.verbs.evaluate import main as run_evaluate
     from bpfc.verbs.transfer import Transfer
@@ -42,6 +45,8 @@ def main() -> None:
             train.run(tyro.extras.overridable_config_cli(options, prog="bpfc train", args=arguments, config=plain))
         elif verb == "evaluate":
             run_evaluate(tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=plain))
+        elif verb == "certify":
+            run_certify(tyro.cli(Certify, prog="bpfc certify", args=arguments, config=plain))
         elif verb == "transfer":
             run_transfer(tyro.cli(Transfer, prog="bpfc transfer", args=arguments, config=plain))
         elif verb == "networks":
