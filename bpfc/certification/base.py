@@ -12,8 +12,8 @@ from bpfc.judge import SLACK
 ROUNDING = 2.0**-22
 """More than float32's rounding adds to a distance that the judge measures, and float64's to this box."""
 
-MEMORY = 2**25
-"""How many float64 numbers the bounds of one part may hold: 256 MiB."""
+MEMORY = 2**24
+"""How many float64 numbers the bounds of one part may hold: 128 MiB; convolutions take as much again on the way."""
 
 Radius = float | Tensor
 """ε in ℓ∞, in units of [0, 1]: one for all images, or (N,)."""

@@ -21,4 +21,4 @@ class CrownIBP:
 
 def _coefficients(graph: Graph) -> int:
     """Coefficients of a value and of the one before it, and what is made of them on the way."""
-    return 4 * graph.classes * graph.widest
+    return 8 * graph.classes * graph.widest
