@@ -5,7 +5,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bpfc.machine import keep_memory, peak_memory_mib, pick_device, resolve
+from bpfc.machine import peak_memory_mib, pick_device, resolve
+from bpfc.memory import keep_memory
 from bpfc.provenance import provenance
 
 

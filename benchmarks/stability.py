@@ -70,7 +70,7 @@ def one(precision: Any, seed: int) -> dict[str, Any]:
     from bpfc.cli.demo import demo_recipes
     from bpfc.cli.evaluate import Evaluate, run
     from bpfc.cli.train import Train, train
-    from bpfc.machine import keep_memory
+    from bpfc.memory import keep_memory
     from bpfc.training.health import TrainingError
 
     keep_memory()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bpfc.attacks import FGSM, IFGSM, PGD, ImageRng
     from bpfc.bitplanes import bit_planes, quantize
+    from bpfc.certification import Certification, certify
     from bpfc.evaluation.api import Evaluation, evaluate
     from bpfc.methods import BPFC, MethodOutput, Normal
     from bpfc.wrappers import BPDA, EOT
@@ -18,11 +19,13 @@ __all__ = [
     "FGSM",
     "IFGSM",
     "PGD",
+    "Certification",
     "Evaluation",
     "ImageRng",
     "MethodOutput",
     "Normal",
     "bit_planes",
+    "certify",
     "evaluate",
     "quantize",
 ]
@@ -32,6 +35,7 @@ __version__ = version("bpfc")
 ROOMS = {
     "bpfc.attacks": ("FGSM", "IFGSM", "PGD", "ImageRng"),
     "bpfc.bitplanes": ("bit_planes", "quantize"),
+    "bpfc.certification": ("Certification", "certify"),
     "bpfc.evaluation.api": ("Evaluation", "evaluate"),
     "bpfc.methods": ("BPFC", "MethodOutput", "Normal"),
     "bpfc.wrappers": ("BPDA", "EOT"),

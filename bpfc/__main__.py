@@ -5,11 +5,13 @@ import shlex
 import sys
 
 from bpfc.errors import UserError
+from bpfc.memory import keep_memory
 
 VERBS = {
     "train": "train a network by a recipe",
     "recipes": "list the recipes, or show the settings of one",
     "evaluate": "attack the network of a run, or a model of yours, one ledger row per image",
+    "certify": "prove what no attack can break, of the network of a run, or a model of yours",
     "attacks": "list the attacks and suites by name",
     "transfer": "attack networks with images made on others (black box)",
     "networks": "list the networks, with parameters and multiply-adds",
@@ -40,6 +42,7 @@ def main() -> None:
             raise ValueError(f"no verb {verb!r}; bpfc --help lists them")
         # Imported only now, so that help does not wait for other verbs; torch is imported by what computes.
         module = importlib.import_module(f"bpfc.cli.{verb}")
+        keep_memory()
         module.main(module.parse(arguments))
     except KeyboardInterrupt:
         again = [verb, *arguments] + ["--resume"] * (verb == "train" and "--resume" not in arguments)

@@ -8,13 +8,13 @@ import bpfc
 
 PACKAGE = Path(bpfc.__file__).parent
 LAYERS = (
-    ("bitplanes", "errors", "files", "machine", "modes", "options", "provenance", "weights"),
+    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "weights"),
     ("data", "models", "wrappers"),
     ("bounds",),
     ("attacks",),
     ("methods",),
     ("judge", "ledger"),
-    ("certify", "evaluation", "training"),
+    ("certification", "evaluation", "training"),
     ("audit", "report"),
     ("cli", "__init__", "__main__"),
 )

@@ -1,5 +1,6 @@
 """Bounds: between which numbers a network's logits lie for every image of a box, proven."""
 
+from bpfc.bounds.crown import crown_margins
 from bpfc.bounds.graph import Graph, UntraceableError, trace
 from bpfc.bounds.interval import FLOAT32, Bounds, Interval, interval_bounds, interval_margins, propagate, without_label
 
@@ -9,6 +10,7 @@ __all__ = [
     "Graph",
     "Interval",
     "UntraceableError",
+    "crown_margins",
     "interval_bounds",
     "interval_margins",
     "propagate",

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from bpfc.bounds.known import FUNCTIONS, IN_PLACE, METHODS, MODULES
 from bpfc.bounds.operations import Operation, Reshape, Shape
-from bpfc.bounds.rules import FUNCTIONS, IN_PLACE, METHODS, MODULES, Builder, Constant, Refused, Value
+from bpfc.bounds.rules import Builder, Constant, Refused, Value
 from bpfc.modes import eval_mode
 
 BATCH = 2
@@ -33,6 +35,16 @@ class Graph:
     def shape(self) -> Shape:
         """(C, H, W) of an image."""
         return self.operations[0].shape
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers all values of an image hold."""
+        return sum(prod(operation.shape) for operation in self.operations)
+
+    @property
+    def widest(self) -> int:
+        """How many numbers the largest value of an image holds."""
+        return max(prod(operation.shape) for operation in self.operations)
 
     @property
     def classes(self) -> int:
@@ -94,8 +106,8 @@ def _symbolic(model: nn.Module) -> fx.Graph:
         path, module = tracer.where or ("", model)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UntraceableError(
-            f"{_name(path, module)}: its forward cannot be read by torch.fx ({reason}); take what depends on the "
-            "numbers of an image (if, for, int(), .item()) out of it"
+            f"{_name(path, module)}: its forward cannot be read by torch.fx ({reason}); take branches that depend "
+            "on an image or its shape (if, for, int(), .item()) out of it"
         ) from error
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from bpfc.options import PLAIN, AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
+from bpfc.cli.subjects import SubjectOptions
+from bpfc.options import PLAIN, AttackPrecision, AttackSeed, BatchSize, Device, Number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(SubjectOptions):
     """Attack a network, one ledger row per test image, and print its robust accuracy."""
 
-    run: tyro.conf.Positional[Path | None] = None
-    """Folder that bpfc train wrote; or hand in a model with --model and --data."""
     attacks: str = "fgsm,ifgsm-40,pgd-100"
     """Comma-separated, suites among them; bpfc attacks lists them all."""
     eps: Number | None = None
@@ -32,16 +31,6 @@ class Evaluate:
     """Length of PGD's steps, in units of [0, 1]; the recipe's, else ε/4, unless given."""
     k: int | None = None
     """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""
-    model: str | None = None
-    """package.module:function, without arguments, that makes the model; importing it runs its code."""
-    weights: Path | None = None
-    """The model's weights: safetensors, or a state dict that torch saved."""
-    data: str | None = None
-    """Images for the model: a data set's name, a folder of pictures by class, or an .npz file."""
-    mean: tuple[float, ...] | None = None
-    """Of each channel, if the model expects normalised images; images and ε stay in [0, 1]."""
-    std: tuple[float, ...] | None = None
-    """Likewise."""
     eot: int = 0
     """For a model with randomness in it: attack and judge the mean of that many answers."""
     limit: int | None = None
@@ -52,7 +41,6 @@ class Evaluate:
     batch_size: BatchSize = 256
     device: Device = "auto"
     precision: AttackPrecision = "auto"
-    data_dir: DataFolder = None
     out: Path | None = None
     """Folder for ledger.jsonl and summary.json; RUN/evaluation unless given. A killed evaluation resumes there."""
     csv: bool = False
@@ -82,17 +70,13 @@ def run(options: Evaluate) -> dict[str, Any]:
     from bpfc.evaluation.recorded import record, started_in
     from bpfc.ledger import write_csv
     from bpfc.machine import pick_device, precision_of, resolve
-    from bpfc.training.run import Run
+    from bpfc.training.run import EVALUATION
 
     check_count(limit=options.limit, batch_size=options.batch_size)
-    out = options.out
-    if out is None:
-        if options.run is None:
-            raise ValueError("--out: name a folder for the ledger of the model that you hand in")
-        out = Run(options.run).evaluation
+    out = options.folder(options.out, EVALUATION)
     device = pick_device(options.device)
     precision = resolve(options.precision, device, precision_of(started_in(out)))
-    subject = _subject(options)
+    subject = options.subject()
     plan = _plan(options, subject, precision)
     rows, summary = record(
         subject.on(device, options.limit).averaged(options.eot), plan, out, save_images=options.save_images
@@ -122,20 +106,6 @@ def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Pl
         precision=precision,
         batch_size=options.batch_size,
     )
-
-
-def _subject(options: Evaluate) -> "Subject":
-    from bpfc.cli.subjects import from_run
-    from bpfc.evaluation.subject import from_factory
-
-    if options.run is not None:
-        for name in ("weights", "data", "mean", "std"):
-            if getattr(options, name) is not None:
-                raise ValueError(f"--{name}: is for a model that you hand in; a run has its own")
-        return from_run(options.run, options.data_dir, options.model)
-    if options.model is None or options.data is None:
-        raise ValueError("name the folder of a run, or hand in a model with --model and --data")
-    return from_factory(options.model, options.weights, options.data, options.data_dir, options.mean, options.std)
 
 
 def print_table(summary: dict[str, Any], console: "Console") -> None:

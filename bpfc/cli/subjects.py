@@ -1,14 +1,64 @@
-"""The network of a run, as something to evaluate: where training and evaluation meet."""
+"""What a verb works on: the network of a run, or a model of the user's. Where training and evaluation meet."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bpfc.data import load
-from bpfc.evaluation.subject import Subject
-from bpfc.methods import BPFC
-from bpfc.training.run import Run
+import tyro
+
+from bpfc.options import DataFolder
+
+if TYPE_CHECKING:
+    from bpfc.evaluation.subject import Subject
 
 
-def from_run(folder: Path, data_dir: Path | None = None, trusted: str | None = None) -> Subject:
+@dataclass(frozen=True)
+class SubjectOptions:
+    """Options that name a network and its images."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """Folder that bpfc train wrote; or hand in a model with --model and --data."""
+    model: str | None = None
+    """package.module:function, without arguments, that makes the model; importing it runs its code."""
+    weights: Path | None = None
+    """The model's weights: safetensors, or a state dict that torch saved."""
+    data: str | None = None
+    """Images for the model: a data set's name, a folder of pictures by class, or an .npz file."""
+    mean: tuple[float, ...] | None = None
+    """Of each channel, if the model expects normalised images; images and ε stay in [0, 1]."""
+    std: tuple[float, ...] | None = None
+    """Likewise."""
+    data_dir: DataFolder = None
+
+    def subject(self) -> "Subject":
+        """The network with its test images.
+
+        Raises:
+            ValueError, DataError, RunError: it is not named, or cannot be had.
+        """
+        from bpfc.evaluation.subject import from_factory
+
+        if self.run is not None:
+            for name in ("weights", "data", "mean", "std"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"--{name}: is for a model that you hand in; a run has its own")
+            return from_run(self.run, self.data_dir, self.model)
+        if self.model is None or self.data is None:
+            raise ValueError("name the folder of a run, or hand in a model with --model and --data")
+        return from_factory(self.model, self.weights, self.data, self.data_dir, self.mean, self.std)
+
+    def folder(self, out: Path | None, name: str) -> Path:
+        """Where the outcome goes: `out`, or the folder of that name in the run.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        if out is None and self.run is None:
+            raise ValueError("--out: name a folder for what is found of the model that you hand in")
+        return out or Path(self.run or "") / name
+
+
+def from_run(folder: Path, data_dir: Path | None = None, trusted: str | None = None) -> "Subject":
     """The selected network of a run, and the test images of its data set.
 
     Args:
@@ -19,6 +69,11 @@ def from_run(folder: Path, data_dir: Path | None = None, trusted: str | None = N
     Raises:
         RunError, DataError: there is no such run, or its data cannot be had.
     """
+    from bpfc.data import load
+    from bpfc.evaluation.subject import Subject
+    from bpfc.methods import BPFC
+    from bpfc.training.run import Run
+
     run = Run(folder)
     recipe = run.recipe()
     data = load(recipe.data, data_dir)

@@ -40,6 +40,9 @@ from bpfc.training.recipe import Recipe
 from bpfc.training.settings import Schedule
 from bpfc.weights import all_finite, digest, load_tensors, save_tensors
 
+EVALUATION, CERTIFICATION = "evaluation", "certification"
+"""Folders in a run for what is found of its selected weights, unless told otherwise."""
+
 TENSORS = ("weights", "momentum", "selected")
 """What a state holds, each in a file of its own."""
 
@@ -89,11 +92,6 @@ class Run:
         """
         self._require_weights()
         return hashlib.sha256(self.weights.read_bytes()).hexdigest()
-
-    @property
-    def evaluation(self) -> Path:
-        """Where an evaluation goes unless told otherwise."""
-        return self.folder / "evaluation"
 
     @property
     def log(self) -> list[dict[str, Any]]:

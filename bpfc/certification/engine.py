@@ -1,0 +1,205 @@
+"""Images → rows that say what is proven: the cheapest method first, the dearer on what it leaves open."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from bpfc.bounds import FLOAT32, propagate, trace
+from bpfc.certification.base import Certifier, ContradictionError
+from bpfc.certification.crown_ibp import CrownIBP
+from bpfc.certification.interval import IntervalBounds
+from bpfc.data import to_float
+from bpfc.judge import exact_logits
+from bpfc.ledger import wilson_interval
+
+CERTIFIERS: dict[str, Certifier] = {each.name: each for each in (IntervalBounds(), CrownIBP())}
+"""By name, the cheapest first."""
+
+DIGITS = 1e9
+"""Margins are rounded down to its inverse: beyond, they hang on the batch that an image travels in."""
+
+
+class CertificateRow(TypedDict):
+    """What is proven of one image.
+
+    Keys:
+        index, label, prediction: of the image; the clean prediction, float32.
+        certified_by: the first method that proves that no perturbation changes the prediction, which is the label; null
+            where none does.
+        margin_lower: the best proven lower bound of logit_label − the largest other logit; null where the clean
+            prediction is wrong, or nothing is proven.
+    """
+
+    index: int
+    label: int
+    prediction: int
+    certified_by: str | None
+    margin_lower: float | None
+
+
+@dataclass(frozen=True)
+class Certification:
+    """What is proven of images.
+
+    Attributes:
+        eps: radius in ℓ∞, in units of [0, 1].
+        methods: names, in the order they ran.
+        rows: one for each image.
+    """
+
+    eps: float
+    methods: tuple[str, ...]
+    rows: list[CertificateRow]
+
+    @property
+    def certified(self) -> float:
+        """Share of the images that no perturbation breaks, proven."""
+        return sum(row["certified_by"] is not None for row in self.rows) / len(self.rows)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Shares of all images with their 95 % intervals: clean, certified, and certified first by each method."""
+        total = len(self.rows)
+
+        def share(count: int) -> dict[str, Any]:
+            low, high = wilson_interval(count, total)
+            return {"accuracy": count / total, "interval_95": [round(low, 6), round(high, 6)]}
+
+        by = [row["certified_by"] for row in self.rows]
+        return {
+            "images": total,
+            "norm": "linf",
+            "eps": self.eps,
+            "clean": share(sum(row["label"] == row["prediction"] for row in self.rows)),
+            "certified": share(sum(name is not None for name in by)),
+            "methods": {name: share(by.count(name)) for name in self.methods},
+        }
+
+
+def certify(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    methods: str = "interval,crown-ibp",
+    batch_size: int = 256,
+    indices: Sequence[int] | None = None,
+) -> Certification:
+    """Proves of as many images as it can that no perturbation of at most ε in ℓ∞ changes a right prediction.
+
+    A proof holds for the network as a forward in float32 computes it, whatever the order of its sums, and for every
+    perturbed image that `bpfc.evaluate` would let count. It does not hold where float32 is something else under its
+    name: on a GPU, turn torch.backends.cudnn.allow_tf32 off. An image without a proof is open, not broken.
+
+    Args:
+        model: in eval mode, made of what `bpfc.bounds.trace` knows.
+        images: uint8, or float32 in [0, 1], (N, C, H, W), on the model's device.
+        labels: (N,).
+        eps: radius in units of [0, 1].
+        methods: comma-separated names of CERTIFIERS; they run in that order, each on what is open.
+        batch_size: images at a time; less are taken where the memory asks for it.
+        indices: of the images in their data set; 0 … N − 1 unless given.
+
+    Raises:
+        ValueError: an argument is not as above, or the model holds a layer without known bounds.
+        ContradictionError: the model does not compute what was read off its forward.
+    """
+    certifiers = parse_methods(methods)
+    check(model, images, labels, eps)
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r}: must be 1 or more")
+    names = range(len(images)) if indices is None else indices
+    _check_reading(model, to_float(images[:8]) if images.dtype == torch.uint8 else images[:8], labels)
+    rows: list[CertificateRow] = []
+    for block in torch.arange(len(images), device=images.device).split(batch_size):
+        some = images[block] if images.is_floating_point() else to_float(images[block])
+        rows += certify_block(model, some, labels[block], [names[i] for i in block.tolist()], certifiers, eps)
+    return Certification(eps, tuple(each.name for each in certifiers), rows)
+
+
+def parse_methods(methods: str) -> tuple[Certifier, ...]:
+    """Certifiers by their names, separated by commas.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    names = [name.strip() for name in methods.split(",")]
+    for name in names:
+        if name not in CERTIFIERS:
+            raise ValueError(f"methods={methods!r}: {name!r} must be one of {', '.join(CERTIFIERS)}")
+    return tuple(CERTIFIERS[name] for name in names)
+
+
+def certify_block(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    indices: Sequence[int],
+    certifiers: Sequence[Certifier],
+    eps: float,
+) -> list[CertificateRow]:
+    """The rows of a block of float images, as `certify` gives them."""
+    predictions = exact_logits(model, images).argmax(dim=1)
+    best = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
+    by: list[str | None] = [None] * len(images)
+    left = torch.nonzero(predictions == labels).flatten()
+    for certifier in certifiers:
+        if len(left):
+            margins = certifier(model, images[left], labels[left], eps)
+            best[left] = torch.maximum(best[left], margins)
+            for place in left[margins > 0].tolist():
+                by[place] = certifier.name
+            left = left[~(margins > 0)]
+    return [
+        {
+            "index": index,
+            "label": label,
+            "prediction": prediction,
+            "certified_by": name,
+            "margin_lower": math.floor(margin * DIGITS) / DIGITS if math.isfinite(margin) else None,
+        }
+        for index, label, prediction, name, margin in zip(
+            indices, labels.tolist(), predictions.tolist(), by, best.tolist(), strict=True
+        )
+    ]
+
+
+def _check_reading(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Raises unless the bounds of a few images alone hold their logits, and the labels are of the model's classes."""
+    graph = trace(model, images.shape[1:])
+    if int(labels.min()) < 0 or int(labels.max()) >= graph.classes:
+        raise ValueError(
+            f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {graph.classes} classes"
+        )
+    with torch.no_grad():
+        bounds = propagate(graph, images.double(), images.double(), unit=FLOAT32)[-1]
+    logits = exact_logits(model, images)
+    if bool(((logits < bounds.lower) | (logits > bounds.upper)).any()):
+        raise ContradictionError(
+            "the model's logits lie outside of their bounds: either its forward is not what torch.fx reads in it, or "
+            "float32 is not float32 here (turn torch.backends.cudnn.allow_tf32 off)"
+        )
+
+
+def check(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> None:
+    """Raises ValueError for what would make a certificate wrong or meaningless (see `certify`)."""
+    if any(module.training for module in model.modules()):
+        raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
+    if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32) or not len(images):
+        raise ValueError(
+            f"images of shape {tuple(images.shape)}, {images.dtype}: must be uint8 or float32 (N, C, H, W), N ≥ 1"
+        )
+    if images.is_floating_point() and not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError("images hold values outside of [0, 1], or NaN: divide by 255, normalise inside the model")
+    if labels.shape != (len(images),) or labels.is_floating_point():
+        raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")
+    if not 0 < eps <= 1:
+        raise ValueError(f"eps={eps!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
+    strange = [name for name, weights in model.named_parameters() if weights.dtype != torch.float32]
+    if strange:
+        raise ValueError(f"parameter {strange[0]}: must be float32, in which the verdict on an image is made")
