@@ -83,11 +83,10 @@ def demo(results: Results) -> str:
     for name in ("normal", "bpfc"):
         epochs = results.recipe(f"demo/{name}")["epochs"]
         rows.append([METHODS[name], f"{epochs}", *(percent(figures[name]) for figures in summary["accuracy"].values())])
-    made = summary["provenance"]["hardware"]
     took = f"{summary['seconds']:.0f} s in all" if summary["seconds"] else "a time not measured"
     told = (
-        f"{summary['images']} held-out digits, ε {summary['eps']:g}. One training a row (n = 1, seed {summary['seed']}). It "
-        f"took {took}, on {shown_machine(made)}. {shown_sources(['demo'])}"
+        f"{summary['images']} held-out digits, ε {summary['eps']:g}. A training a row (n = 1, seed {summary['seed']}). "
+        f"It took {took}, on {shown_machine(summary['provenance']['hardware'])}. {shown_sources(['demo'])}"
     )
     header = ["", "epochs", *(ATTACKS.get(name, name) for name in summary["accuracy"])]
     return captioned(header, rows, told)

@@ -54,7 +54,11 @@ TABLES: dict[str, Callable[[Results], str]] = {
     ),
     "mnist-white-box": _accuracies("mnist", "evaluation-10000", _GREY, _WHITE_BOX, "clean"),
     "mnist-pgd-1000": _accuracies("mnist", "evaluation-pgd-1000", _GREY, _PGD_1000, "pgd-1000"),
-    "mnist-bpfc-float32": _accuracies("mnist", "evaluation-pgd-1000-fp32", ("bpfc",), _PGD_1000[:1], "pgd-1000"),
+    "mnist-bpfc-first-1000": partial(
+        accuracies,
+        evaluations=[f"mnist-bpfc/evaluation-{name}" for name in ("pgd-100", "pgd-1000", "pgd-1000-fp32")],
+        attacks=("pgd-100", *_PGD_1000),
+    ),
     "fashion-mnist-black-box": partial(black_box, data="fashion-mnist"),
     "mnist-black-box": partial(black_box, data="mnist"),
     "suites": partial(suites, runs=_SUITES),
