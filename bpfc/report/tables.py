@@ -6,6 +6,7 @@ writes every table anew that stands between markers in these files (bpfc/report/
 denominator: the same images in every row, said below it.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -94,11 +95,17 @@ def write_tables(files: tyro.conf.Positional[tuple[Path, ...]], results: Path = 
     """
     for path in files:
         before = path.read_text()
-        after = render(before, Results(results))
+        try:
+            after = render(before, Results(results))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         if after != before:
             replace_file(path, partial(Path.write_text, data=after))
             print(f"{path}: written")
 
 
 if __name__ == "__main__":
-    tyro.cli(write_tables, prog="python -m bpfc.report.tables")
+    try:
+        tyro.cli(write_tables, prog="python -m bpfc.report.tables")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
