@@ -85,8 +85,8 @@ def demo(results: Results) -> str:
         rows.append([METHODS[name], f"{epochs}", *(percent(figures[name]) for figures in summary["accuracy"].values())])
     took = f"{summary['seconds']:.0f} s in all" if summary["seconds"] else "a time not measured"
     told = (
-        f"{summary['images']} held-out digits, ε {summary['eps']:g}. A training a row (n = 1, seed {summary['seed']}). "
-        f"It took {took}, on {shown_machine(summary['provenance']['hardware'])}. {shown_sources(['demo'])}"
+        f"{summary['images']} held-out digits, ε {summary['eps']:g}. One training a row, n = 1, seed {summary['seed']}."
+        f" It took {took}, on {shown_machine(summary['provenance']['hardware'])}. {shown_sources(['demo'])}"
     )
     header = ["", "epochs", *(ATTACKS.get(name, name) for name in summary["accuracy"])]
     return captioned(header, rows, told)

@@ -22,7 +22,7 @@ def shown_images(summary: dict[str, Any]) -> str:
 def shown_seeds(results: Results, runs: Sequence[str]) -> str:
     """How many trainings stand behind a row, and their seeds."""
     seeds = sorted({results.recipe(run)["seed"] for run in runs})
-    return f"One training a row (n = 1, seed {', '.join(map(str, seeds))})."
+    return f"One training a row, n = 1, seed {', '.join(map(str, seeds))}."
 
 
 def shown_sources(names: Sequence[str]) -> str:

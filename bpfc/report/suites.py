@@ -6,27 +6,23 @@ from typing import Any
 from bpfc.report.captions import captioned, check_same, shown_images, shown_machine, shown_seeds, shown_sources
 from bpfc.report.figures import PRECISIONS, Results, percent, with_interval
 
+SUITES = ("standard", "worst")
+
 
 def suites(results: Results, runs: Sequence[str]) -> str:
     """AutoAttack's standard version and `worst`, side by side."""
     rows: list[list[str]] = []
     summaries: dict[str, dict[str, Any]] = {}
     for run in runs:
-        found = {suite: results.summary(f"{run}/evaluation-{suite}") for suite in ("standard", "worst")}
+        found = {suite: results.summary(f"{run}/evaluation-{suite}") for suite in SUITES}
         summaries |= {f"{run}/evaluation-{suite}": summary for suite, summary in found.items()}
         shares = [with_interval(summary["worst_case"]) for summary in found.values()]
-        rows.append([results.label(run), with_interval(found["worst"]["clean"]), *shares])
+        count = f"{len(found['worst']['attacks'])}"
+        rows.append([results.label(run), with_interval(found["worst"]["clean"]), *shares, count])
     check_same(summaries, "data", "eps", "images")
     first = next(iter(summaries.values()))
     told = f"{shown_images(first)}, ε {first['eps']:g}. {shown_seeds(results, runs)} {shown_sources(list(summaries))}"
-    header = [
-        "",
-        "clean",
-        "AutoAttack, standard",
-        f"`worst`: {len(summaries[f'{runs[0]}/evaluation-worst']['attacks'])}",
-    ]
-    header[-1] += " attacks"
-    return captioned(header, rows, told)
+    return captioned(["", "clean", "AutoAttack, standard", "`worst`", "attacks in it"], rows, told)
 
 
 def cascade(results: Results, name: str) -> str:
@@ -49,10 +45,10 @@ def costs(results: Results, runs: Sequence[str]) -> str:
     """What the long suites took: the part of each evaluation that ran in one go."""
     rows = []
     for run in runs:
-        for suite in ("standard", "worst"):
+        for suite in SUITES:
             summary = results.summary(f"{run}/evaluation-{suite}")
             done = summary["images"] - summary["images_resumed"]
             machine = shown_machine(summary["provenance"]["hardware"])
             rows.append([results.label(run), f"`{suite}`", f"{done:,}", f"{summary['seconds'] / 60:.0f}", machine])
-    told = f"Fashion-MNIST, M-LeNet. {shown_sources([f'{run}/evaluation-{{standard,worst}}' for run in runs])}"
+    told = f"Fashion-MNIST, M-LeNet. {shown_sources([f'{run}/evaluation-{suite}' for run in runs for suite in SUITES])}"
     return captioned(["", "suite", "images", "minutes", "on"], rows, told)

@@ -55,10 +55,11 @@ TABLES: dict[str, Callable[[Results], str]] = {
     ),
     "mnist-white-box": _accuracies("mnist", "evaluation-10000", _GREY, _WHITE_BOX, "clean"),
     "mnist-pgd-1000": _accuracies("mnist", "evaluation-pgd-1000", _GREY, _PGD_1000, "pgd-1000"),
-    "mnist-bpfc-first-1000": partial(
+    "mnist-bpfc-pgd-1000": partial(
         accuracies,
-        evaluations=[f"mnist-bpfc/evaluation-{name}" for name in ("pgd-100", "pgd-1000", "pgd-1000-fp32")],
-        attacks=("pgd-100", *_PGD_1000),
+        evaluations=["mnist-bpfc/evaluation-pgd-1000", "mnist-bpfc/evaluation-pgd-1000-fp32"],
+        attacks=_PGD_1000,
+        against="pgd-1000",
     ),
     "fashion-mnist-black-box": partial(black_box, data="fashion-mnist"),
     "mnist-black-box": partial(black_box, data="mnist"),
