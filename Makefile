@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint tables bench
 
 demo: $(VENV)/installed
 	$(BIN)/bpfc demo --out demo
@@ -15,6 +15,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tables of README and docs, from results/.
+tables: $(VENV)/installed
+	$(BIN)/python -m bpfc.report.tables README.md docs/*.md
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/training.py

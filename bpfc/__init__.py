@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bpfc.methods import BPFC, MethodOutput, Normal
     from bpfc.wrappers import BPDA, EOT
 
+__version__ = version("bpfc")
+
 __all__ = [
     "BPDA",
     "BPFC",
@@ -24,13 +26,12 @@ __all__ = [
     "ImageRng",
     "MethodOutput",
     "Normal",
+    "__version__",
     "bit_planes",
     "certify",
     "evaluate",
     "quantize",
 ]
-
-__version__ = version("bpfc")
 
 ROOMS = {
     "bpfc.attacks": ("FGSM", "IFGSM", "PGD", "ImageRng"),

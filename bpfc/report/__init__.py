@@ -1,0 +1,1 @@
+"""What people read: tables made of the summaries that runs leave. Nothing here attacks or trains."""

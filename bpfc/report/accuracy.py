@@ -1,0 +1,134 @@
+"""Tables of accuracies: networks under attacks, beside the paper's figures."""
+
+from collections.abc import Sequence
+
+from bpfc.report.captions import captioned, check_same, shown_images, shown_machine, shown_seeds, shown_sources
+from bpfc.report.figures import DATA, METHODS, Results, paper, percent, with_interval, without
+
+ATTACKS = {
+    "fgsm": "FGSM",
+    "ifgsm-40": "I-FGSM-40",
+    "pgd-100": "PGD-100",
+    "pgd-1000": "PGD-1000",
+    "pgd-1000-last": "its last iterate",
+    "mt-pgd-20": "multi-targeted PGD-20",
+    "pgd-50x5": "PGD-50, 5 restarts",
+    "square-500": "Square-500",
+}
+"""Attacks as a table's header names them."""
+HEADLINES = ("pgd-100", "pgd-1000", "square-500")
+"""Those whose figures have their interval."""
+
+
+def accuracies(results: Results, evaluations: Sequence[str], attacks: Sequence[str], against: str | None = None) -> str:
+    """Networks under attacks, a row each: RUN/EVALUATION of results/.
+
+    Args:
+        results: where they stand.
+        evaluations: of one data set, ε and number of images.
+        attacks: the columns.
+        against: the figure of the paper that stands beside ours, clean or pgd-1000; None for none.
+
+    Raises:
+        ValueError: they have not all the same images.
+    """
+    summaries = {name: results.summary(name) for name in evaluations}
+    runs = [name.split("/")[0] for name in evaluations]
+    check_same(summaries, "data", "eps", "images")
+    first = summaries[evaluations[0]]
+    header = ["", "epochs", "clean", *(ATTACKS[name] for name in attacks), "arithmetic"]
+    rows = []
+    for run, summary in zip(runs, summaries.values(), strict=True):
+        found = summary["attacks"]
+        rows.append(
+            [
+                results.label(run),
+                f"{results.recipe(run)['epochs']}",
+                with_interval(summary["clean"]),
+                *((with_interval if attack in HEADLINES else without)(found.get(attack)) for attack in attacks),
+                f"{results.recipe(run)['precision']}, {summary['precision']}",
+            ]
+        )
+    if against:
+        header.insert(2, {"clean": "paper: clean", "pgd-1000": "paper: PGD-1000"}[against])
+        for run, row in zip(runs, rows, strict=True):
+            row.insert(2, paper(first["data"], results.method(run), against))
+    told = (
+        f"{shown_images(first)}, ε {first['eps']:g}. {shown_seeds(results, runs)} In brackets: 95 % intervals. "
+        "Arithmetic: of training, then of the attacks' gradients; verdicts are in float32. "
+    )
+    return captioned(header, rows, told + shown_sources(evaluations))
+
+
+def headline(results: Results) -> str:
+    """README's table: four networks, one number of images."""
+    runs = ("fashion-mnist-normal", "fashion-mnist-bpfc", "mnist-normal", "mnist-bpfc")
+    summaries = {run: results.summary(f"{run}/evaluation-10000") for run in runs}
+    check_same(summaries, "images")
+    rows = []
+    for run, summary in summaries.items():
+        name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
+        shares = [without(summary["attacks"][attack]) for attack in ("fgsm", "ifgsm-40")]
+        rows.append([name, without(summary["clean"]), *shares, with_interval(summary["attacks"]["pgd-100"])])
+    told = (
+        f"Accuracy in %. {shown_images(summaries[runs[0]])}. {shown_seeds(results, runs)} In brackets: 95 % interval."
+    )
+    return captioned(["", "clean", "FGSM", "I-FGSM-40", "PGD-100"], rows, told)
+
+
+def demo(results: Results) -> str:
+    """The networks of `bpfc demo`."""
+    summary = results.summary("demo")
+    rows = []
+    for name in ("normal", "bpfc"):
+        epochs = results.recipe(f"demo/{name}")["epochs"]
+        rows.append([METHODS[name], f"{epochs}", *(percent(figures[name]) for figures in summary["accuracy"].values())])
+    took = f"{summary['seconds']:.0f} s in all" if summary["seconds"] else "a time not measured"
+    told = (
+        f"{summary['images']} held-out digits, ε {summary['eps']:g}. One training a row, n = 1, seed {summary['seed']}."
+        f" It took {took}, on {shown_machine(summary['provenance']['hardware'])}. {shown_sources(['demo'])}"
+    )
+    header = ["", "epochs", *(ATTACKS.get(name, name) for name in summary["accuracy"])]
+    return captioned(header, rows, told)
+
+
+def stability(results: Results) -> str:
+    """The demo's trainings over seeds, threads and ways of rounding: minimum, median and maximum."""
+    if not results.has("stability"):
+        return "Not run."
+    summary = results.summary("stability")
+    header = ["", "runs", "diverged", "collapsed", "normal: clean", "PGD-100", "BPFC: clean", "PGD-100"]
+    rows = []
+    for setting in summary["settings"]:
+        spans = [
+            " / ".join(map(percent, setting[what][network]))
+            for network in ("normal", "bpfc")
+            for what in ("clean", "pgd_100")
+        ]
+        rows.append([setting["name"], *(f"{setting[name]}" for name in ("runs", "diverged", "collapsed")), *spans])
+    return captioned(header, rows, f"Minimum / median / maximum over the runs, in %. {shown_sources(['stability'])}")
+
+
+def black_box(results: Results, data: str) -> str:
+    """FGSM images made on source networks, judged on targets, beside the paper's Table 3."""
+    summary = results.summary(f"{data}-table-3")
+    header = ["target", "clean", "paper: Net-A", "ours", "paper: M-LeNet", "ours", "white box: FGSM", "PGD-100"]
+    rows = []
+    for run, target in summary["targets"].items():
+        row = [results.label(run), without(target["clean"])]
+        for source, what in ((f"{data}-net-a", "from-net-a"), (f"{data}-normal", "from-m-lenet")):
+            ours = without(target["attacks"][f"fgsm@{source}"])
+            row += [paper(data, results.method(run), what), f"{ours} (the source)" if source == run else ours]
+        inside = results.summary(f"{run}/evaluation-10000")
+        check_same({"black box": summary, run: inside}, "data", "eps", "images")
+        rows.append([*row, *(without(inside["attacks"][name]) for name in ("fgsm", "pgd-100"))])
+    told = f"{shown_images(summary)}, ε {summary['eps']:g}. {shown_seeds(results, list(summary['targets']))} "
+    return captioned(header, rows, told + shown_sources([f"{data}-table-3", "RUN/evaluation-10000"]))
+
+
+def paper_table_1(_: Results) -> str:
+    """The paper's Table 1; ours is not run."""
+    attacks = {"clean": "clean", "fgsm": "FGSM", "ifgsm-7": "I-FGSM-7", "pgd-7": "PGD-7", "pgd-20": "PGD-20"}
+    attacks["pgd-1000"] = "PGD-1000"
+    rows = [[label, *(paper("cifar-10", name, what) for what in attacks)] for name, label in METHODS.items()]
+    return captioned(["", *attacks.values()], rows, "The paper's figures. Ours: not run.")

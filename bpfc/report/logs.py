@@ -1,0 +1,48 @@
+"""Tables of what was measured on the way: training logs, and benchmarks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bpfc.report.captions import captioned, shown_seeds, shown_sources
+from bpfc.report.figures import DATA, Results, percent
+
+
+def overfitting(results: Results, runs: Sequence[str]) -> str:
+    """The epoch in which PGD accuracy fell furthest below its best so far, and the last epoch, from the logs."""
+    header = [
+        "",
+        "epochs",
+        "at the end: FGSM",
+        "PGD-10",
+        "alignment",
+        "at the fall: epoch",
+        "FGSM",
+        "PGD-10",
+        "alignment",
+    ]
+    rows = []
+    for run in runs:
+        log, best, depth, deepest = results.log(run), 0.0, 0.0, None
+        for row in log:
+            best = max(best, row["watched_pgd_accuracy"])
+            if best - row["watched_pgd_accuracy"] > depth:
+                depth, deepest = best - row["watched_pgd_accuracy"], row
+        name = f"{DATA[results.recipe(run)['data']]}: {results.label(run)}"
+        fall = [f"{deepest['epoch'] + 1}", *_signs(deepest)] if deepest else ["none", "", "", ""]
+        rows.append([name, f"{len(log)}", *_signs(log[-1]), *fall])
+    told = (
+        "Accuracy in % on 256 validation images, watched in training: at its end, and after the epoch in which PGD-10 "
+        f"accuracy stood furthest below its best so far. {shown_seeds(results, runs)} {shown_sources(runs)}"
+    )
+    return captioned(header, rows, told)
+
+
+def benchmark(results: Results, name: str) -> str:
+    """The output of a benchmark as it is in results/benchmarks, without the lines that tell the machine at length."""
+    lines = (results.folder / "benchmarks" / f"{name}.txt").read_text().rstrip().splitlines()
+    return "\n".join(["```text", *(line for line in lines if not line.startswith("{")), "```"])
+
+
+def _signs(row: dict[str, Any]) -> list[str]:
+    shares = (percent(row[f"watched_{name}_accuracy"]) for name in ("fgsm", "pgd"))
+    return [*shares, f"{row['gradient_alignment']:.2f}"]

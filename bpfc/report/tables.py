@@ -1,0 +1,112 @@
+"""The tables of README and docs, made of results/ and the paper's figures; nothing in them is typed by hand.
+
+    python -m bpfc.report.tables README.md docs/*.md
+
+writes every table anew that stands between markers in these files (bpfc/report/markdown.py). A table has one
+denominator: the same images in every row, said below it.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from bpfc.files import replace_file
+from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1, stability
+from bpfc.report.figures import Results
+from bpfc.report.logs import benchmark, overfitting
+from bpfc.report.markdown import fill
+from bpfc.report.suites import cascade, costs, suites
+
+_ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
+_GREY = ("bpfc", "normal", "mixup", "fgsm-at")
+_SHORT = ("bpfc-4-epochs", "bpfc-simple-quantisation-4-epochs", "bpfc-uniform-noise-4-epochs", "fgsm-at-6-epochs")
+_SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
+_WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
+_WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
+_PGD_1000 = ("pgd-1000", "pgd-1000-last")
+_BENCHMARKS = ("methods", "attacks", "training", "training-epyc", "training-amx", "pgd", "pgd-epyc", "pgd-amx")
+
+
+def _accuracies(
+    data: str, evaluation: str, runs: Sequence[str], attacks: Sequence[str], against: str | None = None
+) -> Callable[[Results], str]:
+    names = [f"{data}-{run}/{evaluation}" for run in runs]
+    return partial(accuracies, evaluations=names, attacks=attacks, against=against)
+
+
+TABLES: dict[str, Callable[[Results], str]] = {
+    "headline": headline,
+    "demo": demo,
+    "stability": stability,
+    "table-1": paper_table_1,
+    "fashion-mnist-white-box": _accuracies(
+        "fashion-mnist", "evaluation-10000", (*_GREY, "rss-at", "pgd-at-6-epochs", *_ABLATIONS), _WHITE_BOX, "clean"
+    ),
+    "fashion-mnist-pgd-1000": _accuracies("fashion-mnist", "evaluation-pgd-1000", _GREY, _PGD_1000, "pgd-1000"),
+    "fashion-mnist-pgd-1000-first-1000": _accuracies(
+        "fashion-mnist", "evaluation-pgd-1000", ("rss-at", "pgd-at-6-epochs", *_ABLATIONS), _PGD_1000[:1], "pgd-1000"
+    ),
+    "fashion-mnist-short": _accuracies("fashion-mnist", "evaluation-1000", _SHORT, _WHITE_BOX),
+    "fashion-mnist-l1-stronger": _accuracies(
+        "fashion-mnist", "evaluation-stronger", ("bpfc-l1",), ("mt-pgd-20", "pgd-50x5", "square-500")
+    ),
+    "mnist-white-box": _accuracies("mnist", "evaluation-10000", _GREY, _WHITE_BOX, "clean"),
+    "mnist-pgd-1000": _accuracies("mnist", "evaluation-pgd-1000", _GREY, _PGD_1000, "pgd-1000"),
+    "mnist-bpfc-pgd-1000": partial(
+        accuracies,
+        evaluations=["mnist-bpfc/evaluation-pgd-1000", "mnist-bpfc/evaluation-pgd-1000-fp32"],
+        attacks=_PGD_1000,
+        against="pgd-1000",
+    ),
+    "fashion-mnist-black-box": partial(black_box, data="fashion-mnist"),
+    "mnist-black-box": partial(black_box, data="mnist"),
+    "suites": partial(suites, runs=_SUITES),
+    "suite-costs": partial(costs, runs=_SUITES),
+    "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
+    "overfitting": partial(overfitting, runs=_WATCHED),
+    **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
+}
+"""By the name that stands in the marker."""
+
+
+def render(text: str, results: Results) -> str:
+    """Markdown with its tables made anew.
+
+    Raises:
+        ValueError: a marker names no table, or a table's summaries do not fit together.
+    """
+
+    def make(name: str) -> str:
+        if name not in TABLES:
+            raise ValueError(f"<!-- table: {name} -->: no such table; there are {', '.join(TABLES)}")
+        return TABLES[name](results)
+
+    return fill(text, make)
+
+
+def write_tables(files: tyro.conf.Positional[tuple[Path, ...]], results: Path = Path("results")) -> None:
+    """Write the tables of these markdown files anew.
+
+    Args:
+        files: markdown with tables between markers.
+        results: folder of the runs.
+    """
+    for path in files:
+        before = path.read_text()
+        try:
+            after = render(before, Results(results))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if after != before:
+            replace_file(path, partial(Path.write_text, data=after))
+            print(f"{path}: written")
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(write_tables, prog="python -m bpfc.report.tables")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

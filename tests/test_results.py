@@ -1,0 +1,42 @@
+"""What is committed under results/: small, and the files that its summaries speak of."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+MEGABYTE = 10**6
+
+
+def weights_named(run: Path) -> set[str]:
+    """The digests of a run's weights, as its folder keeps them."""
+    found = {json.loads(path.read_text())["weights_sha256"] for path in run.glob("evaluation*/summary.json")}
+    file = run / "weights.sha256"
+    return found | ({file.read_text().split()[0]} if file.exists() else set())
+
+
+def test_a_clone_is_small() -> None:
+    done = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True)
+    files = [ROOT / name for name in done.stdout.split("\0") if name]
+    assert len(files) > 100
+    assert sum(path.stat().st_size for path in files if path.exists()) < 45 * MEGABYTE
+
+
+def test_committed_weights_are_those_that_were_judged() -> None:
+    committed = sorted(RESULTS.glob("*/model.safetensors"))
+    assert committed
+    for path in committed:
+        assert weights_named(path.parent) == {hashlib.sha256(path.read_bytes()).hexdigest()}, path
+
+
+@pytest.mark.parametrize("table", sorted(path.parent.name for path in RESULTS.glob("*-table-3/summary.json")))
+def test_every_network_of_table_3_keeps_its_digest(table: str) -> None:
+    summary = json.loads((RESULTS / table / "summary.json").read_text())
+    for run, digest in summary["sources_sha256"].items():
+        assert weights_named(RESULTS / run) == {digest}, run
+    for run in summary["targets"]:
+        assert len(weights_named(RESULTS / run)) == 1, run
