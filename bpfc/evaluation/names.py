@@ -13,6 +13,7 @@ from bpfc.attacks import (
     Adaptive,
     Attack,
     AutoAttackPart,
+    Behind,
     CarliniWagner,
     DeepFool,
     MultiTargeted,
@@ -121,6 +122,13 @@ FORMS = (
     Form(r"pgd-dlr-(\d+)(?:x(\d+))?", "pgd-dlr-STEPS[xRESTARTS]", "the same on the logits' ratio", _pgd("dlr")),
     Form(r"pgd-targeted-(\d+)", "pgd-targeted-STEPS", "PGD towards the likeliest other class", _towards(1)),
     Form(r"mt-pgd-(\d+)", "mt-pgd-STEPS", "PGD towards up to 9 classes in turn", _towards(9)),
+    Form(
+        r"behind-(\d+)(?:x(\d+))?",
+        "behind-STEPS[xRESTARTS]",
+        "PGD behind a tone curve: cross-entropy, margin, up to 9 classes",
+        lambda c, steps, _: Behind(c.eps, steps),
+        linf_only=True,
+    ),
     Form("deepfool", "deepfool", "nearest misclassified image, in ε's norm", lambda c: DeepFool(c.norm), last=False),
     Form("deepfool-l2", "deepfool-l2", "the same in ℓ2", lambda _: DeepFool("l2"), last=False),
     Form(
