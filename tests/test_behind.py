@@ -3,6 +3,7 @@ import torch
 from conftest import small_network
 from torch import Tensor, nn
 
+import bpfc
 from bpfc.attacks import PGD, Behind, Box, ImageRng
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
@@ -119,6 +120,14 @@ def test_it_has_a_name() -> None:
     assert planned.restarts == 3
     with pytest.raises(ValueError, match="is for ℓ∞"):
         parse("behind-20", Context(ThreatModel("l2", 0.3), channels=1))
+
+
+def test_suites_attack_behind_the_curve_where_there_is_one(linear: nn.Sequential, images: Tensor) -> None:
+    labels = linear(images).argmax(dim=1)
+    found = bpfc.evaluate(linear.eval(), images, labels, attacks="quick", eps=EPS)
+    assert any("behind-10" in row["attacks"] for row in found.rows)
+    found = bpfc.evaluate(linear[1], images, labels, attacks="quick", eps=EPS)
+    assert not any("behind-10" in row["attacks"] for row in found.rows)
 
 
 def test_a_box_moves_by_shares_of_its_width() -> None:
