@@ -3,7 +3,10 @@ import torch
 from conftest import small_network
 from torch import Tensor, nn
 
+import bpfc
 from bpfc.attacks import PGD, Behind, Box, ImageRng
+from bpfc.evaluation.names import Context, parse
+from bpfc.evaluation.plan import ThreatModel
 from bpfc.judge import run_attack
 from bpfc.models import ToneCurve, with_curve
 
@@ -108,6 +111,23 @@ def test_the_model_is_left_as_it_was_and_the_batch_does_not_matter() -> None:
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     alone = attack(model, images[2:3], labels[2:3], ImageRng(0, [2]))
     torch.testing.assert_close(found[2:3], alone, rtol=0, atol=1e-6)
+
+
+def test_it_has_a_name() -> None:
+    context = Context(ThreatModel("linf", 0.3), channels=1)
+    (planned,) = parse("behind-20x3", context).attacks
+    assert planned.attack == Behind(0.3, 20)
+    assert planned.restarts == 3
+    with pytest.raises(ValueError, match="is for ℓ∞"):
+        parse("behind-20", Context(ThreatModel("l2", 0.3), channels=1))
+
+
+def test_suites_attack_behind_the_curve_where_there_is_one(linear: nn.Sequential, images: Tensor) -> None:
+    labels = linear(images).argmax(dim=1)
+    found = bpfc.evaluate(linear.eval(), images, labels, attacks="quick", eps=EPS)
+    assert any("behind-10" in row["attacks"] for row in found.rows)
+    found = bpfc.evaluate(linear[1], images, labels, attacks="quick", eps=EPS)
+    assert not any("behind-10" in row["attacks"] for row in found.rows)
 
 
 def test_a_box_moves_by_shares_of_its_width() -> None:

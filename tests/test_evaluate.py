@@ -21,7 +21,7 @@ from bpfc.data import DataSet, to_float
 from bpfc.files import read_jsonl, write_json
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import save_recipe
+from bpfc.training.run import Run
 
 ATTACKS = "fgsm,pgd-8x2,pgd-4-last"
 
@@ -32,7 +32,7 @@ def digits_run(trained: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(NETWORKS, "small", lambda channels, classes, size: small_network())
     folder = tmp_path / "run"
     folder.mkdir()
-    save_recipe(folder, replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.1), "fp32")
+    Run(folder).begin(replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.1), "fp32", {})
     save_file(
         {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}, folder / "model.safetensors"
     )

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from bpfc.recipes import PAPER
 from bpfc.report.accuracy import accuracies, demo, stability
 from bpfc.report.captions import check_same
 from bpfc.report.figures import METHODS, Results, paper, percent, with_interval
@@ -12,6 +11,7 @@ from bpfc.report.logs import overfitting
 from bpfc.report.markdown import fill, names, outside, table
 from bpfc.report.suites import cascade, costs
 from bpfc.report.tables import TABLES, render, write_tables
+from bpfc.training.recipes import PAPER
 
 HARDWARE = {"device": "Intel(R) Xeon(R) Processor", "cores": 2, "threads": 1, "processes": 1}
 

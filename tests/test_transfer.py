@@ -13,7 +13,7 @@ from bpfc.cli.transfer import Transfer, run
 from bpfc.files import read_jsonl
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import RunError, save_recipe
+from bpfc.training.run import Run, RunError
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def runs(trained: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, weights in (("robust", trained.state_dict()), ("shaken", shaken)):
         folders[name] = tmp_path / "runs" / name
         folders[name].mkdir(parents=True)
-        save_recipe(folders[name], replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.15), "fp32")
+        recipe = replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.15)
+        Run(folders[name]).begin(recipe, "fp32", {})
         save_file({key: value.contiguous() for key, value in weights.items()}, folders[name] / "model.safetensors")
     return folders
 
@@ -80,7 +81,8 @@ def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path
         run(options(runs, tmp_path / "out", source=()))
     with pytest.raises(ValueError, match="two targets have the same folder name"):
         run(options(runs, tmp_path / "out", targets=(runs["robust"], runs["robust"])))
-    save_recipe(runs["shaken"], replace(RECIPES["mnist-bpfc"][1], network="small"), "fp32")
+    (runs["shaken"] / "recipe.json").unlink()
+    Run(runs["shaken"]).begin(replace(RECIPES["mnist-bpfc"][1], network="small"), "fp32", {})
     with pytest.raises(RunError, match="shaken: trained on mnist, but .*robust on mnist-5k"):
         run(options(runs, tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -89,6 +89,7 @@ def run(options: Evaluate) -> dict[str, Any]:
 def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Plan":
     """By the options, and where they leave it open by the subject's recipe."""
     from bpfc.evaluation import Context, ThreatModel, parse
+    from bpfc.models import behind
 
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
@@ -97,7 +98,8 @@ def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Pl
     if step_size is None and options.norm == "linf":  # the recipe's is an ℓ∞ length
         step_size = subject.step_size
     k = subject.k if options.k is None else options.k
-    context = Context(ThreatModel(options.norm, eps), subject.images.channels, step_size, k)
+    threat, curve = ThreatModel(options.norm, eps), behind(subject.model) is not None
+    context = Context(threat, subject.images.channels, step_size, k, curve)
     return parse(
         options.attacks,
         context,

@@ -71,7 +71,7 @@ def from_run(folder: Path, data_dir: Path | None = None, trusted: str | None = N
     """
     from bpfc.data import load
     from bpfc.evaluation.subject import Subject
-    from bpfc.methods import BPFC
+    from bpfc.methods import BPFC, BPFCIBP, Margin
     from bpfc.training.run import Run
 
     run = Run(folder)
@@ -85,7 +85,7 @@ def from_run(folder: Path, data_dir: Path | None = None, trusted: str | None = N
         factory=trusted,
         eps=recipe.eps,
         step_size=recipe.step_size,
-        k=recipe.method.k if isinstance(recipe.method, BPFC) else None,
+        k=recipe.method.k if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
         # The layout of the weights. Another's model may not bear it (x.view), and keeps the plain one.
         channels_last=True,
     )

@@ -12,6 +12,7 @@ from bpfc.evaluation.engine import blocks, run_block
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
 from bpfc.ledger import Row, summarise
+from bpfc.models import behind
 from bpfc.options import Arithmetic
 
 
@@ -70,7 +71,7 @@ def evaluate(
     threat = ThreatModel(norm, eps)
     given = Images(images, labels)
     check(model, given)
-    context = Context(threat, channels=given.channels, step_size=step_size, k=k)
+    context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
     every = range(len(given))
     rows = [row for block in blocks(given, every, plan.batch_size) for row in run_block(model, block, plan)]

@@ -13,6 +13,7 @@ from bpfc.attacks import (
     Adaptive,
     Attack,
     AutoAttackPart,
+    Behind,
     CarliniWagner,
     DeepFool,
     MultiTargeted,
@@ -35,12 +36,14 @@ class Context:
         channels: of the images; the paper's suite follows from it.
         step_size: PGD's, in units of [0, 1]; ε / 4 unless given.
         k: bit planes that the network's own quantiser drops, for the attacker who knows it; None without one.
+        curve: the network has a tone curve in front, which an attack in x may be blind through.
     """
 
     threat: ThreatModel
     channels: int
     step_size: float | None = None
     k: int | None = None
+    curve: bool = False
 
     @property
     def norm(self) -> Norm:
@@ -121,6 +124,13 @@ FORMS = (
     Form(r"pgd-dlr-(\d+)(?:x(\d+))?", "pgd-dlr-STEPS[xRESTARTS]", "the same on the logits' ratio", _pgd("dlr")),
     Form(r"pgd-targeted-(\d+)", "pgd-targeted-STEPS", "PGD towards the likeliest other class", _towards(1)),
     Form(r"mt-pgd-(\d+)", "mt-pgd-STEPS", "PGD towards up to 9 classes in turn", _towards(9)),
+    Form(
+        r"behind-(\d+)(?:x(\d+))?",
+        "behind-STEPS[xRESTARTS]",
+        "PGD behind a tone curve: cross-entropy, margin, up to 9 classes",
+        lambda c, steps, _: Behind(c.eps, steps),
+        linf_only=True,
+    ),
     Form("deepfool", "deepfool", "nearest misclassified image, in ε's norm", lambda c: DeepFool(c.norm), last=False),
     Form("deepfool-l2", "deepfool-l2", "the same in ℓ2", lambda _: DeepFool("l2"), last=False),
     Form(
@@ -154,13 +164,13 @@ FORMS = (
 
 STANDARD = ",".join(f"aa-{part}" for part in PARTS)
 WORST = (
-    "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,adaptive-40,"
-    f"pgd-50x5,cw-50,spsa-10,{STANDARD}"
+    "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,behind-50,"
+    f"adaptive-40,pgd-50x5,cw-50,spsa-10,{STANDARD}"
 )
 CASCADES = ("quick", "standard", "worst")
 SUITES = {
     "paper": "what the paper's tables need, each attack on every image",
-    "quick": "noise, FGSM, PGD-40, multi-targeted PGD-10: minutes on a CPU",
+    "quick": "noise, FGSM, PGD-40, multi-targeted PGD-10, and behind a tone curve: minutes on a CPU",
     "standard": "AutoAttack's standard version: the number that others report",
     "worst": "everything, cheapest first: the number to trust most",
 }
@@ -180,8 +190,8 @@ def parse(
 ) -> Plan:
     """A plan from a comma-separated list of names and suites, such as "fgsm,pgd-50x10,pgd-1000-last" or "worst".
 
-    Of a suite, what has no version for the context (ℓ2, no k) is left out; with one of those in which each attack runs
-    on what those before it left, the plan is a cascade, `cascade` or not.
+    Of a suite, what has no version for the context (ℓ2, no k, no tone curve) is left out; with one of those in which
+    each attack runs on what those before it left, the plan is a cascade, `cascade` or not.
 
     Raises:
         ValueError: a name is unknown or comes twice, has no version for the norm, or a number makes no sense.
@@ -200,14 +210,18 @@ def _suite(name: str, context: Context) -> list[PlannedAttack]:
     steps = context.paper_steps
     members = {
         "paper": f"fgsm,ifgsm-{steps},pgd-{steps}-last,pgd-20-last,pgd-1000-last",
-        "quick": "noise-20,fgsm,pgd-40,mt-pgd-10",
+        "quick": "noise-20,fgsm,pgd-40,mt-pgd-10,behind-10",
         "standard": STANDARD,
         "worst": WORST,
     }[name]
     kept = []
     for member in members.split(","):
         linf_only = next(form.linf_only for form in FORMS if re.fullmatch(form.pattern + "(-last)?", member))
-        if (linf_only and context.norm != "linf") or (member.startswith("adaptive") and context.k is None):
+        if linf_only and context.norm != "linf":
+            continue
+        if member.startswith("adaptive") and context.k is None:
+            continue
+        if member.startswith("behind") and not context.curve:
             continue
         kept.append(_attack(member, context))
     return kept

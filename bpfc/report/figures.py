@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.files import read_jsonl
-from bpfc.recipes import PAPER
+from bpfc.training.recipes import PAPER
 
 METHODS = {
     "normal": "normal",
