@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/bpfc demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -23,9 +23,8 @@ from bpfc.report.tables import render
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# The page on architecture still has a table of speeds that was typed.
 PROSE = [
-    *(page for page in PAGES if page.name != "architecture.md"),
+    *PAGES,
     *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")),
 ]
 

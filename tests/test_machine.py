@@ -31,10 +31,10 @@ def test_auto_goes_on_in_the_precision_of_the_start(
 ) -> None:
     started = tmp_path / "recipe.json"
     monkeypatch.setattr(machine, "_seconds", {"fp32": 1.0, "bf16": 1.0}.__getitem__)
-    assert machine.resolve("auto", CPU, started) == "fp32"
+    assert machine.resolve("auto", CPU, machine.precision_of(started)) == "fp32"
     started.write_text(json.dumps({"precision": before}))
-    assert machine.resolve("auto", CPU, started) == before
-    assert machine.resolve("fp32", CPU, started) == "fp32"
-    for damaged in ("{", "[]", "{}", '{"precision": "int4"}'):
+    assert machine.resolve("auto", CPU, machine.precision_of(started)) == before
+    assert machine.resolve("fp32", CPU, machine.precision_of(started)) == "fp32"
+    for damaged in ("", "{", "[]", "{}", '{"precision": "int4"}', "[" * 10_000):
         started.write_text(damaged)
-        assert machine.resolve("auto", CPU, started) == "fp32"
+        assert machine.precision_of(started) is None

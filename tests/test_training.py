@@ -161,20 +161,19 @@ def test_killed_and_resumed_equals_unbroken_to_the_bit(unbroken: Path, tmp_path:
 def test_two_processes_give_the_losses_of_one(recipe: str, tmp_path: Path) -> None:
     """Same global batch, also where it does not divide evenly (150 = 60 + 60 + 30, halves of 31 never); without the
     quantiser's noise, which each process draws for itself."""
-    options = ["train", recipe, "--epochs", "1", "--limit", "151", "--batch-size", "61", "--validation-attacked", "21"]
-    options += ["--ifgsm-steps", "2", "--device", "cpu", "--precision", "fp32", "--lr", "0.05"]
-    options += ["--method.no-noise"] if recipe.endswith("bpfc") else []
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    rows = {}
-    for processes in ("1", "2"):
-        out = tmp_path / processes
-        subprocess.run(
-            [*torchrun, processes, "-m", "bpfc", *options, "--out", str(out)],
-            check=True,
-            capture_output=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        rows[processes] = read_jsonl(out / "log.jsonl")
+    changes = {"network": "m-lenet-quarter", "epochs": 1, "limit": 151, "batch_size": 61, "validation_attacked": 21}
+    chosen = replace(RECIPES[recipe][1], ifgsm_steps=2, lr=0.05, **changes)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in changes.items()]
+    options += ["--ifgsm-steps=2", "--lr=0.05", "--device=cpu", "--precision=fp32", "--out", str(tmp_path / "2")]
+    if isinstance(chosen.method, BPFC):
+        chosen = replace(chosen, method=replace(chosen.method, noise=False))
+        options += ["--method.no-noise"]
+    run(chosen, tmp_path / "1")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [*torchrun, "-m", "bpfc", "train", recipe, *options]
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+    rows = {processes: read_jsonl(tmp_path / processes / "log.jsonl") for processes in ("1", "2")}
     for name in ("loss", "train_accuracy", "validation_accuracy", "validation_ifgsm_accuracy"):
         assert rows["1"][0][name] == pytest.approx(rows["2"][0][name], rel=1e-4)
     one, two = (load_file(tmp_path / processes / "model.safetensors") for processes in ("1", "2"))
