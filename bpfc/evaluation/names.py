@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bpfc.attacks import (
+    APGD,
     FGSM,
     IFGSM,
     PGD,
@@ -19,6 +20,7 @@ from bpfc.attacks import (
     Noise,
     Norm,
     Square,
+    TargetedAPGD,
 )
 from bpfc.attacks.autoattack import PARTS, Part
 from bpfc.attacks.objectives import ObjectiveName
@@ -94,6 +96,10 @@ def _towards(targets: int) -> Callable[..., Attack]:
     return lambda c, steps: MultiTargeted(c.eps, c.step_length, steps, targets, c.norm)
 
 
+def _apgd_at(targets: int) -> Callable[..., Attack]:
+    return lambda c, steps: TargetedAPGD(c.eps, steps, targets, c.norm)
+
+
 def _noise(corners: bool) -> Callable[..., Attack]:
     return lambda c, draws: Noise(c.eps, draws, corners)
 
@@ -111,6 +117,10 @@ FORMS = (
     Form(r"pgd-dlr-(\d+)(?:x(\d+))?", "pgd-dlr-…", _pgd("dlr")),
     Form(r"pgd-targeted-(\d+)", "pgd-targeted-STEPS (at the likeliest other class)", _towards(1)),
     Form(r"mt-pgd-(\d+)", "mt-pgd-STEPS (at up to 9 classes)", _towards(9)),
+    Form(r"apgd-(\d+)(?:x(\d+))?", "apgd-STEPS[xRESTARTS]", lambda c, steps, _: APGD(c.eps, steps, norm=c.norm)),
+    Form(r"apgd-dlr-(\d+)(?:x(\d+))?", "apgd-dlr-…", lambda c, steps, _: APGD(c.eps, steps, "dlr", c.norm)),
+    Form(r"apgd-t-(\d+)", "apgd-t-STEPS (at up to 9 classes)", _apgd_at(9), last=False),
+    Form(r"apgd-t3-(\d+)", "apgd-t3-STEPS (at the 3 nearest)", _apgd_at(3), last=False),
     Form("deepfool", "deepfool (in the norm of ε)", lambda c: DeepFool(c.norm), last=False),
     Form("deepfool-l2", "deepfool-l2", lambda _: DeepFool("l2"), last=False),
     Form(r"cw-(\d+)", "cw-STEPS (ℓ2)", lambda _, steps: CarliniWagner(steps), last=False),
@@ -127,7 +137,8 @@ WORST = (
     "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,adaptive-40,"
     f"pgd-50x5,cw-50,spsa-10,{STANDARD}"
 )
-CASCADES = ("quick", "standard", "worst")
+FAST = "fgsm,apgd-50,apgd-t-40"
+CASCADES = ("quick", "fast", "standard", "worst")
 SUITES = ("paper", *CASCADES)
 """paper: what the paper's tables need. quick: minutes on a CPU. standard: AutoAttack. worst: all, cheapest first.
 In the last three, each attack runs on what those before it left."""
@@ -167,6 +178,7 @@ def _suite(name: str, context: Context) -> list[PlannedAttack]:
     members = {
         "paper": f"fgsm,ifgsm-{steps},pgd-{steps}-last,pgd-20-last,pgd-1000-last",
         "quick": "noise-20,fgsm,pgd-40,mt-pgd-10",
+        "fast": FAST,
         "standard": STANDARD,
         "worst": WORST,
     }[name]
