@@ -33,7 +33,7 @@ from bpfc.judge import SLACK, exact_logits
 from bpfc.machine import pick_device
 from bpfc.provenance import provenance
 
-BLOCK = 32
+BLOCK = 8
 
 Stands = Callable[[Counted, Tensor, Tensor, float], Tensor]
 """From model, images, labels and ε to which images stand, (N,) bool."""

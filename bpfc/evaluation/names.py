@@ -97,7 +97,7 @@ def _towards(targets: int) -> Callable[..., Attack]:
 
 
 def _apgd_at(targets: int) -> Callable[..., Attack]:
-    return lambda c, steps: TargetedAPGD(c.eps, steps, targets, c.norm)
+    return lambda c, steps, _: TargetedAPGD(c.eps, steps, targets, c.norm)
 
 
 def _noise(corners: bool) -> Callable[..., Attack]:
@@ -119,8 +119,8 @@ FORMS = (
     Form(r"mt-pgd-(\d+)", "mt-pgd-STEPS (at up to 9 classes)", _towards(9)),
     Form(r"apgd-(\d+)(?:x(\d+))?", "apgd-STEPS[xRESTARTS]", lambda c, steps, _: APGD(c.eps, steps, norm=c.norm)),
     Form(r"apgd-dlr-(\d+)(?:x(\d+))?", "apgd-dlr-…", lambda c, steps, _: APGD(c.eps, steps, "dlr", c.norm)),
-    Form(r"apgd-t-(\d+)", "apgd-t-STEPS (at up to 9 classes)", _apgd_at(9), last=False),
-    Form(r"apgd-t3-(\d+)", "apgd-t3-STEPS (at the 3 nearest)", _apgd_at(3), last=False),
+    Form(r"apgd-t-(\d+)(?:x(\d+))?", "apgd-t-… (at up to 9 classes)", _apgd_at(9), last=False),
+    Form(r"apgd-t3-(\d+)(?:x(\d+))?", "apgd-t3-… (at the 3 nearest)", _apgd_at(3), last=False),
     Form("deepfool", "deepfool (in the norm of ε)", lambda c: DeepFool(c.norm), last=False),
     Form("deepfool-l2", "deepfool-l2", lambda _: DeepFool("l2"), last=False),
     Form(r"cw-(\d+)", "cw-STEPS (ℓ2)", lambda _, steps: CarliniWagner(steps), last=False),
@@ -137,11 +137,12 @@ WORST = (
     "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,adaptive-40,"
     f"pgd-50x5,cw-50,spsa-10,{STANDARD}"
 )
-FAST = "fgsm,apgd-50,apgd-t-40"
+FAST = "fgsm,apgd-50,apgd-t3-50x2,square-100"
 CASCADES = ("quick", "fast", "standard", "worst")
 SUITES = ("paper", *CASCADES)
-"""paper: what the paper's tables need. quick: minutes on a CPU. standard: AutoAttack. worst: all, cheapest first.
-In the last three, each attack runs on what those before it left."""
+"""paper: what the paper's tables need. quick: minutes on a CPU. fast: AutoAttack's verdict, nearly, for a tenth of its
+passes. standard: AutoAttack. worst: all, cheapest first. In the last four, each attack runs on what those before it
+left."""
 
 SHOWN = f"{', '.join(form.shown for form in FORMS)}, each with -last to judge the last iterate alone"
 
