@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import PGD, CarliniWagner, DeepFool, MultiTargeted, Noise, Square
+from bpfc.attacks import APGD, PGD, CarliniWagner, DeepFool, MultiTargeted, Noise, Square, TargetedAPGD
 from bpfc.evaluation import SUITES, Context, ThreatModel, parse
 from bpfc.evaluation.names import FORMS
 
@@ -17,7 +17,7 @@ LINF = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01, k=7)
 L2 = Context(ThreatModel("l2", 2.0), channels=3, step_size=0.1)
 OURS = (
     "noise-5,corners-5,fgsm,rfgsm,ifgsm-8,pgd-20x3,pgd-margin-8,pgd-dlr-8x2,pgd-targeted-8,mt-pgd-4,adaptive-4,"
-    "deepfool,deepfool-l2,cw-8,spsa-3,square-40,pgd-8-last,mt-pgd-2-last"
+    "apgd-8x2,apgd-dlr-6-last,apgd-t3-4x2,deepfool,deepfool-l2,cw-8,spsa-3,square-40,pgd-8-last,mt-pgd-2-last"
 )
 
 
@@ -34,10 +34,18 @@ def test_names() -> None:
         CarliniWagner(30),
     ]
     assert [(item.restarts, item.any_iterate) for item in planned[:2]] == [(10, True), (1, False)]
+    apgd = parse("apgd-100x5,apgd-dlr-30-last,apgd-t-100,apgd-t3-50x2", L2).attacks
+    assert [(item.attack, item.restarts, item.any_iterate) for item in apgd] == [
+        (APGD(2.0, 100, norm="l2"), 5, True),
+        (APGD(2.0, 30, "dlr", "l2"), 1, False),
+        (TargetedAPGD(2.0, 100, norm="l2"), 1, True),
+        (TargetedAPGD(2.0, 50, 3, "l2"), 2, True),
+    ]
     assert parse("pgd-5,deepfool", L2).attacks[0].attack == PGD(2.0, 0.1, 5, norm="l2")
     assert parse("pgd-5,deepfool", L2).attacks[1].attack == DeepFool("l2")
     for wrong, told in {
         "cw-5-last": "must be one of",
+        "apgd-t-5-last": "must be one of",
         "adaptive": "must be one of",
         "square-0": "queries=0",
         "worst,pgd-100": "named twice",
@@ -113,6 +121,28 @@ def test_standard_is_no_weaker_than_the_authors_own_run(trained: nn.Module, test
     tried = [len([row for row in ours.rows if name in row["attacks"]]) for name in ours.summary["attacks"]]
     assert tried == sorted(tried, reverse=True)
     assert tried[-1] < tried[0]
+
+
+def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][40:50], test_digits[1][40:50]
+    passes: list[int] = []
+
+    def count(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> None:
+        passes.append(len(args[0]))
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passes.append(len(gradient)))
+
+    handle = trained.register_forward_hook(count)
+    broken, spent = {}, {}
+    for suite in ("fast", "standard"):
+        passes.clear()
+        rows = bpfc.evaluate(trained, images, labels, attacks=suite, eps=0.12).rows
+        broken[suite] = {row["index"] for row in rows if row["broken_by"] is not None}
+        spent[suite] = sum(passes)
+    handle.remove()
+    assert broken["fast"] >= broken["standard"]
+    assert 0 < len(broken["fast"]) < 10
+    assert spent["fast"] < spent["standard"] / 10
 
 
 def test_square_is_no_weaker_than_the_authors_own(trained: nn.Module, test_digits: Digits) -> None:
