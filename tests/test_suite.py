@@ -8,7 +8,19 @@ import torch
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import APGD, PGD, CarliniWagner, DeepFool, MultiTargeted, Noise, Square, TargetedAPGD
+from bpfc.attacks import (
+    APGD,
+    PGD,
+    AutoAttackPart,
+    CarliniWagner,
+    DeepFool,
+    ImageRng,
+    MultiTargeted,
+    Noise,
+    Square,
+    TargetedAPGD,
+)
+from bpfc.attacks.autoattack import PARTS, Part
 from bpfc.evaluation import SUITES, Context, ThreatModel, parse
 from bpfc.evaluation.names import FORMS
 
@@ -108,12 +120,24 @@ def test_queries_are_counted(trained: nn.Module, test_digits: Digits) -> None:
             assert entry["queries"] == 24
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_the_authors_code_leaves_the_model_as_found(part: Part) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6)).eval()
+    model[1].bias.requires_grad_(False)
+    images = torch.rand(4, 1, 4, 4)
+    AutoAttackPart(0.01, part)(model, images, model(images).argmax(1), ImageRng(0, range(4)))
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_standard_is_no_weaker_than_the_authors_own_run(trained: nn.Module, test_digits: Digits) -> None:
     images, labels = test_digits[0][:24], test_digits[1][:24]
     official = pyautoattack.AutoAttack(trained, norm="Linf", eps=0.12, seed=0, version="standard")
     official.fab.n_target_classes = official.apgd_targeted.n_target_classes = 9
     with torch.random.fork_rng():
         adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=24)
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     theirs = (trained(adversaries).argmax(1) == labels).float().mean().item()
     ours = bpfc.evaluate(trained, images, labels, attacks="standard", eps=0.12)
     assert 0.2 < theirs < 0.9
