@@ -8,7 +8,8 @@ cross-entropy, then targeted APGD at 9 classes on what is left, 100 steps each. 
 backwards (images through the network, the judge's too); what stands is judged alike for all.
 
 The images go block by block, each network's first block before any second. OUT/RUN.json keeps every block that is done,
-so that a run that was killed goes on there; OUT/table.json and the table that is printed follow from these files.
+so that a run that was killed goes on there; OUT/table.json and the table that is printed follow from these files (with
+0 IMAGES they are made from what is there).
 """
 
 import json
@@ -80,8 +81,10 @@ def main() -> None:
         for run in runs:
             for variant in variants:
                 measure(out, run, variant, range(first, min(first + BLOCK, images)))
-    write_json(out / "table.json", {"provenance": provenance(pick_device("cpu")), "networks": table(out)})
-    for name, row in table(out).items():
+    networks = table(out)
+    told = {**provenance(pick_device("cpu")), "command": f"python benchmarks/fast.py OUT IMAGES {' '.join(networks)}"}
+    write_json(out / "table.json", {"provenance": told, "networks": networks})
+    for name, row in networks.items():
         print(f"{name}: {json.dumps(row)}")
 
 
@@ -104,13 +107,14 @@ def measure(out: Path, run: Path, variant: str, places: range) -> None:
     stands = VARIANTS[variant](model, images, labels, recipe.eps)
     blocks[key][variant] = {
         "settings": settings,
+        "commit": provenance(pick_device("cpu"))["commit"],
         "seconds": round(time.process_time() - started, 1),
         "forwards": model.forwards,
         "backwards": model.backwards,
         "stands": (torch.nonzero(stands)[:, 0] + places.start).tolist(),
     }
     write_json(path, blocks)
-    told = {name: value for name, value in blocks[key][variant].items() if name not in ("settings", "stands")}
+    told = {name: value for name, value in blocks[key][variant].items() if name in COSTS}
     print(f"{run.name} {key} {variant}: {int(stands.sum())} of {len(places)} stand, {told}", flush=True)
 
 
@@ -138,6 +142,7 @@ def table(out: Path) -> dict[str, Any]:
             stands = {place for block in each for place in block["stands"]}
             row[name] = {key: round(sum(block[key] for block in each), 1) for key in COSTS}
             row[name] |= {"stand": len(stands), "settings": each[0]["settings"]}
+            row[name] |= {"commits": sorted({block.get("commit", "not recorded") for block in each})}
             row[name] |= {"only_standard": sorted(stands - official), "only_here": sorted(official - stands)}
     return rows
 
