@@ -20,7 +20,7 @@ import torch
 import torchattacks
 from art.attacks.evasion import ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
-from common import print_machine
+from common import Counted, print_machine
 from torch import Tensor, nn
 
 import bpfc
@@ -30,25 +30,6 @@ from bpfc.training.run import load_model, load_recipe
 
 CW_STEPS = 50
 SEARCHES = 9
-
-
-class Counted(nn.Module):
-    """A network that counts the images that go through it, forth and back."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.forwards = self.backwards = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.forwards += len(images)
-        logits = self.network(images)
-        if logits.requires_grad:
-            logits.register_hook(self._count)
-        return logits
-
-    def _count(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
 
 
 def main() -> None:

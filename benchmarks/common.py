@@ -1,13 +1,34 @@
-"""Interleaved timing, and peak memory in a process of its own."""
+"""Interleaved timing, peak memory in a process of its own, and counting what goes through a network."""
 
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 
+from torch import Tensor, nn
+
 from bpfc.machine import peak_memory_mib, pick_device, resolve
 from bpfc.memory import keep_memory
 from bpfc.provenance import provenance
+
+
+class Counted(nn.Module):
+    """A network that counts the images that go through it, forth and back."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.forwards = self.backwards = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.forwards += len(images)
+        logits = self.network(images)
+        if logits.requires_grad:
+            logits.register_hook(self._count)
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
 
 
 def medians(variants: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, float]:

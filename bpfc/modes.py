@@ -1,4 +1,4 @@
-"""What is put in force for a while: eval mode, and random numbers of one's own."""
+"""What is put in force for a while: eval mode, constant parameters, and random numbers of one's own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +17,19 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def constant_parameters(model: nn.Module) -> Iterator[None]:
+    """No parameter takes gradients inside; each as it was after."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
 
 
 @contextmanager

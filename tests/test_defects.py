@@ -153,16 +153,18 @@ def test_14_fewer_than_ten_classes(classes: int) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).eval()
     images = torch.rand(6, 1, 4, 4)
     labels = model(images).argmax(1)
-    names = "pgd-dlr-5,mt-pgd-5,deepfool,cw-5,spsa-2,square-20,aa-apgd-ce,aa-apgd-t,aa-fab-t"
+    names = (
+        "pgd-dlr-5,mt-pgd-5,apgd-dlr-5,apgd-t-5,apgd-t3-5,deepfool,cw-5,spsa-2,square-20,aa-apgd-ce,aa-apgd-t,aa-fab-t"
+    )
     rows = bpfc.evaluate(model, images, labels, attacks=names, eps=0.2).rows
-    assert all(len(row["attacks"]) == 9 for row in rows)
+    assert all(len(row["attacks"]) == 12 for row in rows)
     assert any(row["broken_by"] for row in rows)
 
 
 def test_15_no_forward_is_larger_than_the_batch(trained: nn.Module, test_digits: Digits) -> None:
     sizes = []
     handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
-    names = "noise-3,corners-3,fgsm,pgd-5x4,mt-pgd-3,deepfool,cw-4,spsa-2,square-10,aa-apgd-ce,aa-apgd-t"
+    names = "noise-3,corners-3,fgsm,pgd-5x4,mt-pgd-3,apgd-t-3x2,deepfool,cw-4,spsa-2,square-10,aa-apgd-ce,aa-apgd-t"
     bpfc.evaluate(trained, test_digits[0][:40], test_digits[1][:40], attacks=names, eps=0.1, batch_size=32)
     handle.remove()
     assert max(sizes) == 32

@@ -8,7 +8,19 @@ import torch
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import PGD, CarliniWagner, DeepFool, MultiTargeted, Noise, Square
+from bpfc.attacks import (
+    APGD,
+    PGD,
+    AutoAttackPart,
+    CarliniWagner,
+    DeepFool,
+    ImageRng,
+    MultiTargeted,
+    Noise,
+    Square,
+    TargetedAPGD,
+)
+from bpfc.attacks.autoattack import PARTS, Part
 from bpfc.evaluation import SUITES, Context, ThreatModel, parse
 from bpfc.evaluation.names import FORMS
 
@@ -17,7 +29,7 @@ LINF = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01, k=7)
 L2 = Context(ThreatModel("l2", 2.0), channels=3, step_size=0.1)
 OURS = (
     "noise-5,corners-5,fgsm,rfgsm,ifgsm-8,pgd-20x3,pgd-margin-8,pgd-dlr-8x2,pgd-targeted-8,mt-pgd-4,adaptive-4,"
-    "deepfool,deepfool-l2,cw-8,spsa-3,square-40,pgd-8-last,mt-pgd-2-last"
+    "apgd-8x2,apgd-dlr-6-last,apgd-t3-4x2,deepfool,deepfool-l2,cw-8,spsa-3,square-40,pgd-8-last,mt-pgd-2-last"
 )
 
 
@@ -34,10 +46,18 @@ def test_names() -> None:
         CarliniWagner(30),
     ]
     assert [(item.restarts, item.any_iterate) for item in planned[:2]] == [(10, True), (1, False)]
+    apgd = parse("apgd-100x5,apgd-dlr-30-last,apgd-t-100,apgd-t3-50x2", L2).attacks
+    assert [(item.attack, item.restarts, item.any_iterate) for item in apgd] == [
+        (APGD(2.0, 100, norm="l2"), 5, True),
+        (APGD(2.0, 30, "dlr", "l2"), 1, False),
+        (TargetedAPGD(2.0, 100, norm="l2"), 1, True),
+        (TargetedAPGD(2.0, 50, 3, "l2"), 2, True),
+    ]
     assert parse("pgd-5,deepfool", L2).attacks[0].attack == PGD(2.0, 0.1, 5, norm="l2")
     assert parse("pgd-5,deepfool", L2).attacks[1].attack == DeepFool("l2")
     for wrong, told in {
         "cw-5-last": "must be one of",
+        "apgd-t-5-last": "must be one of",
         "adaptive": "must be one of",
         "square-0": "queries=0",
         "worst,pgd-100": "named twice",
@@ -103,12 +123,24 @@ def test_queries_are_counted(trained: nn.Module, test_digits: Digits) -> None:
             assert entry["queries"] == 24
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_the_authors_code_leaves_the_model_as_found(part: Part) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 6)).eval()
+    model[1].bias.requires_grad_(False)
+    images = torch.rand(4, 1, 4, 4)
+    AutoAttackPart(0.01, part)(model, images, model(images).argmax(1), ImageRng(0, range(4)))
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_standard_is_no_weaker_than_the_authors_own_run(trained: nn.Module, test_digits: Digits) -> None:
     images, labels = test_digits[0][:10], test_digits[1][:10]
     official = pyautoattack.AutoAttack(trained, norm="Linf", eps=0.12, seed=0, version="standard")
     official.fab.n_target_classes = official.apgd_targeted.n_target_classes = 9
     with torch.random.fork_rng():
         adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=10)
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     theirs = (trained(adversaries).argmax(1) == labels).float().mean().item()
     ours = bpfc.evaluate(trained, images, labels, attacks="standard", eps=0.12)
     assert 0.2 < theirs < 0.9
@@ -116,6 +148,28 @@ def test_standard_is_no_weaker_than_the_authors_own_run(trained: nn.Module, test
     tried = [len([row for row in ours.rows if name in row["attacks"]]) for name in ours.summary["attacks"]]
     assert tried == sorted(tried, reverse=True)
     assert tried[-1] < tried[0]
+
+
+def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][40:50], test_digits[1][40:50]
+    passes: list[int] = []
+
+    def count(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> None:
+        passes.append(len(args[0]))
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passes.append(len(gradient)))
+
+    handle = trained.register_forward_hook(count)
+    broken, spent = {}, {}
+    for suite in ("fast", "standard"):
+        passes.clear()
+        rows = bpfc.evaluate(trained, images, labels, attacks=suite, eps=0.12).rows
+        broken[suite] = {row["index"] for row in rows if row["broken_by"] is not None}
+        spent[suite] = sum(passes)
+    handle.remove()
+    assert broken["fast"] >= broken["standard"]
+    assert 0 < len(broken["fast"]) < 10
+    assert spent["fast"] < spent["standard"] / 10
 
 
 def test_square_is_no_weaker_than_the_authors_own(trained: nn.Module, test_digits: Digits) -> None:

@@ -1,6 +1,8 @@
 """Attacks: one file each, a frozen dataclass that turns images into perturbed images."""
 
 from bpfc.attacks.adaptive import Adaptive
+from bpfc.attacks.apgd import APGD
+from bpfc.attacks.apgd_targeted import TargetedAPGD
 from bpfc.attacks.autoattack import AutoAttackPart
 from bpfc.attacks.balls import Ball, Box, L2Ball, LinfBall, ball
 from bpfc.attacks.base import Attack, BatchRng, ImageRng, Norm, Rng, Watch
@@ -17,6 +19,7 @@ from bpfc.attacks.spsa import SPSA
 from bpfc.attacks.square import Square
 
 __all__ = [
+    "APGD",
     "FGSM",
     "IFGSM",
     "PGD",
@@ -39,6 +42,7 @@ __all__ = [
     "Norm",
     "Rng",
     "Square",
+    "TargetedAPGD",
     "Watch",
     "ball",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.base import Norm, Rng, Watch, check_radius
-from bpfc.modes import own_randomness
+from bpfc.modes import constant_parameters, own_randomness
 
 Part = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 PARTS: tuple[Part, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -54,7 +54,8 @@ class AutoAttackPart:
             return failed
         seed = int((rng.uniform(images[:, :1, :1, :1])[0].item() + 1) * 2**30)
         plain = torch.autocast(images.device.type, enabled=False)
-        with _warnings_passed_on(), own_randomness(images.device, seed), plain:
+        # FAB's backward would leave gradients on the parameters.
+        with _warnings_passed_on(), own_randomness(images.device, seed), plain, constant_parameters(model):
             official = AutoAttack(
                 model,
                 norm={"linf": "Linf", "l2": "L2"}[self.norm],

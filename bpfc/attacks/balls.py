@@ -21,8 +21,13 @@ class LinfBall:
         """U(−ε, ε) added to every pixel; not clipped to the box, as in the paper's scripts."""
         return images + self.eps * rng.uniform(images)
 
-    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """One step of that length along the gradient's sign, projected."""
+    def surface(self, images: Tensor, rng: Rng) -> Tensor:
+        """As `random`, stretched until some pixel is ε away: where APGD starts. Not clipped to the box."""
+        noise = rng.uniform(images)
+        return images + self.eps * noise / (self.distances(noise).view(-1, 1, 1, 1) + 1e-12)
+
+    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
+        """One step of that length, or of each image's (N, 1, 1, 1), along the gradient's sign, projected."""
         return self.project(images, current + step_size * gradient.sign())
 
     def distances(self, delta: Tensor) -> Tensor:
@@ -42,13 +47,15 @@ class L2Ball:
 
     def random(self, images: Tensor, rng: Rng) -> Tensor:
         """Uniform in the ball: a normal direction (Box-Muller), a radius ε · u^(1/d)."""
-        first, second = (1 - (rng.uniform(images, draw) + 1) / 2 for draw in (0, 1))
-        direction = _unit((-2 * first.clamp_min(1e-7).log()).sqrt() * (2 * pi * second).cos())
         radius = ((rng.uniform(images[:, :1, :1, :1], 2) + 1) / 2) ** (1 / images[0].numel())
-        return images + self.eps * radius * direction
+        return images + self.eps * radius * _direction(images, rng)
 
-    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """One step of that length along the gradient, projected."""
+    def surface(self, images: Tensor, rng: Rng) -> Tensor:
+        """Uniform on the sphere of radius ε: where APGD starts. Not clipped to the box."""
+        return images + self.eps * _direction(images, rng)
+
+    def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
+        """One step of that length, or of each image's (N, 1, 1, 1), along the gradient, projected."""
         return self.project(images, current + step_size * _unit(gradient))
 
     def distances(self, delta: Tensor) -> Tensor:
@@ -98,3 +105,9 @@ def l2_norms(vectors: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     return vectors / l2_norms(vectors).clamp_min(1e-12)
+
+
+def _direction(images: Tensor, rng: Rng) -> Tensor:
+    """A unit vector for each image, uniform on the sphere: a normal one (Box-Muller), stretched."""
+    first, second = (1 - (rng.uniform(images, draw) + 1) / 2 for draw in (0, 1))
+    return _unit((-2 * first.clamp_min(1e-7).log()).sqrt() * (2 * pi * second).cos())

@@ -55,7 +55,7 @@ def evaluate(
             normalisation, if any, inside it. One with randomness in it must be wrapped in bpfc.EOT.
         images: (N, C, H, W): uint8, or float32 in [0, 1].
         labels: integers, (N,).
-        attacks: comma-separated names, or a suite: paper, quick, standard, worst; see bpfc.evaluation.names.
+        attacks: comma-separated names, or a suite: paper, quick, fast, standard, worst; see bpfc.evaluation.names.
         eps: radius in units of [0, 1], such as 8/255.
         norm: in which the radius is meant, linf or l2.
         step_size: PGD's; eps / 4 unless given.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bpfc.attacks import (
+    APGD,
     FGSM,
     IFGSM,
     PGD,
@@ -20,6 +21,7 @@ from bpfc.attacks import (
     Noise,
     Norm,
     Square,
+    TargetedAPGD,
 )
 from bpfc.attacks.autoattack import PARTS, Part
 from bpfc.attacks.objectives import ObjectiveName
@@ -99,6 +101,10 @@ def _towards(targets: int) -> Callable[..., Attack]:
     return lambda c, steps: MultiTargeted(c.eps, c.step_length, steps, targets, c.norm)
 
 
+def _apgd_at(targets: int) -> Callable[..., Attack]:
+    return lambda c, steps, _: TargetedAPGD(c.eps, steps, targets, c.norm)
+
+
 def _noise(corners: bool) -> Callable[..., Attack]:
     return lambda c, draws: Noise(c.eps, draws, corners)
 
@@ -124,6 +130,32 @@ FORMS = (
     Form(r"pgd-dlr-(\d+)(?:x(\d+))?", "pgd-dlr-STEPS[xRESTARTS]", "the same on the logits' ratio", _pgd("dlr")),
     Form(r"pgd-targeted-(\d+)", "pgd-targeted-STEPS", "PGD towards the likeliest other class", _towards(1)),
     Form(r"mt-pgd-(\d+)", "mt-pgd-STEPS", "PGD towards up to 9 classes in turn", _towards(9)),
+    Form(
+        r"apgd-(\d+)(?:x(\d+))?",
+        "apgd-STEPS[xRESTARTS]",
+        "APGD: steps that halve by themselves, on cross-entropy",
+        lambda c, steps, _: APGD(c.eps, steps, norm=c.norm),
+    ),
+    Form(
+        r"apgd-dlr-(\d+)(?:x(\d+))?",
+        "apgd-dlr-STEPS[xRESTARTS]",
+        "the same on the logits' ratio",
+        lambda c, steps, _: APGD(c.eps, steps, "dlr", c.norm),
+    ),
+    Form(
+        r"apgd-t-(\d+)(?:x(\d+))?",
+        "apgd-t-STEPS[xRESTARTS]",
+        "APGD towards up to 9 classes",
+        _apgd_at(9),
+        last=False,
+    ),
+    Form(
+        r"apgd-t3-(\d+)(?:x(\d+))?",
+        "apgd-t3-STEPS[xRESTARTS]",
+        "APGD towards the 3 nearest classes",
+        _apgd_at(3),
+        last=False,
+    ),
     Form(
         r"behind-(\d+)(?:x(\d+))?",
         "behind-STEPS[xRESTARTS]",
@@ -167,10 +199,12 @@ WORST = (
     "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,behind-50,"
     f"adaptive-40,pgd-50x5,cw-50,spsa-10,{STANDARD}"
 )
-CASCADES = ("quick", "standard", "worst")
+FAST = "fgsm,apgd-50,apgd-t3-50x2,behind-10,square-100"
+CASCADES = ("quick", "fast", "standard", "worst")
 SUITES = {
     "paper": "what the paper's tables need, each attack on every image",
     "quick": "noise, FGSM, PGD-40, multi-targeted PGD-10, and behind a tone curve: minutes on a CPU",
+    "fast": "nearly AutoAttack's verdict for a tenth of its passes: the number while working",
     "standard": "AutoAttack's standard version: the number that others report",
     "worst": "everything, cheapest first: the number to trust most",
 }
@@ -211,6 +245,7 @@ def _suite(name: str, context: Context) -> list[PlannedAttack]:
     members = {
         "paper": f"fgsm,ifgsm-{steps},pgd-{steps}-last,pgd-20-last,pgd-1000-last",
         "quick": "noise-20,fgsm,pgd-40,mt-pgd-10,behind-10",
+        "fast": FAST,
         "standard": STANDARD,
         "worst": WORST,
     }[name]

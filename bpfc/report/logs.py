@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bpfc.files import read_json
 from bpfc.report.captions import captioned, shown_seeds, shown_sources
 from bpfc.report.figures import DATA, Results, percent
 
@@ -41,6 +42,23 @@ def benchmark(results: Results, name: str) -> str:
     """The output of a benchmark as it is in results/benchmarks, without the lines that tell the machine at length."""
     lines = (results.folder / "benchmarks" / f"{name}.txt").read_text().rstrip().splitlines()
     return "\n".join(["```text", *(line for line in lines if not line.startswith("{")), "```"])
+
+
+def fast(results: Results) -> str:
+    """AutoAttack, the suite `fast` and adv-lib's APGD on the same images, network by network."""
+    content = read_json(results.folder / "benchmarks" / "fast.json")
+    header = ["", "images", "", "stand", "forwards + backwards", "seconds"]
+    rows = []
+    for network, entry in content["networks"].items():
+        for name, shown in {"standard": "AutoAttack", "fast": "`fast`", "adv-lib": "adv-lib, APGD-CE + APGD-T"}.items():
+            if name in entry:
+                found, first = entry[name], name == "standard"
+                passes = f"{found['forwards'] + found['backwards']:,}"
+                told = [network, str(entry["images"])] if first else ["", ""]
+                rows.append([*told, shown, str(found["stand"]), passes, f"{found['seconds']:.1f}"])
+    made = content["provenance"]
+    told = f"Seconds of one core of an {made['hardware']['device']}, float32. `results/benchmarks/fast.json`."
+    return captioned(header, rows, told)
 
 
 def _signs(row: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ import tyro
 from bpfc.files import replace_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1, stability
 from bpfc.report.figures import Results
-from bpfc.report.logs import benchmark, overfitting
+from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
 from bpfc.report.suites import cascade, costs, suites
 
@@ -66,6 +66,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suites": partial(suites, runs=_SUITES),
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
+    "fast": fast,
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }

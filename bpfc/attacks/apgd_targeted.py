@@ -1,0 +1,95 @@
+"""APGD at several classes (Croce and Hein 2020), all of an image's targets in one batch."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bpfc.attacks.apgd import auto_ascent
+from bpfc.attacks.balls import Ball, ball
+from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.objectives import margins, targeted_dlrs
+
+CANDIDATES = 32
+"""Likeliest other classes among which targets are chosen: a backward each."""
+
+
+@dataclass(frozen=True)
+class TargetedAPGD:
+    """APGD on the targeted DLR loss, at all targets side by side; an image leaves when one of them breaks it.
+
+    With more other classes than `targets`, those that a straight line through the network's gradient reaches first
+    (`nearest_classes`). What comes back is, of the last iterates at the targets, the one nearest to being taken for
+    another class.
+    """
+
+    eps: float
+    steps: int
+    targets: int = 9
+    norm: Norm = "linf"
+    forwards: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_radius(self.norm, eps=self.eps)
+        check_count(steps=self.steps, targets=self.targets)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
+    ) -> Tensor:
+        inside, count = ball(self.norm, self.eps), len(images)
+        classes = nearest_classes(model, images, labels, self.targets, inside)
+        each = classes.shape[1]
+        # Copies of the images: all for their first target, then all for their second.
+        of = torch.arange(count, device=images.device).repeat(each)
+        done = torch.zeros(count, dtype=torch.bool, device=images.device)
+
+        def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+            assert watch is not None
+            for turn in range(each):  # an image once in each call, and no more once it is done
+                rows = torch.nonzero((copies // count == turn) & ~done[of[copies]])[:, 0]
+                if len(rows):
+                    done[of[copies[rows]]] = watch(of[copies[rows]], candidates[rows], logits[rows], step)
+            return done[of[copies]]
+
+        last = auto_ascent(
+            model,
+            images[of],
+            torch.stack([labels[of], classes.T.flatten()], dim=1),
+            inside.surface(images, rng)[of],
+            ball=inside,
+            steps=self.steps,
+            losses=targeted_dlrs,
+            watch=observe if watch else None,
+            room=count,
+        )
+        nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
+        for rows in torch.nonzero(~done[of])[:, 0].split(count):
+            with torch.no_grad():
+                logits = model(last[rows]).float()
+            nearness[rows] = margins(logits, labels[of[rows]])
+            if watch is not None:
+                observe(rows, last[rows], logits, self.steps)
+        best = nearness.view(each, count).argmax(dim=0) * count + of[:count]
+        return last[best]
+
+
+def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int, ball: Ball) -> Tensor:
+    """The classes (N, min(count, K − 1)) other than the label that are nearest if the network were linear: the gap of
+    the logits over the dual norm of its gradient (MALT, Melamed et al. 2024). Where `count` leaves out none, and
+    beyond the CANDIDATES likeliest, the order is that of the logits."""
+    with torch.enable_grad():
+        points = images.detach().requires_grad_()
+        logits = model(points).float()
+        likeliest = logits.detach().scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
+        if count >= likeliest.shape[1]:
+            return likeliest
+        likeliest = likeliest[:, : max(count, CANDIDATES)]
+        gaps = logits.gather(1, labels[:, None]) - logits.gather(1, likeliest)
+        slopes = [
+            torch.autograd.grad(gaps[:, turn].sum(), points, retain_graph=True)[0].flatten(1)
+            for turn in range(likeliest.shape[1])
+        ]
+    dual = 1 if ball.norm == "linf" else 2
+    distances = gaps.detach() / torch.stack([slope.norm(dual, dim=1) for slope in slopes], dim=1).clamp_min(1e-12)
+    return likeliest.gather(1, distances.argsort(dim=1)[:, :count])
