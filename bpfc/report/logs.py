@@ -54,8 +54,8 @@ def fast(results: Results) -> str:
             if name in entry:
                 found, first = entry[name], name == "standard"
                 passes = f"{found['forwards'] + found['backwards']:,}"
-                told = [network, str(entry["images"])] if first else ["", ""]
-                rows.append([*told, shown, str(found["stand"]), passes, f"{found['seconds']:.1f}"])
+                shown_once = [network, str(entry["images"])] if first else ["", ""]
+                rows.append([*shown_once, shown, str(found["stand"]), passes, f"{found['seconds']:.1f}"])
     made = content["provenance"]
     told = f"Seconds of one core of an {made['hardware']['device']}, float32. `results/benchmarks/fast.json`."
     return captioned(header, rows, told)
