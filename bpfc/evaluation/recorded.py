@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from bpfc.evaluation.checks import check
+from bpfc.evaluation.caveats import caveats
+from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
@@ -37,13 +38,15 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
     make_writable_folder(out)
     with owned(out):
         check(subject.model, subject.images)
+        if plan.by_gradients:
+            check_gradient(subject.model, subject.images)
         settings = plan.header() | subject.header()
         ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
         started, before = time.perf_counter(), len(ledger.rows)
         _attack(subject, plan, ledger, _saver(out / "adversarial") if save_images else lambda *_: None)
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
-        summary["warnings"] = ledger.warnings + _beyond_gradients(rows)
+        summary["warnings"] = ledger.warnings + caveats(rows)
         summary["seconds"] = round(time.perf_counter() - started, 1)
         summary["images_resumed"] = before
         summary["provenance"] = provenance(subject.images.labels.device)
@@ -81,18 +84,6 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
             left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))
             told = f"{done}/{total} images, robust so far {robust / done:.1%}; {left} left"
             progress.console.print(told, style="dim")
-
-
-def _beyond_gradients(rows: list[Row]) -> list[str]:
-    """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
-
-    def alone(row: Row) -> bool:
-        others = [verdict["broken"] for name, verdict in row["attacks"].items() if name != "aa-square"]
-        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
-
-    share = sum(map(alone, rows)) / len(rows)
-    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
-    return [told] if share > 0.002 else []
 
 
 def _saver(folder: Path) -> Callable[[int, Tensor], None]:
