@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from bpfc.options import PLAIN, AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number, read_words
 
 
 @dataclass(frozen=True)
@@ -140,4 +140,4 @@ def _by_name(paths: tuple[Path, ...], role: str) -> dict[str, Path]:
 
 
 def parse(arguments: list[str]) -> Transfer:
-    return tyro.cli(Transfer, prog="bpfc transfer", args=arguments, config=PLAIN)
+    return read_words(Transfer, "bpfc transfer", arguments)

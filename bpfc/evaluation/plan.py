@@ -96,6 +96,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_count(batch_size=self.batch_size)
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed={self.seed!r}: must be a whole number from 0 to 2⁶⁴ − 1")
         for name, count in Counter(self.names).items():
             if count > 1:
                 raise ValueError(f"attack {name!r} is named twice; name each once")
