@@ -87,6 +87,8 @@ def main() -> None:
             for kind, count, trial in (("kill", given.kills, kill), ("damage", given.damages, damage)):
                 if number >= count or (kind, number, given.seed) in done or time.monotonic() > ends:
                     continue
+                shutil.rmtree("run")
+                shutil.copytree("sound", "run")
                 found = trial(random.Random(f"{given.seed} {kind} {number}"), references)
                 trials.append({"kind": kind, "number": number, "seed": given.seed, **found})
                 with file.open("a", encoding="utf-8") as log:
@@ -139,8 +141,6 @@ def kill(chance: random.Random, references: dict[str, dict[str, Any]]) -> dict[s
 
 def damage(chance: random.Random, references: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One trial with a damaged file; how it ended."""
-    shutil.rmtree("run")
-    shutil.copytree("sound", "run")
     files = sorted(path for path in Path("run").rglob("*") if path.is_file() and path.name != ".lock")
     path = chance.choice(files)
     how = chance.choice(list(DAMAGES))
