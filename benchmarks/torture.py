@@ -42,7 +42,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch counts the cores
 
 import torch
 
+import bpfc.cli.evaluate
+import bpfc.cli.train
+import bpfc.cli.transfer
 import bpfc.data
+import bpfc.evaluation.recorded
+import bpfc.training.engine
 from bpfc.__main__ import main as bpfc_main
 from bpfc.files import read_jsonl, write_json
 from bpfc.provenance import provenance
@@ -120,7 +125,7 @@ def kill(chance: random.Random, references: dict[str, dict[str, Any]]) -> dict[s
     shutil.rmtree("new", ignore_errors=True)
     for _ in range(chance.randint(1, 3)):
         if chance.random() < 0.5:
-            moment, status = round(chance.uniform(0, references[verb]["seconds"]), 3), 0
+            moment = round(chance.uniform(0, references[verb]["seconds"]), 3)
             status = call(again, seconds=moment)
             moments.append(f"{moment} s")
         else:
@@ -170,8 +175,7 @@ def call(line: str, *, seconds: float | None = None, rename: int | None = None, 
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return status
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _in_the_fork(line: str, rename: int | None, after: bool) -> None:
