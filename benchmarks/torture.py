@@ -135,8 +135,7 @@ def kill(chance: random.Random, references: dict[str, dict[str, Any]]) -> dict[s
         if status not in (0, -signal.SIGKILL):
             break
     told = {"verb": verb, "killed": moments, "command": f"bpfc {again}"}
-    status = call(again)
-    if status != 0:
+    if (status := call(again)) != 0:
         return told | {"end": "lost" if status == 2 else "traceback", "stderr": Path("stderr").read_text()[-2000:]}
     there, whole = left(Path("new")), references[verb]["left"]
     differing = sorted(name for name in {**there, **whole} if there.get(name) != whole.get(name))
@@ -237,7 +236,7 @@ def left(folder: Path) -> dict[str, str]:
 
 
 def figures(folder: Path) -> Any:
-    """All figures of an evaluation, and the accuracies of the training's log that a selection follows from."""
+    """All figures of an evaluation."""
     summary = _steady(json.loads((folder / "evaluation" / "summary.json").read_text()))
     return {name: value for name, value in summary.items() if name != "warnings"}
 

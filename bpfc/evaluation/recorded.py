@@ -42,6 +42,8 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
             check_gradient(subject.model, subject.images)
         settings = plan.header() | subject.header()
         ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
+        if save_images:
+            _check_saved(out / "adversarial", ledger.rows)
         started, before = time.perf_counter(), len(ledger.rows)
         _attack(subject, plan, ledger, _saver(out / "adversarial") if save_images else lambda *_: None)
         rows = ledger.rows
@@ -86,6 +88,20 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
             progress.console.print(told, style="dim")
 
 
+def _check_saved(folder: Path, rows: list[Row]) -> None:
+    """Raises ValueError if rows were made without the images that are to be saved now."""
+    broken = [row["index"] for row in rows if row["broken_by"] not in (None, "clean")]
+    if lacking := [index for index in broken if not _image_file(folder, index).exists()]:
+        raise ValueError(
+            f"--save-images: {len(lacking)} images were broken by an evaluation that saved none "
+            f"({_image_file(folder, lacking[0])} is missing); choose another --out"
+        )
+
+
+def _image_file(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.npy"
+
+
 def _saver(folder: Path) -> Callable[[int, Tensor], None]:
     folder.mkdir(exist_ok=True)
 
@@ -94,6 +110,6 @@ def _saver(folder: Path) -> Callable[[int, Tensor], None]:
             with temporary.open("wb") as file:
                 np.save(file, image.cpu().numpy())
 
-        replace_file(folder / f"{index:06d}.npy", write)
+        replace_file(_image_file(folder, index), write)
 
     return save
