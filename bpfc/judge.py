@@ -25,14 +25,25 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
             return model(images.float()).float()
 
 
+def no_answer(logits: Tensor) -> Tensor:
+    """(N,) bool: where logits (N, classes) hold NaN or an infinite value. Its argmax is no class then."""
+    return ~torch.isfinite(logits).all(dim=1)
+
+
+def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) bool: where the logits' class is not the label's, or there is no answer."""
+    return (logits.argmax(dim=1) != labels) | no_answer(logits)
+
+
 @dataclass
 class Judge:
     """Verdicts on perturbed versions of `images`, for an attack. The model must be in eval mode.
 
     An image is broken by a candidate that is finite, in the box [0, 1], inside the ball (to 1e-6), and that an
-    independent float32 forward takes for another class. The first such candidate counts. For an attack without a radius
-    (`minimum_norm` says in which norm it looks for the nearest image), the nearest misclassified candidate in the box
-    is recorded as well, however far, and only one inside the ball breaks.
+    independent float32 forward does not take for the label's class. NaN or infinite logits are never an answer, so they
+    are no right one: the image is broken, and `no_answer` says how. The first such candidate counts. For an attack
+    without a radius (`minimum_norm` says in which norm it looks for the nearest image), the nearest misclassified
+    candidate in the box is recorded as well, however far, and only one inside the ball breaks.
 
     Attributes:
         model: from images to logits, in eval mode.
@@ -45,6 +56,7 @@ class Judge:
         found: (N,) bool: a misclassified candidate is recorded; where there is a radius, the same as `broken`.
         step: (N,) after how many steps of the attack that was; −1 where not found, or where the attack does not tell.
         linf, l2: (N,) the distance of the recorded candidate; NaN where there is none.
+        no_answer: (N,) bool: the logits of the recorded candidate are NaN or infinite.
         queries: (N,) how many forwards the attack has spent on the image; None if it does not tell.
         adversaries: like `images`, with the candidate that broke each broken image in its place.
     """
@@ -60,12 +72,15 @@ class Judge:
     step: Tensor = field(init=False)
     linf: Tensor = field(init=False)
     l2: Tensor = field(init=False)
+    no_answer: Tensor = field(init=False)
     queries: Tensor | None = field(init=False, default=None)
     adversaries: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         count, device = len(self.images), self.images.device
-        self.broken, self.found = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
+        self.broken, self.found, self.no_answer = (
+            torch.zeros(count, dtype=torch.bool, device=device) for _ in range(3)
+        )
         self.step = torch.full((count,), -1, device=device)
         self.linf, self.l2 = (torch.full((count,), torch.nan, device=device) for _ in range(2))
         self.adversaries = self.images.clone()
@@ -78,7 +93,7 @@ class Judge:
         def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
             spent[positions] += attack.forwards or 0
             # The attack's own logits, perhaps in low precision, only say which iterates are worth a forward of ours.
-            claimed = logits.argmax(dim=1) != self.labels[positions]
+            claimed = misclassified(logits, self.labels[positions])
             if claimed.any():
                 self.judge(positions[claimed], candidates[claimed], step)
             return self.settled[positions] if self.minimum_norm is None else torch.zeros_like(claimed)
@@ -106,13 +121,15 @@ class Judge:
         legal = (within & ~self.broken[positions] | nearer) & (flat.amin(dim=1) >= 0) & (flat.amax(dim=1) <= 1)
         if not legal.any():
             return
-        wrong = torch.zeros_like(legal)
-        wrong[legal] = exact_logits(self.model, candidates[legal]).argmax(dim=1) != self.labels[positions[legal]]
+        wrong, silent = torch.zeros_like(legal), torch.zeros_like(legal)
+        logits = exact_logits(self.model, candidates[legal])
+        wrong[legal], silent[legal] = misclassified(logits, self.labels[positions[legal]]), no_answer(logits)
         breaks, recorded = wrong & within, wrong & nearer
         self.broken[positions[breaks]] = True
         self.adversaries[positions[breaks]] = candidates[breaks].float()
         hits, way = positions[recorded], delta[recorded].flatten(1).float()
         self.found[hits] = True
+        self.no_answer[hits] = silent[recorded]
         self.step[hits] = -1 if step is None else step
         self.linf[hits] = way.abs().amax(dim=1)
         self.l2[hits] = way.norm(dim=1)

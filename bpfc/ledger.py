@@ -7,13 +7,17 @@ import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from bpfc.attacks import Norm
 from bpfc.files import replace_file, write_json
 
 SCHEMA = 3
 """Version of header, rows and summary."""
+
+
+Blind = Literal["zero", "not_finite"]
+"""What a gradient can be, so that attacks by gradients see nothing."""
 
 
 class Verdict(TypedDict):
@@ -30,6 +34,8 @@ class Verdict(TypedDict):
     """Forwards spent on this image; None where the attack does not tell."""
     found: NotRequired[bool]
     """Of an attack without a radius: whether it found a misclassified image. Then the distances are the nearest's."""
+    no_answer: NotRequired[bool]
+    """True where the recorded image gets NaN or infinite logits."""
 
 
 class Row(TypedDict):
@@ -44,6 +50,8 @@ class Row(TypedDict):
     """None, "clean" (misclassified as it is) or the first attack in order that breaks it."""
     attacks: dict[str, Verdict]
     """By name. An attack that did not run on the image (it was broken already) has no entry."""
+    gradient: NotRequired[Blind]
+    """Of cross-entropy at the clean image, where attacks by gradients see nothing in it."""
 
 
 class Ledger:
@@ -204,7 +212,8 @@ def summarise(
     The worst case is the mean over images of the minimum over attacks: an image counts as robust if it is classified
     rightly and no attack breaks it. `minimum_norm` names the attacks without a radius and the norm of their distances:
     for these, also the share of the attacked images for which one was found, and the median and mean distance of what
-    was found (in the median, a failure is infinitely far: null).
+    was found (in the median, a failure is infinitely far: null). `gradients` counts the images at which attacks by
+    gradients are blind (see Row).
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]
@@ -222,6 +231,7 @@ def summarise(
         "clean": _share(sum(right), total),
         "attacks": shares,
         "worst_case": _share(sum(row["broken_by"] is None for row in rows), total),
+        "gradients": {kind: sum(row.get("gradient") == kind for row in rows) for kind in get_args(Blind)},
     }
 
 

@@ -1,9 +1,14 @@
 """What the verbs' options share: numbers such as 8/255, where to compute, in which precision, where the data is."""
 
+import re
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
+
+from bpfc.errors import UserError
 
 Arithmetic = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -45,3 +50,32 @@ DataFolder = Annotated[
 
 PLAIN = (tyro.conf.AvoidSubcommands,)
 """How every verb reads its words."""
+
+Options = TypeVar("Options")
+
+
+def read_words(kind: type[Options], prog: str, words: list[str], default: Options | None = None) -> Options:
+    """A verb's options out of its words.
+
+    Raises:
+        UserError: a word is not one of the verb's, or its value makes no sense; in one line.
+    """
+    for name, value in zip(["", *words], words, strict=False):
+        if not value or (value.endswith("=") and value.startswith("--")):
+            raise UserError(f"{name or value}: is given an empty value; name one, or leave the option out")
+    given = {} if default is None else {"default": default}
+    shown = StringIO()
+    try:
+        with redirect_stderr(shown):
+            return tyro.cli(kind, prog=prog, args=words, config=PLAIN, **given)
+    except SystemExit as stopped:
+        if stopped.code != 2:
+            raise
+        raise UserError(f"{_plainly(shown.getvalue())}; {prog} --help lists the options") from None
+
+
+def _plainly(box: str) -> str:
+    """What tyro says in a box of several lines, without the box, its title and the help."""
+    lines = [line.strip(" │|") for line in box.split("Argument helptext:")[0].splitlines()]
+    kept = [line for line in lines if line and not re.fullmatch(r"[-─╭╮╰╯]+.*|For full helptext.*", line)]
+    return " ".join(kept[1:] or kept)

@@ -204,5 +204,5 @@ def test_to_float() -> None:
     assert out.tolist() == pytest.approx([0, 0.2, 1])
     stored = torch.rand(2, 1, 3, 3)
     assert to_float(stored) is stored
-    with pytest.raises(ValueError, match=r"torch.int64: must be uint8, or float32"):
+    with pytest.raises(ValueError, match=r"torch.int64: must be uint8, uint16, or float32"):
         to_float(torch.tensor([3]))

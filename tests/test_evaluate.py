@@ -167,3 +167,13 @@ def test_a_run_can_be_moved(digits_run: Path, tmp_path: Path) -> None:
     run(options(digits_run, limit=10))
     shutil.move(digits_run, tmp_path / "moved")
     assert run(options(tmp_path / "moved", limit=10))["images_resumed"] == 10
+
+
+def test_images_of_an_evaluation_that_saved_none(digits_run: Path) -> None:  # exit status 0, and no image
+    run(options(digits_run, attacks="fgsm", limit=20))
+    with pytest.raises(ValueError, match=r"--save-images: \d+ images .* another --out"):
+        run(options(digits_run, attacks="fgsm", limit=20, save_images=True))
+    saving = options(digits_run, attacks="fgsm", limit=20, save_images=True, out=digits_run / "saved")
+    run(saving)
+    assert list((digits_run / "saved" / "adversarial").iterdir())
+    run(saving)  # what is there is enough

@@ -1,34 +1,101 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from bpfc.data import DataError, load_images
+from bpfc.data import DataError, load_images, to_float
 
 
-def test_pictures_that_cannot_be_taken(tmp_path: Path) -> None:
-    def refuse(message: str, path: Path) -> None:
-        with pytest.raises(DataError, match=message):
-            load_images(path)
-
-    refuse("nothing: must be a folder with one folder of pictures a class, or an .npz file", tmp_path / "nothing")
-    folder = tmp_path / "f"
-    for name in ("a", "b"):
-        (folder / name).mkdir(parents=True)
-    refuse("2 classes, 0 pictures", folder)
-    Image.new("RGB", (4, 5)).save(folder / "a" / "1.png")
-    Image.new("L", (4, 5)).save(folder / "b" / "2.png")
-    refuse(r"2.png: 5×4 with 1 channels, but 1.png is 5×4 with 3", folder)
-    (folder / "b" / "2.png").write_bytes(b"no picture")
-    refuse("2.png: not a picture", folder)
+def refuse(message: str, path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        load_images(path)
 
 
-def test_classes_are_folders_in_the_order_of_their_names(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of two grey pictures each."""
+    root = tmp_path / "f"
     for label, name in enumerate(("ant", "bee")):
-        (tmp_path / name).mkdir()
+        (root / name).mkdir(parents=True)
         for shade in (10, 20):
-            Image.new("L", (4, 5), shade + label).save(tmp_path / name / f"{shade}.png")
-    images = load_images(tmp_path)
+            Image.new("L", (4, 5), shade + label).save(root / name / f"{shade}.png")
+    return root
+
+
+def test_pictures_that_cannot_be_taken(folder: Path, tmp_path: Path) -> None:
+    refuse("nothing: must be a folder with one folder of pictures a class, or an .npz file", tmp_path / "nothing")
+    Image.new("RGB", (4, 5)).save(folder / "bee" / "30.png")
+    refuse(r"30.png: 5×4 with 3 channels of 8 bits, but 10.png is 5×4 with 1", folder)
+    (folder / "bee" / "30.png").write_bytes(b"no picture")
+    refuse("30.png: not a picture", folder)
+    whole = (folder / "bee" / "20.png").read_bytes()
+    (folder / "bee" / "30.png").write_bytes(whole[: len(whole) // 2])
+    refuse("30.png: not a picture", folder)
+
+
+def test_classes_are_folders_in_the_order_of_their_names(folder: Path) -> None:
+    for hidden in (".git", ".ipynb_checkpoints"):  # F8: they counted as classes, and shifted every label
+        (folder / hidden).mkdir()
+    (folder / "ant" / ".DS_Store").write_bytes(b"")
+    images = load_images(folder)
     assert images.labels.tolist() == [0, 0, 1, 1]
     assert images.pixels.shape == (4, 1, 5, 4)
     assert images.pixels[:, 0, 0, 0].tolist() == [10, 20, 11, 21]
+
+
+def test_what_would_be_left_out_is_named(folder: Path) -> None:  # F8
+    (folder / "aaa").mkdir()
+    refuse("aaa: a class without pictures; it would shift the labels", folder)
+    (folder / "aaa").rmdir()
+    (folder / "bee" / "more").mkdir()
+    refuse("more: a folder inside a class", folder)
+    (folder / "bee" / "more").rmdir()
+    Image.new("L", (4, 5)).save(folder / "bee" / "30.gif")
+    refuse("30.gif: not one of .png", folder)
+    (folder / "bee" / "30.gif").unlink()
+    Image.new("L", (4, 5)).save(folder / "30.png")
+    refuse("30.png: belongs to no class", folder)
+
+
+def test_sixteen_bits_keep_their_depth(folder: Path) -> None:  # F9: clipped to 0 and 1
+    values = np.arange(20, dtype=np.uint16).reshape(5, 4) * 3000
+    for name in ("ant/10.png", "ant/20.png", "bee/10.png", "bee/20.png"):
+        Image.fromarray(values).save(folder / name)
+    images = load_images(folder)
+    assert images.pixels.dtype == torch.uint16
+    expected = torch.from_numpy(values.astype(np.float32)) / 65535
+    assert torch.equal(to_float(images.pixels)[2, 0], expected)
+    assert len(images[torch.tensor([0, 2])].pixels) == 2
+    assert images.sha256() != ""
+    Image.new("L", (4, 5)).save(folder / "bee" / "30.png")
+    refuse("30.png: 5×4 with 1 channels of 8 bits, but 10.png is 5×4 with 1 channels of 16 bits", folder)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "CMYK", "F"])
+def test_modes_that_have_no_one_meaning(mode: str, folder: Path) -> None:
+    name = folder / "bee" / ("30.png" if mode in ("RGBA", "LA") else "30.tiff")
+    Image.new(mode, (4, 5)).save(name)
+    refuse(f"a picture of mode {mode}, or with transparency; save it as plain grey or RGB", folder)
+
+
+def test_a_palette_is_its_colours_and_exif_turns(tmp_path: Path) -> None:
+    colours = Image.new("RGB", (4, 5), (250, 10, 0))
+    colours.putpixel((0, 0), (0, 0, 200))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        colours.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / name / "palette.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6  # a quarter turn
+        turned = colours.transpose(Image.Transpose.ROTATE_90)
+        turned.save(tmp_path / name / "turned.png", exif=exif)
+    images = load_images(tmp_path)
+    assert images.pixels.shape == (4, 3, 5, 4)
+    assert images.pixels[:, :, 0, 0].tolist() == [[0, 0, 200]] * 4
+    assert images.pixels[:, :, 4, 3].tolist() == [[250, 10, 0]] * 4
+
+
+def test_a_declared_size_is_refused_before_it_is_decoded(folder: Path) -> None:
+    (folder / "bee" / "30.pgm").write_bytes(b"P5 30000 30000 255\n" + b"0" * 100)
+    refuse("30.pgm: too large to be a picture", folder)

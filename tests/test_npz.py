@@ -1,10 +1,12 @@
+import io
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
 
-from bpfc.data import DataError, load_images
+from bpfc.data import DataError, load_images, to_float
 
 
 def test_arrays_that_cannot_be_taken(tmp_path: Path) -> None:
@@ -15,11 +17,11 @@ def test_arrays_that_cannot_be_taken(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.zeros((2, 3, 4, 4), np.uint8))
     refuse("a.npz: holds images; must hold images", tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", images=np.zeros((2, 3, 4, 4), np.int64), labels=np.zeros(2, np.int64))
-    refuse("int64; must be uint8 or float", tmp_path / "b.npz")
+    refuse("int64; must be uint8, uint16 or float", tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(3, np.int64))
     refuse("one integer for each image", tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", images=np.array([object()]), labels=np.zeros(1, np.int64))
-    refuse("without running code", tmp_path / "d.npz")
+    refuse("object; must be uint8", tmp_path / "d.npz")  # and never unpickled
     (tmp_path / "e.npz").write_bytes(b"PK\x03\x04 cut short")
     refuse("e.npz: cannot be read", tmp_path / "e.npz")
 
@@ -36,3 +38,48 @@ def test_layouts(tmp_path: Path) -> None:
     grey = load_images(tmp_path / "grey.npz")
     assert grey.pixels.shape == (3, 1, 5, 6)
     assert grey.pixels.dtype == torch.float32
+
+
+def test_sizes_are_compared_before_anything_is_read(tmp_path: Path) -> None:
+    def handed(shape: tuple[int, ...], content: bytes) -> Path:
+        path = tmp_path / "sized.npz"
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        with ZipFile(path, "w") as file:
+            file.writestr("images.npy", header.getvalue() + content)
+            labels = io.BytesIO()
+            np.save(labels, np.zeros(2, np.int64))
+            file.writestr("labels.npy", labels.getvalue())
+        return path
+
+    assert len(load_images(handed((2, 1, 2, 2), bytes(8)))) == 2
+    for shape in ((2**40, 1, 28, 28), (2, 1, 2, 1)):
+        with pytest.raises(DataError, match=r"sized.npz: images says \d+ bytes, but there are 8"):
+            load_images(handed(shape, bytes(8)))
+
+
+def test_more_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpfc.data.npz._memory", lambda: 1000)
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.zeros(20, np.int64))
+    with pytest.raises(DataError, match="more than this machine has"):
+        load_images(tmp_path / "bomb.npz")
+
+
+def test_arrays_that_nobody_asked_for_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.zeros(2, np.int64), z=np.zeros(2), a=np.zeros(1))
+    opened = []
+    plain = ZipFile.open
+    monkeypatch.setattr(ZipFile, "open", lambda self, name, *rest: opened.append(name) or plain(self, name, *rest))
+    load_images(tmp_path / "a.npz")
+    assert sorted(opened) == ["x.npy", "y.npy"]
+
+
+def test_depth_order_and_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpfc.data.npz.CHUNK", 100)  # several reads
+    deep = np.random.default_rng(0).integers(0, 65536, (7, 5, 6, 3), np.uint16)
+    for name, stored in (("c", deep), ("f", np.asfortranarray(deep)), ("b", deep.astype(">u2"))):
+        np.savez(tmp_path / f"{name}.npz", images=stored, labels=np.arange(7))
+        loaded = load_images(tmp_path / f"{name}.npz")
+        assert loaded.pixels.dtype == torch.uint16
+        assert np.array_equal(loaded.pixels.numpy(), deep.transpose(0, 3, 1, 2))
+        assert torch.equal(to_float(loaded.pixels), torch.from_numpy(deep.transpose(0, 3, 1, 2).astype("f4")) / 65535)

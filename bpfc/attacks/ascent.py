@@ -18,11 +18,22 @@ the logits there."""
 def input_gradient(
     model: nn.Module, images: Tensor, targets: Tensor, objective: Objective = cross_entropy
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the objective by the images alone, and the logits, float32."""
+    """Gradient of the objective by the images alone, and the logits, float32.
+
+    Raises:
+        ValueError: no gradient comes through the model: no_grad, detach or whole numbers on the way.
+    """
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = model(images).float()
-        (gradient,) = torch.autograd.grad(objective(logits, targets), images)
+        climbed = objective(logits, targets)
+        gradient = torch.autograd.grad(climbed, images, allow_unused=True)[0] if climbed.requires_grad else None
+    if gradient is None:
+        raise ValueError(
+            "the model lets no gradient through (no_grad, detach or whole numbers on the way), so that attacks by "
+            "gradients cannot work: attack it without (noise-100, square-5000, spsa-100), or wrap the layer in "
+            "bpfc.BPDA"
+        )
     return gradient, logits.detach()
 
 

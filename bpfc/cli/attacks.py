@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import tyro
+from bpfc.options import read_words
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Attacks:
 
 
 def parse(arguments: list[str]) -> Attacks:
-    return tyro.cli(Attacks, prog="bpfc attacks", args=arguments)
+    return read_words(Attacks, "bpfc attacks", arguments)
 
 
 def main(_: Attacks) -> None:

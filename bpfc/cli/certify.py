@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import PLAIN, BatchSize, Device, Number
+from bpfc.options import BatchSize, Device, Number, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +38,7 @@ CURVE = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 
 def parse(arguments: list[str]) -> Certify:
-    return tyro.cli(Certify, prog="bpfc certify", args=arguments, config=PLAIN)
+    return read_words(Certify, "bpfc certify", arguments)
 
 
 def main(options: Certify) -> None:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from bpfc.options import PLAIN, Device
+from bpfc.options import Device, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +61,7 @@ def demo_recipes() -> "dict[str, Recipe]":
 
 
 def parse(arguments: list[str]) -> Demo:
-    return tyro.cli(Demo, prog="bpfc demo", args=arguments, config=PLAIN)
+    return read_words(Demo, "bpfc demo", arguments)
 
 
 def main(options: Demo) -> None:

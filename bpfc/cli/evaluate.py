@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
-
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import PLAIN, AttackPrecision, AttackSeed, BatchSize, Device, Number
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, Number, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +48,7 @@ class Evaluate(SubjectOptions):
 
 
 def parse(arguments: list[str]) -> Evaluate:
-    return tyro.cli(Evaluate, prog="bpfc evaluate", args=arguments, config=PLAIN)
+    return read_words(Evaluate, "bpfc evaluate", arguments)
 
 
 def main(options: Evaluate) -> None:
@@ -73,6 +71,8 @@ def run(options: Evaluate) -> dict[str, Any]:
     from bpfc.training.run import EVALUATION
 
     check_count(limit=options.limit, batch_size=options.batch_size)
+    if options.eot < 0 or options.eot == 1:
+        raise ValueError(f"eot={options.eot}: must be 0 for a model without randomness, or 2 and more answers")
     out = options.folder(options.out, EVALUATION)
     device = pick_device(options.device)
     precision = resolve(options.precision, device, precision_of(started_in(out)))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import tyro
+from bpfc.options import read_words
 
 SHAPES = {"mnist, fashion-mnist": (1, 28), "cifar-10": (3, 32)}
 """Channels and size of the images of each kind of data set; all have 10 classes."""
@@ -14,7 +14,7 @@ class Networks:
 
 
 def parse(arguments: list[str]) -> Networks:
-    return tyro.cli(Networks, prog="bpfc networks", args=arguments)
+    return read_words(Networks, "bpfc networks", arguments)
 
 
 def main(_: Networks) -> None:

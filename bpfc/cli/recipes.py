@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from bpfc.options import PLAIN
+from bpfc.options import read_words
 
 if TYPE_CHECKING:
     from bpfc.training.recipe import Recipe
@@ -21,7 +21,7 @@ class Recipes:
 
 
 def parse(arguments: list[str]) -> Recipes:
-    return tyro.cli(Recipes, prog="bpfc recipes", args=arguments, config=PLAIN)
+    return read_words(Recipes, "bpfc recipes", arguments)
 
 
 def main(options: Recipes) -> None:

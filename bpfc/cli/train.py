@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
-from bpfc.options import PLAIN, DataFolder, Device, Precision
+from bpfc.options import PLAIN, DataFolder, Device, Precision, read_words
 from bpfc.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def parse(arguments: list[str]) -> Train:
 
     name = arguments[0]
     default = Words(recipe=named(name)[1], out=Path("runs") / name)
-    given = tyro.cli(Words, default=default, prog=f"bpfc train {name}", args=arguments[1:], config=PLAIN)
+    given = read_words(Words, f"bpfc train {name}", arguments[1:], default)
     return Train(**vars(given))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from bpfc.options import PLAIN, AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number, read_words
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ def main(options: Transfer) -> None:
     for name, target in summary["targets"].items():
         shares = [target["clean"], *target["attacks"].values()]
         table.add_row(name, *(f"{100 * share['accuracy']:.1f}" for share in shares))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, told in summary["warnings"].items():
+        for warning in told:
+            console.print(f"warning: {name}: {warning}", style="yellow", highlight=False)
 
 
 def run(options: Transfer) -> dict[str, Any]:
@@ -63,6 +67,7 @@ def run(options: Transfer) -> dict[str, Any]:
     from bpfc.attacks.base import check_count
     from bpfc.data import load
     from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_transfer_block, transferred
+    from bpfc.evaluation.caveats import caveats
     from bpfc.evaluation.recorded import started_in
     from bpfc.files import make_writable_folder, owned, write_json
     from bpfc.ledger import Ledger, summarise
@@ -117,6 +122,7 @@ def run(options: Transfer) -> dict[str, Any]:
         results = {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()}
         summary = settings | {
             "targets": results,
+            "warnings": {name: told for name, ledger in ledgers.items() if (told := caveats(ledger.rows))},
             "images_resumed": len(test) - len(missing),
             "provenance": provenance(device),
         }
@@ -134,4 +140,4 @@ def _by_name(paths: tuple[Path, ...], role: str) -> dict[str, Path]:
 
 
 def parse(arguments: list[str]) -> Transfer:
-    return tyro.cli(Transfer, prog="bpfc transfer", args=arguments, config=PLAIN)
+    return read_words(Transfer, "bpfc transfer", arguments)

@@ -12,15 +12,17 @@ from bpfc.data.sets import Images
 def to_float(pixels: Tensor) -> Tensor:
     """Pixels as they are stored (N, C, H, W) to float32 in [0, 1], as a model sees them. The one place of this.
 
-    uint8 is divided by 255; float32 is in [0, 1] already and comes back as it is.
+    uint8 is divided by 255, uint16 by 65,535; float32 is in [0, 1] already and comes back as it is.
 
     Raises:
-        ValueError: the pixels are neither.
+        ValueError: the pixels are none of these.
     """
     if pixels.dtype == torch.float32:
         return pixels
+    if pixels.dtype == torch.uint16:
+        return pixels.float() / 65535
     if pixels.dtype != torch.uint8:
-        raise ValueError(f"pixels of {pixels.dtype}: must be uint8, or float32 in [0, 1]")
+        raise ValueError(f"pixels of {pixels.dtype}: must be uint8, uint16, or float32 in [0, 1]")
     return pixels.float() / 255
 
 

@@ -18,8 +18,8 @@ from bpfc.data.sources import CIFAR10, FASHION_MNIST, MNIST, Source, contents, e
 class Images:
     """Labelled images on one device: pixels (N, C, H, W) and int64 labels (N,).
 
-    The pixels are as they were stored: uint8, or, of an .npz file that holds floats, float32 in [0, 1]. `to_float`
-    makes of a batch of either what a model sees.
+    The pixels are as they were stored: uint8, of 16 bits uint16, or, of an .npz file that holds floats, float32 in
+    [0, 1]. `to_float` makes of a batch of any what a model sees.
     """
 
     pixels: Tensor

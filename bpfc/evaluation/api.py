@@ -1,5 +1,6 @@
 """`bpfc.evaluate`: any classifier and images in memory. The verb `evaluate` is this with files."""
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 
 from bpfc.attacks import Norm
 from bpfc.data import Images
-from bpfc.evaluation.checks import check
+from bpfc.evaluation.caveats import caveats
+from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_block
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
@@ -22,6 +24,8 @@ class Evaluation:
 
     rows: list[Row]
     summary: dict[str, Any] = field(repr=False)
+    warnings: list[str] = field(default_factory=list)
+    """What makes the figures say less than they seem to, and what attacks warned of; the verb prints the same."""
 
     @property
     def clean(self) -> float:
@@ -66,13 +70,20 @@ def evaluate(
 
     Raises:
         ValueError: the model is in train mode, gives no finite logits of shape (N, classes), gives probabilities, or
-            answers differently twice; images or labels are not as above; an attack's name or radius makes no sense.
+            answers differently twice or in other company, writes into its input, or, under an attack by gradients,
+            lets none through; images or labels are not as above; an attack's name or radius makes no sense.
     """
     threat = ThreatModel(norm, eps)
     given = Images(images, labels)
     check(model, given)
+    given = Images(images, labels.long())
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
-    every = range(len(given))
-    rows = [row for block in blocks(given, every, plan.batch_size) for row in run_block(model, block, plan)]
-    return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm))
+    if plan.by_gradients:
+        check_gradient(model, given)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        every = range(len(given))
+        rows = [row for block in blocks(given, every, plan.batch_size) for row in run_block(model, block, plan)]
+    told = sorted({str(warning.message) for warning in heard}) + caveats(rows)
+    return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm), told)

@@ -2,32 +2,27 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bpfc.data import Images, to_float
+from bpfc.evaluation.gradients import blind_at_start
 from bpfc.judge import exact_logits
 from bpfc.wrappers import is_random
+
+TRIED = 32
+"""Images that the model is tried on."""
+ALONE = 8
+"""Of these, how many are shown to it alone."""
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def check(model: nn.Module, handed: Images) -> None:
     """Raises ValueError for a model or images of which no figure could be trusted (see `bpfc.evaluate`)."""
-    images, labels = handed.pixels, handed.labels
     if any(module.training for module in model.modules()):
         raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
-    if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32) or not len(images):
-        raise ValueError(
-            f"images of shape {tuple(images.shape)}, {images.dtype}: must be float32 or uint8 (N, C, H, W), N ≥ 1"
-        )
-    if images.dtype == torch.float32:
-        _check_floats(images)
-    if labels.shape != (len(images),) or labels.is_floating_point():
-        raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")
-    some = to_float(images[:32])
-    logits = exact_logits(model, some)
-    if logits.ndim != 2 or logits.shape[0] != len(some) or logits.shape[1] < 2:
-        raise ValueError(
-            f"the model gives shape {tuple(logits.shape)} for {len(some)} images: must be ({len(some)}, classes), "
-            "classes ≥ 2"
-        )
+    _check_images(handed)
+    some = to_float(handed.pixels[:TRIED]).clone()  # the caller's are not for the model to write into
+    logits = _answer(model, some)
     if not torch.isfinite(logits).all():
         raise ValueError("the model gives NaN or infinite logits on the first images; check its weights")
     if (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all():
@@ -35,20 +30,48 @@ def check(model: nn.Module, handed: Images) -> None:
             "the model gives probabilities: their gradients vanish where it is sure, and attacks fail for no merit of "
             "its own; leave out the softmax at its end"
         )
-    if not is_random(model) and not torch.allclose(logits, exact_logits(model, some), rtol=1e-4, atol=1e-5):
-        raise ValueError(
-            "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
-            "command line, or wrapped as bpfc.EOT(model, samples=20)"
-        )
+    if not is_random(model):
+        if not torch.allclose(logits, _answer(model, some), rtol=1e-4, atol=1e-5):
+            raise ValueError(
+                "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
+                "command line, or wrapped as bpfc.EOT(model, samples=20)"
+            )
+        if len(some) == 1:
+            some = torch.cat([some, 1 - some])
+            logits = _answer(model, some)
+        _check_company(model, some, logits)
+    labels = handed.labels
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {logits.shape[1]} classes"
         )
 
 
+def check_gradient(model: nn.Module, handed: Images) -> None:
+    """Raises ValueError for a model that attacks by gradients cannot work on at all, with the way out."""
+    some = handed[:1]
+    try:
+        blind_at_start(model, to_float(some.pixels).clone(), some.labels.long())
+    except RuntimeError as error:
+        raise ValueError(f"the model fails where its gradient is asked for: {_first_line(error)}") from error
+
+
+def _check_images(handed: Images) -> None:
+    images, labels = handed.pixels, handed.labels
+    if images.ndim != 4 or images.dtype not in (torch.uint8, torch.uint16, torch.float32) or not images.numel():
+        raise ValueError(
+            f"images of shape {tuple(images.shape)}, {images.dtype}: must be float32, uint8 or uint16 (N, C, H, W), "
+            "none of them 0"
+        )
+    if images.dtype == torch.float32:
+        _check_floats(images)
+    if labels.shape != (len(images),) or labels.dtype not in INTEGERS:
+        raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")
+
+
 def _check_floats(images: Tensor) -> None:
-    if not torch.isfinite(images).all():
-        count = int((~torch.isfinite(images)).flatten(1).any(dim=1).sum())
+    parts = images.split(1024)  # a mask of all at once would take more than they do
+    if count := sum(int((~torch.isfinite(part)).flatten(1).any(dim=1).sum()) for part in parts):
         raise ValueError(f"{count} of {len(images)} images hold NaN or infinite values; remove or mend them")
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
@@ -56,3 +79,61 @@ def _check_floats(images: Tensor) -> None:
             f"images lie in [{low:.4g}, {high:.4g}]: must be in [0, 1]; "
             "divide by 255, and put any normalisation into the model"
         )
+
+
+def _answer(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits, if the model gives some, and leaves the images as they are."""
+    before = images.clone()
+
+    def told(model: nn.Module, inputs: object, answer: object) -> None:
+        if not isinstance(answer, Tensor) or not answer.is_floating_point():
+            what = f"a tensor of {answer.dtype}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+            raise ValueError(f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes)")
+
+    heard = model.register_forward_hook(told)
+    try:
+        logits = exact_logits(model, images)
+    except (RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+        shown = " × ".join(map(str, images.shape))
+        raise ValueError(
+            f"the model fails on images of shape {shown} (N × C × H × W): {_first_line(error)}; it must take any N"
+        ) from error
+    finally:
+        heard.remove()
+    if not torch.equal(before, images):
+        raise ValueError(
+            "the model writes into the images that it is given: every attack would see others; copy them first in its "
+            "forward (images = images.clone())"
+        )
+    if logits.ndim != 2 or logits.shape[0] != len(images) or logits.shape[1] < 2:
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)} for {len(images)} images: must be ({len(images)}, classes), "
+            "classes ≥ 2"
+        )
+    return logits
+
+
+def _check_company(model: nn.Module, some: Tensor, logits: Tensor) -> None:
+    """Raises ValueError if the answers to some images together, the logits, are others than to each of them alone.
+
+    The sums of a batch are rounded in another order than those of one image, and a network that rounds inside may make
+    a step of that; so most of the tried images must differ, by more than rounding alone.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"{type(module).__name__} {name!r} keeps no running statistics, so that the answer to an image depends "
+                "on the images beside it; train it with track_running_stats=True"
+            )
+    together, alone = logits[:ALONE], torch.cat([_answer(model, image[None]) for image in some[:ALONE]])
+    far = (together - alone).abs().amax(dim=1) > 1e-5 + 1e-3 * together.abs().amax(dim=1)
+    if 2 * int(far.sum()) > len(far):
+        worst = float((together - alone).abs().max())
+        raise ValueError(
+            f"the model's answer to an image depends on the images beside it: alone, its logits differ by {worst:.3g}; "
+            "take out what looks at the whole batch"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng
 from bpfc.data import Images, to_float
+from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan, PlannedAttack
-from bpfc.judge import Judge, exact_logits
+from bpfc.judge import Judge, exact_logits, no_answer
 from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
 
@@ -58,6 +59,9 @@ def run_block(
     """
     indices, images, labels = block
     rows = _clean_rows(model, block)
+    if plan.by_gradients:
+        right = [place for place, row in enumerate(rows) if row["broken_by"] is None]
+        _note_blind(model, block, right, rows)
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None]
     for item in plan.attacks:
         if plan.cascade:
@@ -91,6 +95,9 @@ def run_transfer_block(
     rows = {name: _clean_rows(target, block) for name, target in targets.items()}
     right = {name: [i for i, row in enumerate(each) if row["broken_by"] is None] for name, each in rows.items()}
     for source_name, source in sources.items():
+        if plan.by_gradients:
+            for name, at in right.items():
+                _note_blind(source, block, at, rows[name])
         for item in plan.attacks:
             for restart in range(item.restarts):
                 with autocast(images.device, plan.precision):
@@ -108,12 +115,31 @@ def transferred(attack: str, source: str) -> str:
 
 
 def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
-    """The rows of images that nothing has attacked yet."""
-    predictions = exact_logits(model, block.images).argmax(dim=1).tolist()
+    """The rows of images that nothing has attacked yet.
+
+    Raises:
+        ValueError: the model gives NaN or infinite logits on one of them.
+    """
+    logits = exact_logits(model, block.images)
+    if (silent := no_answer(logits)).any():
+        index = block.indices[int(silent.int().argmax())]
+        raise ValueError(
+            f"image {index}: the model gives NaN or infinite logits on it as it is, and no figure of such a model can "
+            "be trusted; check its weights, or take the image out"
+        )
+    predictions = logits.argmax(dim=1).tolist()
     return [
         Row(index=index, label=label, prediction=guess, broken_by=None if guess == label else "clean", attacks={})
         for index, label, guess in zip(block.indices, block.labels.tolist(), predictions, strict=True)
     ]
+
+
+def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row]) -> None:
+    """Says in the rows of the images at `places` where gradients through the model are of no use."""
+    at = torch.tensor(places, dtype=torch.long, device=block.labels.device)
+    for place, blind in zip(places, blind_at_start(model, block.images[at], block.labels[at]), strict=True):
+        if blind is not None:
+            rows[place]["gradient"] = blind
 
 
 def _record(
@@ -132,11 +158,20 @@ def _record(
     broken = judge.broken.view(judge.restarts, -1).int()
     counts = torch.where(broken.any(dim=0), broken.argmax(dim=0), judge.restarts - 1)
     at = counts * len(places) + torch.arange(len(places), device=counts.device)
-    columns = (counts, at, judge.broken[at], judge.found[at], judge.step[at], judge.linf[at], judge.l2[at])
+    columns = (
+        counts,
+        at,
+        judge.broken[at],
+        judge.found[at],
+        judge.step[at],
+        judge.linf[at],
+        judge.l2[at],
+        judge.no_answer[at],
+    )
     spent: Sequence[int | None] = [None] * len(places)
     if judge.queries is not None:
         spent = judge.queries.view(judge.restarts, -1).cumsum(dim=0).gather(0, counts[None])[0].tolist()
-    for place, queries, turn, copy, hit, found, step, linf, l2 in zip(
+    for place, queries, turn, copy, hit, found, step, linf, l2, silent in zip(
         places, spent, *(column.tolist() for column in columns), strict=True
     ):
         row = rows[place]
@@ -155,6 +190,8 @@ def _record(
         )
         if judge.minimum_norm:
             verdict["found"] = found
+        if silent:
+            verdict["no_answer"] = True
         if hit and row["broken_by"] is None:
             row["broken_by"] = name
             adversary(place, judge.adversaries[copy])

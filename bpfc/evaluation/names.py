@@ -265,11 +265,13 @@ def _suite(name: str, context: Context) -> list[PlannedAttack]:
 def _attack(name: str, context: Context) -> PlannedAttack:
     plain = name.removesuffix("-last")
     for form in FORMS:
-        found = re.fullmatch(form.pattern, plain)
+        found = re.fullmatch(form.pattern, plain, re.ASCII)
         if found is None or (plain != name and not form.last):
             continue
         if form.linf_only and context.norm != "linf":
             raise ValueError(f"attack {name!r}: is for ℓ∞; in ℓ2 take pgd, mt-pgd, deepfool, cw, spsa or aa-…")
+        if any(re.fullmatch(r"0\d+|\d{10,}", group or "") for group in found.groups()):
+            raise ValueError(f"attack {name!r}: its numbers must be below 10⁹, without zeros in front")
         numbers = [None if group is None else int(group) for group in found.groups()]
         restarts = numbers[1] if len(numbers) > 1 and numbers[1] is not None else 1
         return PlannedAttack(name, form.make(context, *numbers), restarts, any_iterate=plain == name)

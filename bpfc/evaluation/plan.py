@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from bpfc.attacks import Attack, Ball, Norm, ball
+from bpfc.attacks import SPSA, Attack, Ball, Noise, Norm, Square, ball
 from bpfc.attacks.base import check_count, check_radius
 from bpfc.options import Arithmetic
 
@@ -60,6 +60,12 @@ class PlannedAttack:
             raise ValueError(f"attack {self.name!r}: restarts must be 1 or more")
 
     @property
+    def by_gradients(self) -> bool:
+        """Whether the attack differentiates the model."""
+        kind = self.attack
+        return not (isinstance(kind, Noise | SPSA | Square) or getattr(kind, "part", None) == "square")
+
+    @property
     def minimum_norm(self) -> Norm | None:
         """For an attack without a radius, the norm in which it looks for the nearest misclassified image."""
         return self.attack.norm if self.attack.eps is None else None
@@ -90,6 +96,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_count(batch_size=self.batch_size)
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed={self.seed!r}: must be a whole number from 0 to 2⁶⁴ − 1")
         for name, count in Counter(self.names).items():
             if count > 1:
                 raise ValueError(f"attack {name!r} is named twice; name each once")
@@ -106,6 +114,11 @@ class Plan:
     @property
     def names(self) -> list[str]:
         return [item.name for item in self.attacks]
+
+    @property
+    def by_gradients(self) -> bool:
+        """Whether any attack differentiates the model."""
+        return any(item.by_gradients for item in self.attacks)
 
     @property
     def minimum_norm(self) -> dict[str, Norm]:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from bpfc.evaluation.checks import check
+from bpfc.evaluation.caveats import caveats
+from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
@@ -37,13 +38,17 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
     make_writable_folder(out)
     with owned(out):
         check(subject.model, subject.images)
+        if plan.by_gradients:
+            check_gradient(subject.model, subject.images)
         settings = plan.header() | subject.header()
         ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
+        if save_images:
+            _check_saved(out / "adversarial", ledger.rows)
         started, before = time.perf_counter(), len(ledger.rows)
         _attack(subject, plan, ledger, _saver(out / "adversarial") if save_images else lambda *_: None)
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
-        summary["warnings"] = ledger.warnings + _beyond_gradients(rows)
+        summary["warnings"] = ledger.warnings + caveats(rows)
         summary["seconds"] = round(time.perf_counter() - started, 1)
         summary["images_resumed"] = before
         summary["provenance"] = provenance(subject.images.labels.device)
@@ -83,16 +88,18 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
             progress.console.print(told, style="dim")
 
 
-def _beyond_gradients(rows: list[Row]) -> list[str]:
-    """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
+def _check_saved(folder: Path, rows: list[Row]) -> None:
+    """Raises ValueError if rows were made without the images that are to be saved now."""
+    broken = [row["index"] for row in rows if row["broken_by"] not in (None, "clean")]
+    if lacking := [index for index in broken if not _image_file(folder, index).exists()]:
+        raise ValueError(
+            f"--save-images: {len(lacking)} images were broken by an evaluation that saved none "
+            f"({_image_file(folder, lacking[0])} is missing); choose another --out"
+        )
 
-    def alone(row: Row) -> bool:
-        others = [verdict["broken"] for name, verdict in row["attacks"].items() if name != "aa-square"]
-        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
 
-    share = sum(map(alone, rows)) / len(rows)
-    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
-    return [told] if share > 0.002 else []
+def _image_file(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.npy"
 
 
 def _saver(folder: Path) -> Callable[[int, Tensor], None]:
@@ -103,6 +110,6 @@ def _saver(folder: Path) -> Callable[[int, Tensor], None]:
             with temporary.open("wb") as file:
                 np.save(file, image.cpu().numpy())
 
-        replace_file(folder / f"{index:06d}.npy", write)
+        replace_file(_image_file(folder, index), write)
 
     return save

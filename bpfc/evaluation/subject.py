@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bpfc.data import DATA_SETS, Images, load, load_images
+from bpfc.errors import UserError
 from bpfc.models import Normalise, load_weights, named, state_sha256
 from bpfc.wrappers import EOT
 
@@ -89,7 +90,15 @@ def from_factory(
         raise ValueError("--mean and --std: give both or neither")
     known = data in DATA_SETS
     images = load(data, data_dir).test if known else load_images(Path(data))
-    model = named(factory)()
+    try:
+        model = named(factory)()
+    except UserError:
+        raise
+    except Exception as error:  # it is somebody's code
+        told = " ".join(str(error).split())
+        raise ValueError(
+            f"{factory!r}: fails when called without arguments ({type(error).__name__}: {told})"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{factory!r}: gives a {type(model).__name__}, must give a torch.nn.Module")
     if weights is not None:

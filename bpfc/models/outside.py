@@ -3,7 +3,9 @@
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bpfc.errors import UserError
 from bpfc.weights import digest
 
 
@@ -24,8 +27,10 @@ class Normalise(nn.Module):
         super().__init__()
         if len(mean) != len(std) or not mean:
             raise ValueError(f"{len(mean)} means and {len(std)} standard deviations: must be one each for each channel")
-        if min(std) <= 0:
-            raise ValueError(f"std={tuple(std)}: must be above 0")
+        if not all(isfinite(value) and value > 0 for value in std):
+            raise ValueError(f"std={tuple(std)}: must be numbers above 0")
+        if not all(isfinite(value) for value in mean):
+            raise ValueError(f"mean={tuple(mean)}: must be numbers")
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -39,7 +44,7 @@ def named(name: str) -> Callable[..., Any]:
     Importing runs the module's code.
 
     Raises:
-        ValueError: there is no such module or function.
+        UserError: there is no such module or function.
     """
     module, _, function = name.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -47,9 +52,12 @@ def named(name: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name!r}: must be package.module:function, importable from here ({error})") from error
+        raise UserError(f"{name!r}: must be package.module:function, importable from here ({error})") from error
+    except Exception as error:  # it is somebody's code
+        told = " ".join(str(error).split())
+        raise UserError(f"{name!r}: importing it fails ({type(error).__name__}: {told})") from error
     if not callable(found):
-        raise ValueError(f"{name!r}: is a {type(found).__name__}, must be a function that makes a model")
+        raise UserError(f"{name!r}: is a {type(found).__name__}, must be a function that makes a model")
     return found
 
 
@@ -68,7 +76,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
             else torch.load(path, weights_only=True, map_location="cpu")
         )
     except Exception as error:  # torch raises whatever unpickling does
-        reason = str(error).splitlines()[0]
+        pickled = isinstance(error, UnpicklingError)  # whose message advises to run what is in the file
+        reason = "it is no state dict, or needs code to be run" if pickled else _first_line(error)
         raise ValueError(
             f"{path}: cannot be read as weights ({reason}); "
             "save them with safetensors, or torch.save(model.state_dict(), path)"
@@ -91,3 +100,7 @@ def state_sha256(model: nn.Module) -> str:
     # A module's extra state may be anything.
     state = {**dict(model.named_buffers()), **model.state_dict()}
     return digest({name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -19,6 +19,7 @@ from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
 from bpfc.report.suites import cascade, costs, suites
+from bpfc.report.torture import torture
 
 _ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
 _GREY = ("bpfc", "normal", "mixup", "fgsm-at")
@@ -41,6 +42,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "headline": headline,
     "demo": demo,
     "stability": stability,
+    "torture": torture,
     "table-1": paper_table_1,
     "fashion-mnist-white-box": _accuracies(
         "fashion-mnist", "evaluation-10000", (*_GREY, "rss-at", "pgd-at-6-epochs", *_ABLATIONS), _WHITE_BOX, "clean"

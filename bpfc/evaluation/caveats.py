@@ -1,0 +1,42 @@
+"""What must be said beside a figure: of every evaluation, from memory, from files or by transfer, the same words."""
+
+from collections.abc import Sequence
+
+from bpfc.ledger import Row
+
+
+def caveats(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each thing that makes the accuracies of these rows say less than they seem to."""
+    return [*_blind(rows), *_no_answer(rows), *_beyond_gradients(rows)]
+
+
+def _blind(rows: Sequence[Row]) -> list[str]:
+    told = []
+    for kind, shown in (("zero", "exactly zero"), ("not_finite", "NaN or infinite")):
+        here = [row for row in rows if row.get("gradient") == kind]
+        if here:
+            standing = sum(row["broken_by"] is None for row in here)
+            told.append(
+                f"the gradient at the clean image is {shown} for {len(here)} of {len(rows)} images, and {standing} of "
+                "these count as robust: attacks by gradients are blind there; attack without (square-5000, spsa-100) "
+                "or, past a layer without a gradient, through bpfc.BPDA"
+            )
+    return told
+
+
+def _no_answer(rows: Sequence[Row]) -> list[str]:
+    count = sum(any(verdict.get("no_answer") for verdict in row["attacks"].values()) for row in rows)
+    told = f"the model gives NaN or infinite logits on perturbed versions of {count} of {len(rows)} images"
+    return [f"{told}: no answer, so they count as broken"] if count else []
+
+
+def _beyond_gradients(rows: Sequence[Row]) -> list[str]:
+    """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
+
+    def alone(row: Row) -> bool:
+        others = [verdict["broken"] for name, verdict in row["attacks"].items() if name != "aa-square"]
+        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
+
+    share = sum(map(alone, rows)) / max(1, len(rows))
+    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
+    return [told] if share > 0.002 else []

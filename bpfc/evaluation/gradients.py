@@ -1,0 +1,27 @@
+"""Whether gradients tell an attack anything where it starts."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bpfc.attacks.ascent import input_gradient
+from bpfc.ledger import Blind
+from bpfc.modes import own_randomness
+
+
+def blind_at_start(model: nn.Module, images: Tensor, labels: Tensor) -> Sequence[Blind | None]:
+    """For each image, what is wrong with the gradient of cross-entropy at it, in float32; None where nothing is.
+
+    Zero means every value of it: no step by gradients leaves the image. NaN or infinite means one value or more.
+
+    Raises:
+        ValueError: no gradient comes through the model at all.
+    """
+    if not len(images):
+        return []
+    with torch.autocast(images.device.type, enabled=False), own_randomness(images.device, seed=0):
+        gradient, _ = input_gradient(model, images.float(), labels)
+    flat = gradient.flatten(1)
+    zero, finite = (flat == 0).all(dim=1).tolist(), torch.isfinite(flat).all(dim=1).tolist()
+    return ["zero" if nothing else None if sound else "not_finite" for nothing, sound in zip(zero, finite, strict=True)]

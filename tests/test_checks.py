@@ -1,0 +1,189 @@
+"""Models of which a figure would be wrong in silence: refused, or said beside the figure."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.data import Images
+from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
+from bpfc.wrappers import BPDA
+
+Digits = tuple[Tensor, Tensor]
+
+
+class Around(nn.Module):
+    """A model with something done to its images and its logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+class Scaled(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return 1e4 * self.model(images)
+
+
+class Levels(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images * 7).round() / 7)
+
+
+class Detached(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images.detach()) + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+
+
+class RoundedLogits(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).round()
+
+
+class RootOfZero(Around):
+    """Its gradient is 0 · ∞."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) + 0 * (images - images.detach()).flatten(1).sum(dim=1, keepdim=True).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("around", "kind"),
+    [(Scaled, "zero"), (Levels, "zero"), (Detached, "zero"), (RoundedLogits, "zero"), (RootOfZero, "not_finite")],
+)
+def test_blind_gradients_are_counted_and_said(
+    around: type[Around], kind: str, trained: nn.Module, test_digits: Digits
+) -> None:  # F5
+    images, labels = test_digits[0][:40], test_digits[1][:40]
+    found = bpfc.evaluate(around(trained).eval(), images, labels, attacks="fgsm,pgd-3", eps=0.3)
+    assert found.summary["gradients"][kind] > 20
+    assert [row.get("gradient") for row in found.rows].count(kind) == found.summary["gradients"][kind]
+    standing = sum(row["broken_by"] is None and row.get("gradient") == kind for row in found.rows)
+    assert standing > 0
+    assert any(f"{standing} of these count as robust" in told for told in found.warnings)
+    assert all("gradient" not in row for row in found.rows if row["broken_by"] == "clean")
+
+
+def test_sound_gradients_are_not_warned_of(trained: nn.Module, test_digits: Digits) -> None:
+    found = bpfc.evaluate(trained, test_digits[0][:20], test_digits[1][:20], attacks="fgsm", eps=0.1)
+    assert found.summary["gradients"] == {"zero": 0, "not_finite": 0}
+    assert found.warnings == []
+
+
+class NoGrad(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model(images)
+
+
+class Unused(Around):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images.detach() * 255).byte() / 255)
+
+
+@pytest.mark.parametrize("around", [NoGrad, Unused])
+def test_a_model_without_gradients_needs_other_attacks(
+    around: type[Around], trained: nn.Module, test_digits: Digits
+) -> None:  # F5
+    images, labels = test_digits[0][:10], test_digits[1][:10]
+    model = around(trained).eval()
+    for attacks in ("pgd-2", "noise-2,deepfool", "aa-apgd-ce"):
+        with pytest.raises(ValueError, match=r"lets no gradient through .* square-5000.* bpfc.BPDA"):
+            bpfc.evaluate(model, images, labels, attacks=attacks, eps=0.1)
+    assert bpfc.evaluate(model, images, labels, attacks="noise-2,square-5,spsa-1", eps=0.1).clean > 0.5
+    past = BPDA(lambda x: (x * 255).round() / 255)
+    assert bpfc.evaluate(nn.Sequential(past, trained).eval(), images, labels, attacks="pgd-2", eps=0.1).clean > 0.5
+
+
+class Silent(Around):
+    """Gives NaN for images whose first pixel is not black."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        return logits.masked_fill(images[:, 0, 0, :1] > 0, torch.nan)
+
+
+def test_nan_is_never_an_answer(trained: nn.Module, test_digits: Digits) -> None:  # F6: it counted as class 0
+    images, labels = test_digits[0][:60].clone(), test_digits[1][:60]
+    model = Silent(trained).eval()
+    images[41, 0, 0, 0] = 1
+    with pytest.raises(ValueError, match="image 41: the model gives NaN"):
+        bpfc.evaluate(model, images, labels, attacks="noise-1", eps=0.1, batch_size=7)
+    zeros = torch.nonzero(trained(test_digits[0]).argmax(dim=1) == test_digits[1])[:, 0]
+    zeros = zeros[test_digits[1][zeros] == 0][:5]  # argmax of NaN is class 0
+    found = bpfc.evaluate(model, test_digits[0][zeros], test_digits[1][zeros], attacks="corners-5", eps=0.01)
+    assert found.robust == 0
+    assert all(row["attacks"]["corners-5"].get("no_answer") for row in found.rows)
+    assert any("no answer, so they count as broken" in told for told in found.warnings)
+
+
+def test_the_answer_must_not_depend_on_the_company(trained: nn.Module, test_digits: Digits) -> None:  # F7
+    class Centred(Around):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = self.model(images)
+            return logits - logits.mean(dim=0)
+
+    batch_norm = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), trained).eval()
+    for count in (1, 40):
+        images, labels = test_digits[0][:count], test_digits[1][:count]
+        with pytest.raises(ValueError, match="BatchNorm2d '0' keeps no running statistics"):
+            bpfc.evaluate(batch_norm, images, labels, attacks="fgsm", eps=0.1)
+        with pytest.raises(ValueError, match="depends on the images beside it: alone, its logits differ"):
+            bpfc.evaluate(Centred(trained).eval(), images, labels, attacks="fgsm", eps=0.1)
+
+
+def test_a_model_that_writes_into_its_images(trained: nn.Module, test_digits: Digits) -> None:  # F10
+    class Writing(Around):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.model(images.mul_(0.5) if not images.requires_grad else images * 0.5)
+
+    images = test_digits[0][:8].clone()
+    with pytest.raises(ValueError, match="writes into the images"):
+        bpfc.evaluate(Writing(trained).eval(), images, test_digits[1][:8], attacks="noise-1", eps=0.1)
+    assert torch.equal(images, test_digits[0][:8])
+
+
+def test_models_and_labels_of_other_kinds(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:8], test_digits[1][:8]
+
+    class Answering(Around):
+        def __init__(self, answer: object) -> None:
+            super().__init__(trained)
+            self.answer = answer
+
+        def forward(self, images: Tensor) -> object:
+            return self.answer(self.model(images))  # type: ignore[operator]
+
+    def refuse(message: str, model: nn.Module, labels: Tensor = labels) -> None:
+        with pytest.raises(ValueError, match=message):
+            bpfc.evaluate(model.eval(), images, labels, attacks="fgsm", eps=0.1)
+
+    refuse("gives a tuple: must give logits alone", Answering(lambda logits: (logits, 1)))
+    refuse("gives a dict: must give logits alone", Answering(lambda logits: {"logits": logits}))
+    refuse("gives a NoneType: must", Answering(lambda logits: None))
+    refuse("gives a tensor of torch.int64: must", Answering(lambda logits: logits.argmax(dim=1)))
+    refuse(r"fails on images of shape 1 × 1 × 28 × 28 .* must take any N", Answering(lambda logits: logits.view(8, 10)))
+    refuse(r"fails on images of shape 8 × 1 × 28 × 28", nn.Conv2d(3, 4, 3))
+    refuse("torch.bool: must be one integer", trained, labels > 4)
+    for kind in (torch.int32, torch.uint8):
+        found = bpfc.evaluate(trained, images, labels.to(kind), attacks="fgsm,pgd-2", eps=0.1)
+        assert found.rows == bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-2", eps=0.1).rows
+
+
+def test_sixteen_bits_are_evaluated_at_their_depth(trained: nn.Module, test_digits: Digits) -> None:  # F9
+    images, labels = test_digits[0][:20], test_digits[1][:20]
+    deep = (images * 65535).round().to(torch.int32).to(torch.uint16)
+    found = bpfc.evaluate(trained, deep, labels, attacks="fgsm,pgd-3", eps=0.1)
+    same = bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-3", eps=0.1)
+    assert [row["broken_by"] for row in found.rows] == [row["broken_by"] for row in same.rows]
+
+
+def test_gradients_are_those_of_the_sources_in_a_transfer(trained: nn.Module, test_digits: Digits) -> None:
+    from bpfc.evaluation import run_transfer_block
+    from bpfc.evaluation.caveats import caveats
+
+    (block,) = blocks(Images(test_digits[0][:10], test_digits[1][:10]), range(10), 10)
+    plan = parse("fgsm", Context(ThreatModel("linf", 0.1), channels=1))
+    rows = run_transfer_block({"blind": Levels(trained).eval()}, {"seen": trained}, block, plan)["seen"]
+    assert any("exactly zero" in told for told in caveats(rows))
+    assert not any("gradient" in row for row in run_block(trained, block, plan))
