@@ -165,7 +165,13 @@ class Measurements:
     # The attacks
 
     def probe(
-        self, name: str, attack: Attack, *, on: Tensor | None = None, restarts: int = 1, through: nn.Module | None = None
+        self,
+        name: str,
+        attack: Attack,
+        *,
+        on: Tensor | None = None,
+        restarts: int = 1,
+        through: nn.Module | None = None,
     ) -> Probe:
         """What the attack does to the images where `on` is true (those classified rightly, unless given).
 
@@ -263,7 +269,9 @@ class Measurements:
 
     @property
     def pgd_long(self) -> Probe:
-        return self.pgd(f"pgd-{2 * self.budget.steps}", 2 * self.budget.steps, step=0.1, on=self.standing(self.pgd_short))
+        return self.pgd(
+            f"pgd-{2 * self.budget.steps}", 2 * self.budget.steps, step=0.1, on=self.standing(self.pgd_short)
+        )
 
     @property
     def plain_standing(self) -> Tensor:

@@ -16,7 +16,9 @@ def measure(m: Measurements) -> Measured:
         shares[scale] = m.share(m.standing(m.pgd(name, m.short, step=0.25, through=through)))
     gain = at_one - min(shares.values())
     told = ", ".join(f"{share:.1%} at {scale:g}" for scale, share in shares.items())
-    return Measured(gain > LIMIT + 1e-9, f"{at_one:.1%} stand under PGD-{m.short} as it is, {told} times the logits", gain)
+    return Measured(
+        gain > LIMIT + 1e-9, f"{at_one:.1%} stand under PGD-{m.short} as it is, {told} times the logits", gain
+    )
 
 
 CHECK = Check(

@@ -11,9 +11,7 @@ def measure(m: Measurements) -> Measured:
     probe = m.pgd(f"pgd-{m.short}x{many}", m.short, step=0.25, restarts=many, on=m.plain_standing)
     gain = m.share(probe.broken & (probe.restart >= few))
     end = m.share(m.plain_standing & ~probe.broken)
-    return Measured(
-        gain > LIMIT + 1e-9, f"{end + gain:.1%} stand after {few} restarts, {end:.1%} after {many}", gain
-    )
+    return Measured(gain > LIMIT + 1e-9, f"{end + gain:.1%} stand after {few} restarts, {end:.1%} after {many}", gain)
 
 
 CHECK = Check(

@@ -1,9 +1,9 @@
-"""C8: no gradient. Where it is zero or not finite, gradient attacks stay where they are, and the image counts as robust."""
+"""C8: no gradient. Where it is zero or not finite, gradient attacks do not move, and the image counts as robust."""
 
 import torch
 
 from bpfc.attacks.ascent import input_gradient
-from bpfc.attacks.objectives import OBJECTIVES
+from bpfc.attacks.objectives import cross_entropy, margin
 from bpfc.auditing.finding import Check, Measured
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.stand_ins import Ungraded
@@ -13,10 +13,10 @@ def measure(m: Measurements) -> Measured:
     if isinstance(m.plain, Ungraded):
         return Measured(True, "the model lets no gradient through", 1.0)
     told, worst = [], 0.0
-    for loss, name in (("ce", "cross-entropy"), ("margin", "margin")):
+    for objective, name in ((cross_entropy, "cross-entropy"), (margin, "margin")):
         useless = torch.zeros(len(m), dtype=torch.bool, device=m.labels.device)
         for at in torch.arange(len(m), device=m.labels.device).split(m.batch_size):
-            gradient, _ = input_gradient(m.plain, m.images[at], m.labels[at], OBJECTIVES[loss])
+            gradient, _ = input_gradient(m.plain, m.images[at], m.labels[at], objective)
             flat = gradient.flatten(1)
             useless[at] = ~torch.isfinite(flat).all(dim=1) | (flat == 0).all(dim=1)
         share = m.share(useless & m.right)
