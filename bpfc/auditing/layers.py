@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import input_gradient
 from bpfc.attacks.objectives import margin
-from bpfc.auditing.stand_ins import Opened
+from bpfc.auditing.stand_ins import Opened, Tapped, logarithms
+from bpfc.evaluation.checks import are_probabilities
 from bpfc.modes import own_randomness
 from bpfc.wrappers import BPDA
 
@@ -133,3 +134,17 @@ def _with_bpda(model: nn.Module, lost: list[Lost]) -> nn.Module:
     for each in lost:
         copied.set_submodule(each.name, BPDA(copied.get_submodule(each.name)))
     return copied.eval()
+
+
+def without_softmax(model: nn.Module, images: Tensor) -> nn.Module:
+    """A model that gives probabilities, by its logits: those of its last layer that names the same classes.
+
+    Where there is no such layer, by the logarithms of the probabilities.
+    """
+    with torch.no_grad(), own_randomness(images.device, seed=0):
+        answers = model(images)
+    for name, (_, output) in reversed(_traffic(model, images).items()):
+        alike = output.shape == answers.shape and bool((output.argmax(dim=1) == answers.argmax(dim=1)).all())
+        if name and alike and not are_probabilities(output):
+            return Tapped(model, name)
+    return logarithms(model)

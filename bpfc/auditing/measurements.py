@@ -269,9 +269,8 @@ class Measurements:
 
     @property
     def pgd_long(self) -> Probe:
-        return self.pgd(
-            f"pgd-{2 * self.budget.steps}", 2 * self.budget.steps, step=0.1, on=self.standing(self.pgd_short)
-        )
+        steps = 2 * self.budget.steps
+        return self.pgd(f"pgd-{steps}", steps, step=0.1, on=self.standing(self.pgd_short))
 
     @property
     def plain_standing(self) -> Tensor:

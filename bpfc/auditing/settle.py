@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bpfc.attacks import PGD, SPSA, Adaptive, MultiTargeted, Square
 from bpfc.auditing.finding import Finding, Settled
-from bpfc.auditing.layers import around
+from bpfc.auditing.layers import WORKING, around, without_softmax, working_gradients
 from bpfc.auditing.measurements import Measurements
-from bpfc.auditing.stand_ins import Through, rescaled, without_softmax
+from bpfc.auditing.stand_ins import Through, rescaled
 from bpfc.auditing.twin import twin
 from bpfc.wrappers import EOT
 
@@ -56,22 +57,25 @@ def settle(m: Measurements, findings: Iterable[Finding]) -> list[Settlement]:
 
 def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]:
     """Each settling attack, told after it has run, with the flags that it answers to."""
-    source, found = m.plain, False
-    if m.probabilities:
-        source = without_softmax(m.plain).eval()
-        _strong(m, source, "on log-probabilities")
-        yield "the probabilities' logarithms attacked in their place", {"C14", "C8", "C5", "C7", "C6", *GRADIENTS}
+    source, found = m.plain, m.varies
+    some, labels = m.images[:64], m.labels[:64]
     if flags & GRADIENTS:
-        way = around(m.given, m.images[:64], m.labels[:64], m.eps)
+        way = around(m.given, some, labels, m.eps)
         if way is not None:
-            found = True
-            stand_in, told = way
-            source = without_softmax(stand_in).eval() if m.probabilities else stand_in
-            _strong(m, source, "around the layer")
-            yield f"the gradient gets lost in {told}; attacked around it (BPDA)", GRADIENTS
-    if flags & (LOSSES | {"C5", "C8"}):
-        scale = _scale(m)
-        _strong(m, rescaled(source, scale).eval(), f"on logits x {scale:.3g}")
+            (source, told), found = way, True
+            if not m.probabilities:
+                _strong(m, source, "around the layer")
+                yield f"the gradient gets lost in {told}; attacked around it", GRADIENTS
+    if m.probabilities:
+        source, found = without_softmax(source, some), True
+        source = rescaled(source, _scale(source, some)).eval()
+        _strong(m, source, "on what is before the softmax")
+        yield "the logits before the softmax attacked", {"C14", *LOSSES, *GRADIENTS}
+    elif flags & (LOSSES | {"C5", "C8"}):
+        scale = _scale(source, some)
+        source = rescaled(source, scale).eval()
+        found = found or (flags & GRADIENTS <= {"C5", "C8"} and working_gradients(source, some, labels) >= WORKING)
+        _strong(m, source, f"on logits x {scale:.3g}")
         yield f"margin, cross-entropy and targeted attacks on logits x {scale:.3g}", LOSSES | {"C5", "C8"}
     if m.varies:
         yield from _averaged(m, source)
@@ -97,11 +101,12 @@ def _strong(m: Measurements, source: nn.Module, name: str) -> None:
     m.probe(f"settling mt-pgd-{m.short // 2} {name}", targeted, on=m.left, through=source)
 
 
-def _scale(m: Measurements) -> float:
+def _scale(model: nn.Module, images: Tensor) -> float:
     """The factor that gives the logits of the clean images a margin of 1 in the median."""
-    top = m.logits.topk(2, dim=1).values
+    with torch.no_grad():
+        top = model(images).float().topk(2, dim=1).values
     median = float((top[:, 0] - top[:, 1]).median())
-    return 1.0 if m.probabilities or not median > 0 else 1 / median
+    return 1 / median if median > 0 else 1.0
 
 
 def _averaged(m: Measurements, source: nn.Module) -> Iterator[tuple[str, set[str]]]:

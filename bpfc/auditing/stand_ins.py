@@ -69,10 +69,28 @@ def rescaled(model: nn.Module, scale: float) -> Answers:
     return Answers(model, lambda logits: logits * scale)
 
 
-def without_softmax(model: nn.Module) -> nn.Module:
+def logarithms(model: nn.Module) -> Answers:
     """A model that ends in probabilities, by their logarithms: the same classes, and gradients where it is sure."""
     smallest = torch.finfo(torch.float32).tiny
     return Answers(model, lambda probabilities: probabilities.clamp_min(smallest).log())
+
+
+class Tapped(nn.Module):
+    """What the last call of one of a model's layers gives, in place of the model's answers."""
+
+    def __init__(self, model: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.model, self.layer = model, layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        tap = self.model.get_submodule(self.layer)
+        handle = tap.register_forward_hook(lambda module, arguments, output: found.append(output))
+        try:
+            self.model(images)
+        finally:
+            handle.remove()
+        return found[-1]
 
 
 class Ungraded(nn.Module):

@@ -26,7 +26,8 @@ def decide(
     if lower:
         before = max(reported(m, finding.id) for finding in lower)
         ids = ", ".join(finding.id for finding in lower)
-        ways = [step.told for step in settlements if step.before > step.after]
+        asked = [step for step in settlements if any(finding.id in step.flags for finding in lower)]
+        ways = [step.told for step in asked if step.before > step.after] or [step.told for step in asked]
         why = f" ({'; '.join(ways)})" if ways else ""
         # A network that falls to plain attacks as well has nothing to hide.
         if before > NOTHING:

@@ -15,10 +15,9 @@ def measure(m: Measurements) -> Measured:
         name = f"pgd-{m.short} on logits x {scale:g}"
         shares[scale] = m.share(m.standing(m.pgd(name, m.short, step=0.25, through=through)))
     gain = at_one - min(shares.values())
-    told = ", ".join(f"{share:.1%} at {scale:g}" for scale, share in shares.items())
-    return Measured(
-        gain > LIMIT + 1e-9, f"{at_one:.1%} stand under PGD-{m.short} as it is, {told} times the logits", gain
-    )
+    each = ", ".join(f"{share:.1%} at {scale:g}" for scale, share in shares.items())
+    told = f"{at_one:.1%} stand under PGD-{m.short} as it is, {each} times the logits"
+    return Measured(gain > LIMIT + 1e-9, told, gain)
 
 
 CHECK = Check(

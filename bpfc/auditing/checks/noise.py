@@ -10,9 +10,8 @@ def measure(m: Measurements) -> Measured:
     inside = m.probe(f"noise-{draws}", Noise(m.eps, draws), on=left)
     corners = m.probe(f"corners-{draws}", Noise(m.eps, draws, corners=True), on=left)
     share = m.share(inside.broken | corners.broken)
-    return Measured(
-        share > 0, f"random points and corners break {share:.1%} (of all images) that gradients left", share
-    )
+    told = f"random points and corners break {share:.1%} (of all images) that gradients left"
+    return Measured(share > 0, told, share)
 
 
 CHECK = Check(

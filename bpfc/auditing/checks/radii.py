@@ -1,5 +1,7 @@
 """C4: accuracy over ε. A larger ball holds the smaller one, so that accuracy cannot rise."""
 
+from itertools import pairwise
+
 from bpfc.attacks import PGD
 from bpfc.auditing.finding import Check, Measured
 from bpfc.auditing.measurements import Measurements
@@ -16,7 +18,7 @@ def measure(m: Measurements) -> Measured:
             probe = m.probe(f"pgd-margin-{steps} at {factor:g} ε", PGD(eps, eps / 8, steps, "margin"))
             curve[eps] = m.share(m.standing(probe))
     shares = [curve[eps] for eps in sorted(curve)]
-    rise = max([later - sooner for sooner, later in zip(shares, shares[1:], strict=False)], default=0.0)
+    rise = max([later - sooner for sooner, later in pairwise(shares)], default=0.0)
     told = ", ".join(f"{curve[eps]:.1%} at ε {eps:.4g}" for eps in sorted(curve))
     return Measured(rise > max(0.01, 1 / len(m)) + 1e-9, told, rise)
 
