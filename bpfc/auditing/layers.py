@@ -42,12 +42,14 @@ class Lost:
 def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
     """The layers of the model, in the order in which they run, whose gradient does not tell where they move.
 
-    Each layer's output is compared at the images and at random corners of their ε-balls. Of its movement d, the
-    gradient foresees (Jᵀ d) · v / |d|², where v is the movement of its input: 1 for a linear layer, 0 for rounding.
+    Each layer's output is compared at random points and at random corners of the images' ε-balls. Of its movement d,
+    the gradient foresees (Jᵀ d) · v / |d|², where v is the movement of its input: 1 for a linear layer, 0 for rounding,
+    below 0 for one that misleads.
     """
     generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, images.shape, generator=generator).to(images) * 2 - 1
-    here, there = _traffic(model, images), _traffic(model, (images + eps * signs).clamp(0, 1))
+    noise = torch.rand(images.shape, generator=generator).to(images) * 2 - 1
+    point, corner = ((images + eps * each).clamp(0, 1) for each in (noise, -noise.sign()))
+    here, there = _traffic(model, point), _traffic(model, corner)
     found = []
     for name, (before, after) in here.items():
         if name not in there or there[name][1].shape != after.shape:
@@ -57,7 +59,7 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
         if not moved.any() or float(answered.norm()) <= 1e-6 * float(after.norm()):
             continue  # nothing arrives, or nothing happens
         foreseen = _foreseen(layer, before, moved, answered)
-        if foreseen is None or not USELESS <= abs(foreseen) < 1 / USELESS:
+        if foreseen is None or not USELESS <= foreseen < 1 / USELESS:
             told = f"layer {name}, {type(layer).__name__}" if name else type(layer).__name__
             found.append(Lost(name, told, foreseen, before.shape == after.shape))
     return found
