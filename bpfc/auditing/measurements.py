@@ -39,7 +39,7 @@ class Budget:
         draws: of random points, and as many corners.
         scales: of the logits.
         imitations: how many images the twin sees, in thousands.
-        samples: of a random model's answers, growing.
+        samples: of a random model's answers, growing; the last also says of how many the mean is judged.
     """
 
     images: int
@@ -112,7 +112,7 @@ class Measurements:
         self.given = self.plain = self.model
         self.varies = not is_random(self.model) and answers_vary(self.model, self.handed)
         if self.varies:
-            self.model = EOT(self.model, 16).eval()
+            self.model = EOT(self.model, self.budget.samples[-1]).eval()
         try:
             with torch.enable_grad():
                 at = self.images[:1].clone().requires_grad_()
