@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from bpfc.attacks.base import check_radius
+from bpfc.auditing.budget import FULL, QUICK, Budget
 from bpfc.auditing.checks import EVERY
 from bpfc.auditing.finding import Finding
-from bpfc.auditing.measurements import FULL, QUICK, SCHEMA, Budget, Measurements
+from bpfc.auditing.measurements import SCHEMA, Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
 from bpfc.data import Images

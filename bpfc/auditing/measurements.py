@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,47 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, Attack, Behind, MultiTargeted
+from bpfc.auditing.budget import Budget
 from bpfc.auditing.stand_ins import Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.files import read_json, read_jsonl, write_json
+from bpfc.files import read_json, read_jsonl, write_json, write_jsonl
 from bpfc.judge import exact_logits
-from bpfc.models import behind
+from bpfc.models import behind, state_sha256
 from bpfc.wrappers import EOT, is_random
 
 SCHEMA = 1
 """Of audit.json and of what an audit keeps to go on from."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much an audit spends.
-
-    Attributes:
-        images: how many, unless more or fewer are asked for.
-        steps: of the long PGD; the short ones take a fifth, the settling ones two fifths.
-        restarts: few and many, of the check of restarts.
-        queries: of Square.
-        draws: of random points, and as many corners.
-        scales: of the logits.
-        imitations: how many images the twin sees, in thousands.
-        samples: of a random model's answers, growing; the last also says of how many the mean is judged.
-    """
-
-    images: int
-    steps: int
-    restarts: tuple[int, int]
-    queries: int
-    draws: int
-    scales: tuple[float, ...]
-    imitations: int
-    samples: tuple[int, ...] = (4, 16)
-
-
-QUICK = Budget(200, 100, (2, 6), 500, 20, (1e-3, 1e-1, 10.0), 6)
-FULL = Budget(1000, 200, (10, 50), 5000, 100, (1e-3, 1e-2, 1e-1, 10.0, 100.0, 1000.0), 60, (4, 16, 64))
 
 
 class Probe(NamedTuple):
@@ -124,8 +96,15 @@ class Measurements:
 
     def _open(self, folder: Path) -> None:
         path = folder / "measured.json"
-        mine = {"schema": SCHEMA, "eps": self.eps, "seed": self.seed, "images": len(self.handed), **self.header}
-        mine = json.loads(json.dumps(mine))
+        decides = {
+            "schema": SCHEMA,
+            "eps": self.eps,
+            "seed": self.seed,
+            "budget": asdict(self.budget),
+            "model_sha256": state_sha256(self.given),
+            "images_sha256": self.handed.sha256(),
+        }
+        mine = json.loads(json.dumps(decides | dict(self.header)))
         if path.exists():
             before = read_json(path)
             changed = [name for name in {**before, **mine} if before.get(name) != mine.get(name)]
@@ -133,7 +112,9 @@ class Measurements:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {mine.get(name)!r}" for name in changed)
                 raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
         write_json(path, mine)
-        self._kept = {line["probe"]: line for line in read_jsonl(folder / "measured.jsonl")}
+        lines = read_jsonl(folder / "measured.jsonl")
+        write_jsonl(folder / "measured.jsonl", lines)  # without a last line that a kill cut short
+        self._kept = {line["probe"]: line for line in lines}
 
     # The images
 
@@ -303,5 +284,9 @@ class Measurements:
     def twin(self) -> nn.Module:
         """Trained on the model's own answers."""
         self.told("training a twin on the model's answers")
-        epochs = max(4, self.budget.imitations * 1000 // len(self))
-        return twin(self.plain, self.images, self.eps, epochs)
+        return twin(self.plain, self.images, self.eps, self.epochs)
+
+    @property
+    def epochs(self) -> int:
+        """Of the twin's training."""
+        return min(100, max(4, self.budget.imitations * 1000 // len(self)))
