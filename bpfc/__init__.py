@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bpfc.attacks import FGSM, IFGSM, PGD, ImageRng
+    from bpfc.auditing import Audit, audit
     from bpfc.bitplanes import bit_planes, quantize
     from bpfc.certification import Certification, certify
     from bpfc.evaluation.api import Evaluation, evaluate
@@ -21,12 +22,14 @@ __all__ = [
     "FGSM",
     "IFGSM",
     "PGD",
+    "Audit",
     "Certification",
     "Evaluation",
     "ImageRng",
     "MethodOutput",
     "Normal",
     "__version__",
+    "audit",
     "bit_planes",
     "certify",
     "evaluate",
@@ -35,6 +38,7 @@ __all__ = [
 
 ROOMS = {
     "bpfc.attacks": ("FGSM", "IFGSM", "PGD", "ImageRng"),
+    "bpfc.auditing": ("Audit", "audit"),
     "bpfc.bitplanes": ("bit_planes", "quantize"),
     "bpfc.certification": ("Certification", "certify"),
     "bpfc.evaluation.api": ("Evaluation", "evaluate"),

@@ -12,12 +12,14 @@ VERBS = {
     "recipes": "list the recipes, or show the settings of one",
     "evaluate": "attack the network of a run, or a model of yours, one ledger row per image",
     "certify": "prove what no attack can break, of the network of a run, or a model of yours",
+    "audit": "find out whether a robustness is real: stands, falls, masked or open, as the exit status",
     "attacks": "list the attacks and suites by name",
     "transfer": "attack networks with images made on others (black box)",
     "networks": "list the networks, with parameters and multiply-adds",
     "demo": "train a normal and a BPFC network on real digits, attack both, draw the figure",
 }
-"""A verb's module is bpfc.cli.VERB: `parse` makes options of its words, `main` does them."""
+"""A verb's module is bpfc.cli.VERB: `parse` makes options of its words, `main` does them and may give back an exit
+status."""
 
 USAGE = f"""usage: bpfc VERB …
 
@@ -43,7 +45,7 @@ def main() -> None:
         # Imported only now, so that help does not wait for other verbs; torch is imported by what computes.
         module = importlib.import_module(f"bpfc.cli.{verb}")
         keep_memory()
-        module.main(module.parse(arguments))
+        status = module.main(module.parse(arguments))
     except KeyboardInterrupt:
         again = [verb, *arguments] + ["--resume"] * (verb == "train" and "--resume" not in arguments)
         print(f"\nStopped. Go on with: bpfc {shlex.join(again)}", file=sys.stderr)
@@ -51,6 +53,8 @@ def main() -> None:
     except (UserError, OSError, ValueError) as error:
         print(f"bpfc: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

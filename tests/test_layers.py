@@ -15,7 +15,7 @@ LAYERS = (
     ("methods",),
     ("judge", "ledger"),
     ("certification", "evaluation", "training"),
-    ("audit", "report"),
+    ("auditing", "report"),
     ("cli", "__init__", "__main__"),
 )
 """From the bottom up; a name is a module or a folder of bpfc. What is not there yet has its place."""

@@ -18,33 +18,64 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 def check(model: nn.Module, handed: Images) -> None:
     """Raises ValueError for a model or images of which no figure could be trusted (see `bpfc.evaluate`)."""
-    if any(module.training for module in model.modules()):
+    if in_train_mode(model):
         raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
-    _check_images(handed)
-    some = to_float(handed.pixels[:TRIED]).clone()  # the caller's are not for the model to write into
-    logits = _answer(model, some)
-    if not torch.isfinite(logits).all():
-        raise ValueError("the model gives NaN or infinite logits on the first images; check its weights")
-    if (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all():
+    logits = check_form(model, handed)
+    if are_probabilities(logits):
         raise ValueError(
             "the model gives probabilities: their gradients vanish where it is sure, and attacks fail for no merit of "
             "its own; leave out the softmax at its end"
         )
-    if not is_random(model):
-        if not torch.allclose(logits, _answer(model, some), rtol=1e-4, atol=1e-5):
-            raise ValueError(
-                "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
-                "command line, or wrapped as bpfc.EOT(model, samples=20)"
-            )
-        if len(some) == 1:
-            some = torch.cat([some, 1 - some])
-            logits = _answer(model, some)
-        _check_company(model, some, logits)
+    if is_random(model):
+        return
+    if answers_vary(model, handed):
+        raise ValueError(
+            "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
+            "command line, or wrapped as bpfc.EOT(model, samples=20)"
+        )
+    some = _some(handed)
+    if len(some) == 1:
+        some = torch.cat([some, 1 - some])
+        logits = _answer(model, some)
+    _check_company(model, some, logits)
+
+
+def check_form(model: nn.Module, handed: Images) -> Tensor:
+    """The model's answers to the first images, logits as far as one can tell.
+
+    Raises:
+        ValueError: images, labels or answers have not the shape, the type or the range that `bpfc.evaluate` asks for.
+    """
+    _check_images(handed)
     labels = handed.labels
+    logits = _answer(model, _some(handed))
+    if not torch.isfinite(logits).all():
+        raise ValueError("the model gives NaN or infinite logits on the first images; check its weights")
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {logits.shape[1]} classes"
         )
+    return logits
+
+
+def in_train_mode(model: nn.Module) -> bool:
+    """Whether any layer is."""
+    return any(module.training for module in model.modules())
+
+
+def are_probabilities(logits: Tensor) -> bool:
+    """Whether they are none below 0, and sum to 1 for each image."""
+    return bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-4).all())
+
+
+def answers_vary(model: nn.Module, handed: Images) -> bool:
+    """Whether the model answers differently to the same images twice."""
+    some = _some(handed)
+    return not torch.allclose(_answer(model, some), _answer(model, some), rtol=1e-4, atol=1e-5)
+
+
+def _some(handed: Images) -> Tensor:
+    return to_float(handed.pixels[:TRIED]).clone()  # the caller's are not for the model to write into
 
 
 def check_gradient(model: nn.Module, handed: Images) -> None:

@@ -1,0 +1,154 @@
+"""`bpfc.audit`: checks, settling attacks, verdict. The verb `audit` is this with files."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bpfc.attacks.base import check_radius
+from bpfc.auditing.budget import FULL, QUICK, Budget
+from bpfc.auditing.checks import EVERY
+from bpfc.auditing.finding import Finding
+from bpfc.auditing.measurements import SCHEMA, Measurements
+from bpfc.auditing.settle import Settlement, settle, settled
+from bpfc.auditing.verdict import EXIT, Verdict, decide
+from bpfc.data import Images
+from bpfc.evaluation.checks import in_train_mode
+from bpfc.files import make_writable_folder, owned
+from bpfc.ledger import wilson_interval
+from bpfc.modes import eval_mode
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit says.
+
+    Attributes:
+        verdict: stands, falls, masked or open; docs/audit.md says what each means.
+        sentence: the same with its figures.
+        robust: share that stands under the worst of all attacks, the settling ones among them.
+        interval: its 95 % interval.
+        clean: accuracy on the clean images, a share.
+        claim: the robust accuracy that was claimed, a share; None without one.
+        findings: one for each check, by number.
+        settlements: the settling attacks, in order.
+        cascade: by attack in the order in which they ran, the share that stands after it.
+        images, eps: how many, and the radius in ℓ∞.
+    """
+
+    verdict: Verdict
+    sentence: str
+    robust: float
+    interval: tuple[float, float]
+    clean: float
+    claim: float | None
+    findings: list[Finding] = field(repr=False)
+    settlements: list[Settlement] = field(repr=False)
+    cascade: dict[str, float] = field(repr=False)
+    images: int
+    eps: float
+
+    @property
+    def flags(self) -> list[str]:
+        """The ids of the checks that flagged."""
+        return [finding.id for finding in self.findings if finding.outcome == "flag"]
+
+    @property
+    def exit_status(self) -> int:
+        """0 stands, 1 falls or masked, 3 open."""
+        return EXIT[self.verdict]
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"schema": SCHEMA, **asdict(self), "flags": self.flags, "exit_status": self.exit_status}
+
+
+def audit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    claim: float | None = None,
+    quick: bool = False,
+    k: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    budget: Budget | None = None,
+    folder: Path | None = None,
+    header: Mapping[str, Any] | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Audit:
+    """Whether a robustness is real: signs of masked gradients, and the attacks that settle them.
+
+    Args:
+        model: from float32 images (N, C, H, W) in [0, 1] to logits (N, classes). One that gives probabilities, answers
+            at random, is in train mode or lets no gradient through is audited too, and flagged.
+        images: (N, C, H, W): uint8, or float32 in [0, 1]. All of them are used.
+        labels: integers, (N,).
+        eps: radius in ℓ∞, in units of [0, 1], such as 8/255.
+        claim: the robust accuracy that is claimed: a share, or in % if above 1.
+        quick: fewer steps, restarts and queries; see QUICK and FULL.
+        k: bit planes that the model was trained to do without, if it is known, for the attacker who knows it.
+        seed: of the random starts.
+        batch_size: images at a time; bounds the memory.
+        budget: how much to spend, in place of `quick`.
+        folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
+        header: what else decides the measurements, ready for JSON; an audit goes on only where it is the same.
+        told: hears how far the audit is.
+
+    Raises:
+        ValueError: images, labels, the model's answers, ε or the claim are not as above; or the folder holds the audit
+            of something else.
+        OSError: the folder cannot be written to, or another process is at work there.
+    """
+    check_radius(eps=eps)
+    claimed = None if claim is None else share_of(claim)
+    if folder is not None:
+        make_writable_folder(folder)
+    trained = in_train_mode(model)
+    with eval_mode(model), nullcontext() if folder is None else owned(folder):
+        m = Measurements(
+            model,
+            Images(images, labels),
+            eps,
+            budget or (QUICK if quick else FULL),
+            k,
+            seed,
+            batch_size,
+            folder,
+            header or {},
+            told,
+            trained,
+        )
+        findings = []
+        for check in EVERY:
+            findings.append(check(m))
+            told(f"{check.id} {check.title}: {findings[-1].outcome}")
+        settlements = settle(m, findings)
+        findings = settled(m, findings, settlements)
+        verdict, sentence = decide(m, findings, settlements, claimed)
+        left = int(m.left.sum())
+        return Audit(
+            verdict,
+            sentence,
+            left / len(m),
+            wilson_interval(left, len(m)),
+            m.share(m.right),
+            claimed,
+            findings,
+            settlements,
+            m.cascade,
+            len(m),
+            eps,
+        )
+
+
+def share_of(claim: float) -> float:
+    """A claim as a share: one above 1 is in %. Raises ValueError where it is neither."""
+    if not 0 <= claim <= 100:
+        raise ValueError(f"claim={claim!r}: must be a share from 0 to 1, or from above 1 to 100 in %, such as 67.7")
+    return claim / 100 if claim > 1 else claim

@@ -1,0 +1,292 @@
+"""What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bpfc.attacks import FGSM, PGD, Attack, Behind, MultiTargeted
+from bpfc.auditing.budget import Budget
+from bpfc.auditing.stand_ins import Through, Ungraded
+from bpfc.auditing.twin import twin
+from bpfc.data import Images, to_float
+from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
+from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
+from bpfc.files import read_json, read_jsonl, write_json, write_jsonl
+from bpfc.judge import exact_logits
+from bpfc.models import behind, state_sha256
+from bpfc.wrappers import EOT, is_random
+
+SCHEMA = 1
+"""Of audit.json and of what an audit keeps to go on from."""
+
+
+class Probe(NamedTuple):
+    """What an attack did.
+
+    Attributes:
+        broken: (N,) bool.
+        restart, step: (N,) in which restart and after how many steps; −1 where it did not break, or does not tell.
+    """
+
+    broken: Tensor
+    restart: Tensor
+    step: Tensor
+
+
+@dataclass
+class Measurements:
+    """A model under audit. Every attack has a name, runs when it is first asked for, and is judged on `model`.
+
+    Attributes:
+        model: that is judged. One that answers at random without saying so is judged by its mean answer.
+        given: the model as it was handed in.
+        plain: what the plain attacks differentiate: the same, with a gradient of zero if it lets none through.
+        handed: images and labels, on the device.
+        eps: ε in ℓ∞, in units of [0, 1].
+        budget: how much to spend.
+        k: bit planes that the model was trained to do without; None if that is unknown.
+        seed: of the random starts.
+        batch_size: images at a time.
+        folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
+        told: hears of each attack that is done, and how long it took.
+        train_mode: whether the model was handed in in train mode.
+    """
+
+    model: nn.Module
+    handed: Images
+    eps: float
+    budget: Budget
+    k: int | None = None
+    seed: int = 0
+    batch_size: int = 256
+    folder: Path | None = None
+    header: Mapping[str, Any] = field(default_factory=dict)
+    told: Callable[[str], None] = lambda _: None
+    train_mode: bool = False
+    given: nn.Module = field(init=False)
+    plain: nn.Module = field(init=False)
+    varies: bool = field(init=False)
+    probabilities: bool = field(init=False)
+    probes: dict[str, Probe] = field(init=False, default_factory=dict)
+    _kept: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a model or images that cannot be audited, or a folder of another audit."""
+        self.probabilities = are_probabilities(check_form(self.model, self.handed))
+        self.given = self.plain = self.model
+        self.varies = not is_random(self.model) and answers_vary(self.model, self.handed)
+        if self.varies:
+            self.model = EOT(self.model, self.budget.samples[-1]).eval()
+        try:
+            with torch.enable_grad():
+                at = self.images[:1].clone().requires_grad_()
+                torch.autograd.grad(self.plain(at).sum(), at)
+        except (RuntimeError, NotImplementedError):
+            self.plain = Ungraded(self.plain).eval()
+        if self.folder is not None:
+            self._open(self.folder)
+
+    def _open(self, folder: Path) -> None:
+        path = folder / "measured.json"
+        decides = {
+            "schema": SCHEMA,
+            "eps": self.eps,
+            "seed": self.seed,
+            "budget": asdict(self.budget),
+            "model_sha256": state_sha256(self.given),
+            "images_sha256": self.handed.sha256(),
+        }
+        mine = json.loads(json.dumps(decides | dict(self.header)))
+        if path.exists():
+            before = read_json(path)
+            changed = [name for name in {**before, **mine} if before.get(name) != mine.get(name)]
+            if changed:
+                told = "; ".join(f"{name} was {before.get(name)!r}, is {mine.get(name)!r}" for name in changed)
+                raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
+        write_json(path, mine)
+        lines = read_jsonl(folder / "measured.jsonl")
+        write_jsonl(folder / "measured.jsonl", lines)  # without a last line that a kill cut short
+        self._kept = {line["probe"]: line for line in lines}
+
+    # The images
+
+    @cached_property
+    def images(self) -> Tensor:
+        """float32 (N, C, H, W) in [0, 1]."""
+        return to_float(self.handed.pixels)
+
+    @property
+    def labels(self) -> Tensor:
+        return self.handed.labels
+
+    def __len__(self) -> int:
+        return len(self.handed)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Of the clean images, (N, classes)."""
+        return torch.cat([exact_logits(self.model, part) for part in self.images.split(self.batch_size)])
+
+    @cached_property
+    def right(self) -> Tensor:
+        """(N,) bool: classified rightly as they are."""
+        return self.logits.argmax(dim=1) == self.labels
+
+    def share(self, mask: Tensor) -> float:
+        return int(mask.sum()) / len(self)
+
+    # The attacks
+
+    def probe(
+        self,
+        name: str,
+        attack: Attack,
+        *,
+        on: Tensor | None = None,
+        restarts: int = 1,
+        through: nn.Module | None = None,
+    ) -> Probe:
+        """What the attack does to the images where `on` is true (those classified rightly, unless given).
+
+        `through`: what it differentiates; the model as it was handed in, unless given.
+        """
+        if name not in self.probes:
+            chosen = self.right if on is None else on
+            settings = f"{attack!r} x{restarts} on {int(chosen.sum())}"
+            source = self.plain if through is None else through
+            ran = attack if source is self.model or isinstance(attack, Through) else Through(attack, source)
+            line = self._kept.get(name)
+            if line is None or line["settings"] != settings:
+                line = self._run(name, settings, ran, chosen, restarts)
+            self.probes[name] = self._read(line, float(attack.eps or 0))
+        return self.probes[name]
+
+    def _run(self, name: str, settings: str, attack: Attack, chosen: Tensor, restarts: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        threat = ThreatModel("linf", float(attack.eps or 0))
+        plan = Plan((PlannedAttack(name, attack, restarts),), threat, seed=self.seed, batch_size=self.batch_size)
+        found = []
+        for block in blocks(self.handed, chosen.nonzero()[:, 0].tolist(), self.batch_size):
+            for row in run_block(self.model, block, plan):
+                verdict = row["attacks"].get(name)
+                if verdict is not None and verdict["broken"]:
+                    found.append([row["index"], verdict["restart"], verdict["step"]])
+        seconds = round(time.perf_counter() - started, 2)
+        line = {"probe": name, "settings": settings, "eps": attack.eps, "found": found, "seconds": seconds}
+        if self.folder is not None:
+            with (self.folder / "measured.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        self.told(f"{name}: {len(found)} of {int(chosen.sum())} images broken, {seconds:.0f} s")
+        return line
+
+    def _read(self, line: dict[str, Any], eps: float) -> Probe:
+        broken = torch.zeros(len(self), dtype=torch.bool)
+        restart, step = (torch.full((len(self),), -1) for _ in range(2))
+        for index, of_restart, of_step in line["found"]:
+            broken[index] = True
+            restart[index] = -1 if of_restart is None else of_restart
+            step[index] = -1 if of_step is None else of_step
+        device = self.labels.device
+        if eps <= self.eps:
+            self._within[line["probe"]] = broken.to(device)
+        return Probe(broken.to(device), restart.to(device), step.to(device))
+
+    @cached_property
+    def _within(self) -> dict[str, Tensor]:
+        """By attack, what was broken within ε."""
+        return {}
+
+    def standing(self, *probes: Probe) -> Tensor:
+        """(N,) bool: classified rightly, and broken by none of these."""
+        left = self.right
+        for probe in probes:
+            left = left & ~probe.broken
+        return left
+
+    @property
+    def left(self) -> Tensor:
+        """(N,) bool: what nothing that has run within ε has broken. The audit's worst case."""
+        left = self.right
+        for broken in self._within.values():
+            left = left & ~broken
+        return left
+
+    @property
+    def cascade(self) -> dict[str, float]:
+        """By attack within ε, in the order in which they ran, the share that stands after it and those before it."""
+        left, shares = self.right, {}
+        for name, broken in self._within.items():
+            left = left & ~broken
+            shares[name] = self.share(left)
+        return shares
+
+    # Those that several checks ask for
+
+    def pgd(self, name: str, steps: int, loss: Any = "ce", step: float = 0.125, **more: Any) -> Probe:
+        """PGD with steps of `step` · ε."""
+        return self.probe(name, PGD(self.eps, step * self.eps, steps, loss), **more)
+
+    @property
+    def short(self) -> int:
+        return max(10, self.budget.steps // 5)
+
+    @property
+    def fgsm(self) -> Probe:
+        return self.probe("fgsm", FGSM(self.eps))
+
+    @property
+    def pgd_short(self) -> Probe:
+        return self.pgd(f"pgd-{self.short}", self.short, step=0.25)
+
+    @property
+    def pgd_long(self) -> Probe:
+        steps = 2 * self.budget.steps
+        return self.pgd(f"pgd-{steps}", steps, step=0.1, on=self.standing(self.pgd_short))
+
+    @property
+    def plain_standing(self) -> Tensor:
+        """Under what most reports quote: FGSM and PGD on the cross-entropy."""
+        return self.standing(self.fgsm, self.pgd_short, self.pgd_long)
+
+    @property
+    def losses(self) -> dict[str, Probe]:
+        """PGD on other losses than the cross-entropy, each alone but the last, which runs on what is left."""
+        steps = 2 * self.short
+        found = {
+            "margin": self.pgd(f"pgd-margin-{steps}", steps, "margin"),
+            "DLR": self.pgd(f"pgd-dlr-{steps}", steps, "dlr"),
+        }
+        left = self.plain_standing & self.standing(*found.values())
+        targeted = MultiTargeted(self.eps, self.eps / 8, self.short // 2)
+        found["targeted"] = self.probe(f"mt-pgd-{self.short // 2}", targeted, on=left)
+        return found
+
+    @property
+    def white_box(self) -> Tensor:
+        """(N,) bool: what stands under all attacks by the gradients of the model as it was handed in."""
+        left = self.plain_standing & self.standing(*self.losses.values())
+        if behind(self.plain) is not None:
+            curved = self.probe(f"behind-{self.short // 2}", Behind(self.eps, self.short // 2), on=left)
+            left = left & ~curved.broken
+        return left
+
+    @cached_property
+    def twin(self) -> nn.Module:
+        """Trained on the model's own answers."""
+        self.told("training a twin on the model's answers")
+        return twin(self.plain, self.images, self.eps, self.epochs)
+
+    @property
+    def epochs(self) -> int:
+        """Of the twin's training."""
+        return min(100, max(4, self.budget.imitations * 1000 // len(self)))

@@ -1,0 +1,122 @@
+"""`bpfc audit`: options → one call → the table, and an exit status."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from bpfc.cli.subjects import SubjectOptions
+from bpfc.options import PLAIN, AttackSeed, BatchSize, Device, Number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bpfc.auditing import Audit as Found
+
+
+@dataclass(frozen=True)
+class Audit(SubjectOptions):
+    """Is the robustness real? Exit status 0: the claim stands; 1: it falls, or is masked; 3: open; 2: an error."""
+
+    claim: float | None = None
+    """The robust accuracy that is claimed: in %, such as 67.7, or a share."""
+    eps: Number | None = None
+    """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""
+    quick: bool = False
+    """200 images, and fewer steps, restarts and queries: minutes on a CPU."""
+    k: int | None = None
+    """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""
+    limit: int | None = None
+    """Audit the first N test images only; 1,000 unless given, or 200 with --quick."""
+    seed: AttackSeed = 0
+    batch_size: BatchSize = 256
+    device: Device = "auto"
+    out: Path | None = None
+    """Folder for audit.json; RUN/audit or RUN/audit-quick unless given. A killed audit goes on there."""
+
+
+def parse(arguments: list[str]) -> Audit:
+    return tyro.cli(Audit, prog="bpfc audit", args=arguments, config=PLAIN)
+
+
+def main(options: Audit) -> int:
+    """The verb: audit, print the table, and give back the exit status."""
+    from rich.console import Console
+
+    console = Console()
+    found = run(options, console)
+    print_table(found, console)
+    return found.exit_status
+
+
+def run(options: Audit, console: "Console") -> "Found":
+    """Audits by the options; what is found also stands in audit.json.
+
+    Raises:
+        ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
+    """
+    import time
+
+    from bpfc.attacks.base import check_count
+    from bpfc.auditing import FULL, QUICK, audit
+    from bpfc.auditing.api import share_of
+    from bpfc.files import write_json
+    from bpfc.machine import pick_device
+    from bpfc.provenance import provenance
+
+    check_count(limit=options.limit, batch_size=options.batch_size)
+    if options.claim is not None:
+        share_of(options.claim)
+    out = options.folder(options.out, "audit-quick" if options.quick else "audit")
+    budget = QUICK if options.quick else FULL
+    device = pick_device(options.device)
+    subject = options.subject()
+    eps = subject.eps if options.eps is None else options.eps
+    if eps is None:
+        raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
+    subject = subject.on(device, options.limit or budget.images)
+    started = time.perf_counter()
+
+    def told(text: str) -> None:
+        console.print(f"{time.perf_counter() - started:6.0f} s  {text}", style="dim", highlight=False)
+
+    found = audit(
+        subject.model,
+        subject.images.pixels,
+        subject.images.labels,
+        eps=eps,
+        claim=options.claim,
+        k=subject.k if options.k is None else options.k,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        budget=budget,
+        folder=out,
+        header=subject.header(),
+        told=told,
+    )
+    seconds = round(time.perf_counter() - started, 1)
+    content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
+    write_json(out / "audit.json", content)
+    return found
+
+
+def print_table(found: "Found", console: "Console") -> None:
+    """The findings, the settling attacks and the verdict, for the terminal."""
+    from rich.table import Table
+
+    table = Table(title=f"{found.images} images, ℓ∞ ε {found.eps:.4g}, {found.clean:.1%} clean")
+    for column in ("check", "", "outcome", "measured"):
+        table.add_column(column)
+    styles = {"flag": "red", "pass": "green", "not run": "dim"}
+    for finding in found.findings:
+        outcome = finding.outcome + (f", {finding.settled}" if finding.settled else "")
+        table.add_row(finding.id, finding.title, outcome, finding.measured, style=styles[finding.outcome])
+    console.print(table)
+    for finding in found.findings:
+        if finding.outcome == "flag":
+            told = f"{finding.id} {finding.title}: {finding.meaning} Next: {finding.next}."
+            console.print(told, highlight=False)
+    for step in found.settlements:
+        console.print(f"Settling: {step.told}: {step.before:.1%} → {step.after:.1%} stand.", highlight=False)
+    console.print(found.sentence, style="bold", highlight=False)

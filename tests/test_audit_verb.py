@@ -1,0 +1,65 @@
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import nn
+
+import bpfc.auditing
+from bpfc.__main__ import main
+from bpfc.auditing import Budget
+
+TINY = Budget(20, 10, (1, 2), 50, 2, (1e-3,), 1, (2, 4))
+
+
+def status(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
+    """The exit status of `bpfc WORDS`."""
+    monkeypatch.setattr(sys, "argv", ["bpfc", *words])
+    try:
+        main()
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture
+def handed_in(trained: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    save_file({name: each.contiguous() for name, each in trained.state_dict().items()}, tmp_path / "w.safetensors")
+    monkeypatch.setattr(bpfc.auditing, "QUICK", TINY)
+    named = ["--model", "conftest:small_network", "--weights", str(tmp_path / "w.safetensors"), "--data", "mnist-5k"]
+    return ["audit", *named, "--quick", "--device", "cpu", "--out", str(tmp_path / "a")]
+
+
+def test_the_exit_status_is_the_verdict(
+    handed_in: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(monkeypatch, *handed_in, "--eps", "0.1", "--claim", "30") == 0
+    printed = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "stands: 30.0% is claimed" in printed
+    assert "20 images, ℓ∞ ε 0.1" in printed
+    found = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert (found["schema"], found["verdict"], found["claim"], found["exit_status"]) == (1, "stands", 0.3, 0)
+    assert [each["id"] for each in found["findings"]] == [f"C{number}" for number in range(1, 19)]
+    assert {each["id"] for each in found["findings"] if each["outcome"] == "not run"} == {"C15", "C16", "C18"}
+    assert found["provenance"]["command"].startswith("bpfc audit --model")
+
+    # The same folder: what was measured stays, another claim is another verdict.
+    assert status(monkeypatch, *handed_in, "--eps", "0.1", "--claim", "99.9") == 1
+    assert "falls: 99.9% is claimed" in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--eps", "0.1", "--claim", "101"], "claim=101.0: must be"), ([], "--eps: say the radius")],
+)
+def test_what_cannot_be_is_an_error(
+    words: list[str],
+    message: str,
+    handed_in: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert status(monkeypatch, *handed_in, *words) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,287 @@
+"""The audit's controls: what is masked is called masked, for the right reason; what is honest is not."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.attacks.ascent import input_gradient
+from bpfc.auditing import Audit, Budget, audit
+from bpfc.auditing.checks import EVERY
+from bpfc.auditing.layers import around, lost_layers
+from bpfc.auditing.measurements import Measurements
+from bpfc.data import DataSet, Images, to_float
+from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
+
+TINY = Budget(60, 20, (1, 3), 150, 5, (1e-3,), 3, (4, 8))
+COUNT, EPS = 60, 0.1
+
+
+class BitDepth(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * 7).round() / 7
+
+
+class RandomNoise(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images + 0.5 * torch.randn_like(images)
+
+
+class Times(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return 1000 * logits
+
+
+class Misled(nn.Module):
+    """The gradient is right at images as they are stored, and points the other way anywhere else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stored = ((images * 255 - (images * 255).round()).abs() < 1e-3).flatten(1).all(dim=1).view(-1, 1, 1, 1)
+        way = torch.where(stored, 1.0, -1.0)
+        return images.detach() + way * (images - images.detach())
+
+
+class NoGradient(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+class Rounded(nn.Module):
+    """The same as BitDepth in front, but in the model's own code, where no layer stands for it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images * 7).round() / 7)
+
+
+class Straight(nn.Module):
+    """What an attacker who knows BitDepth differentiates."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + (BitDepth()(images) - images).detach()
+
+
+CONTROLS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "bit depth": lambda network: nn.Sequential(BitDepth(), network),
+    "times": lambda network: nn.Sequential(network, Times()),
+    "softmax": lambda network: nn.Sequential(network, Times(), nn.Softmax(dim=1)),
+    "noise": lambda network: nn.Sequential(RandomNoise(), network),
+    "no gradient": NoGradient,
+    "misled": lambda network: nn.Sequential(Misled(), network),
+}
+KNOWN: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "bit depth": lambda network: nn.Sequential(Straight(), network),
+    "noise": lambda network: bpfc.EOT(nn.Sequential(RandomNoise(), network), 8),
+}
+"""What an attacker who knows the defence attacks; the bare network where there is no entry."""
+FLAGGED = {
+    "bit depth": {"C5", "C8", "C9", "C11"},
+    "times": {"C6", "C7", "C8"},
+    "softmax": {"C5", "C8", "C14"},
+    "noise": {"C12", "C14"},
+    "no gradient": {"C5", "C8", "C9"},
+    "misled": {"C1", "C5", "C12"},
+}
+REASON = {
+    "bit depth": "layer 0, BitDepth",
+    "times": "on logits x 0.000",
+    "softmax": "before the softmax",
+    "noise": "the mean of 4 answers",
+    "no gradient": "code that records no gradients",
+    "misled": "layer 0, Misled",
+}
+Auditor = Callable[[str], Audit]
+
+
+@pytest.fixture(scope="module")
+def shown(digits: DataSet) -> tuple[Tensor, Tensor]:
+    return digits.test.pixels[:COUNT], digits.test.labels[:COUNT]
+
+
+@pytest.fixture(scope="module")
+def audited(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> Auditor:
+    """The audit of a control by its name, made once."""
+
+    @cache
+    def of(name: str) -> Audit:
+        return audit(CONTROLS[name](trained).eval(), *shown, eps=EPS, budget=TINY)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def honest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("honest")
+
+
+@pytest.fixture(scope="module")
+def honest(trained: nn.Module, shown: tuple[Tensor, Tensor], honest_folder: Path) -> Audit:
+    return audit(trained, *shown, eps=EPS, budget=TINY, k=6, folder=honest_folder)
+
+
+def strongest(model: nn.Module, shown: tuple[Tensor, Tensor]) -> float:
+    """What stands under an attacker who knows all."""
+    threat = ThreatModel("linf", EPS)
+    plan = parse("pgd-20,pgd-margin-20,mt-pgd-5", Context(threat, 1), cascade=True)
+    (block,) = blocks(Images(*shown), range(COUNT), COUNT)
+    return sum(row["broken_by"] is None for row in run_block(model, block, plan)) / COUNT
+
+
+@pytest.fixture(scope="module")
+def undefended(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> float:
+    return strongest(trained, shown)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_is_called_masked_for_its_reason(
+    name: str, audited: Auditor, trained: nn.Module, shown: tuple[Tensor, Tensor], undefended: float
+) -> None:
+    found = audited(name)
+    assert found.verdict == "masked"
+    assert found.exit_status == 1
+    assert set(found.flags) >= FLAGGED[name]
+    assert REASON[name] in found.sentence
+    knows = KNOWN.get(name)
+    known = undefended if knows is None else strongest(knows(trained).eval(), shown)
+    assert found.robust <= known + 0.02
+
+
+def test_an_honest_network_is_not(honest: Audit, undefended: float) -> None:
+    assert (honest.verdict, honest.flags, honest.exit_status) == ("stands", [], 0)
+    assert not honest.settlements
+    assert 0.3 < honest.robust <= undefended + 0.02
+    assert undefended < honest.clean
+
+
+@pytest.mark.parametrize("id", ["C1", "C5", "C6", "C7", "C8", "C9", "C11", "C12", "C14"])
+def test_a_check_tells_one_from_the_other(id: str, honest: Audit, audited: Auditor) -> None:
+    flagged = next(name for name, ids in FLAGGED.items() if id in ids)
+    outcomes = [{each.id: each for each in found.findings}[id] for found in (honest, audited(flagged))]
+    assert [finding.outcome for finding in outcomes] == ["pass", "flag"]
+    assert outcomes[1].settled == "lower"
+    assert all((outcomes[1].meaning, outcomes[1].next, outcomes[1].source))
+
+
+def fitted(digits: DataSet, network: nn.Module, classes: int) -> nn.Module:
+    """Normally trained on 2,000 digits, by their class or whether they are odd."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for batch in torch.randperm(2000).repeat(2).split(50):
+        images, labels = to_float(digits.train.pixels[batch]), digits.train.labels[batch] % classes
+        bpfc.Normal()(network, images, labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return network.eval()
+
+
+@pytest.mark.parametrize(("activation", "classes"), [(nn.GELU, 10), (nn.ReLU, 2)])
+def test_a_normal_network_falls_and_is_not_called_masked(
+    activation: type[nn.Module], classes: int, digits: DataSet, shown: tuple[Tensor, Tensor]
+) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=2, padding=2), activation(), nn.Flatten(), nn.Linear(8 * 196, classes)
+    )
+    images, labels = shown
+    found = audit(fitted(digits, network, classes), images, labels % classes, eps=0.3, claim=60, budget=TINY)
+    assert (found.verdict, found.exit_status) == ("falls", 1)
+    assert found.robust < 0.05 < 0.8 < found.clean
+    assert found.claim == 0.6
+
+
+def test_the_claim_decides(
+    honest: Audit, honest_folder: Path, trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    # The folder holds what was measured: nothing runs again, and the claim may be another.
+    lines = (honest_folder / "measured.jsonl").read_text()
+    above, below = (honest.interval[1] + change for change in (0.01, -0.01))
+    for claim, verdict, status in ((above, "falls", 1), (below, "stands", 0)):
+        found = audit(trained, *shown, eps=EPS, claim=claim, budget=TINY, k=6, folder=honest_folder)
+        assert (found.verdict, found.exit_status, found.robust) == (verdict, status, honest.robust)
+    assert (honest_folder / "measured.jsonl").read_text() == lines
+    with pytest.raises(ValueError, match=r"eps was 0\.1, is 0\.2"):
+        audit(trained, *shown, eps=0.2, budget=TINY, folder=honest_folder)
+
+
+def test_a_killed_audit_goes_on(tmp_path: Path, trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(text: str) -> None:
+        if text.startswith("C5"):
+            raise KilledError
+
+    few = tuple(each[:10] for each in shown)
+    with pytest.raises(KilledError):
+        audit(trained, *few, eps=EPS, budget=TINY, folder=tmp_path, told=kill)
+    before = (tmp_path / "measured.jsonl").read_text()
+    found = audit(trained, *few, eps=EPS, budget=TINY, folder=tmp_path)
+    after = (tmp_path / "measured.jsonl").read_text()
+    assert before
+    assert after.startswith(before)
+    assert len({json.loads(line)["probe"] for line in after.splitlines()}) == len(after.splitlines())
+    assert found == audit(trained, *few, eps=EPS, budget=TINY)
+
+
+def test_what_was_handed_in_is_looked_at(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    checks = {check.id: check for check in EVERY}
+    images, labels = shown
+    twice_divided = Measurements(trained, Images(to_float(images) / 255, labels), EPS, TINY)
+    assert checks["C17"](twice_divided).outcome == "flag"
+    assert checks["C17"](Measurements(trained, Images(images, labels), EPS, TINY)).outcome == "pass"
+    for wrong in ({"eps": 8}, {"eps": EPS, "claim": 101}):
+        with pytest.raises(ValueError, match="must be"):
+            audit(trained, images, labels, budget=TINY, **wrong)
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        audit(trained, to_float(images) * 2 - 1, labels, eps=EPS, budget=TINY)
+
+
+def test_train_mode_is_flagged_and_put_back(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    model = nn.Sequential(trained, nn.Dropout())
+    model.train()
+    m = Measurements(model, Images(*shown), EPS, TINY, train_mode=True)
+    assert {check.id: check for check in EVERY}["C14"](m).outcome == "flag"
+    trained.eval()
+
+
+def test_layers_that_work_are_not_called_lost(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    images = to_float(shown[0])
+    assert lost_layers(trained, images, EPS) == []
+    pooled = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.LayerNorm(676))
+    assert lost_layers(pooled.eval(), images, EPS) == []
+    (lost,) = lost_layers(nn.Sequential(nn.Identity(), BitDepth(), trained), images, EPS)
+    assert (lost.name, lost.told, lost.foreseen, lost.straight) == ("1", "layer 1, BitDepth", 0.0, True)
+
+
+def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    images = to_float(shown[0])
+    found = around(Rounded(trained).eval(), images, shown[1], EPS)
+    assert found is not None
+    stand_in, told = found
+    assert told == "code before layer network.0, Conv2d"
+    knows = nn.Sequential(Straight(), trained)
+    expected, mine = (input_gradient(each, images, shown[1]) for each in (knows, stand_in))
+    torch.testing.assert_close(mine, expected)
+    assert around(trained, images, shown[1], EPS) is None
+
+
+def test_an_audit_leaves_the_model_as_it_found_it(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    model = nn.Sequential(BitDepth(), trained)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    audit(model.eval(), *(each[:8] for each in shown), eps=EPS, budget=TINY)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert type(model[0]) is BitDepth
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
