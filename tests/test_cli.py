@@ -131,7 +131,7 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     """In miniature; its figures are those of `make demo`, in results/."""
     import matplotlib.image
 
-    quick = {name: replace(recipe, validation_attacked=10, lr=0.03) for name, recipe in demo_recipes().items()}
+    quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes().items()}
     monkeypatch.setattr(demo, "demo_recipes", lambda: quick)
     call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "300")
     printed = capsys.readouterr().out
