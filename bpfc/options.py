@@ -4,7 +4,7 @@ import re
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -63,7 +63,7 @@ def read_words(kind: type[Options], prog: str, words: list[str], default: Option
     for name, value in zip(["", *words], words, strict=False):
         if not value or (value.endswith("=") and value.startswith("--")):
             raise UserError(f"{name or value}: is given an empty value; name one, or leave the option out")
-    given = {} if default is None else {"default": default}
+    given: dict[str, Any] = {} if default is None else {"default": default}
     shown = StringIO()
     try:
         with redirect_stderr(shown):
