@@ -37,7 +37,7 @@ def test_the_exit_status_is_the_verdict(
 ) -> None:
     assert status(monkeypatch, *handed_in, "--eps", "0.1", "--claim", "30") == 0
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert "stands: 30.0% is claimed" in printed
+    assert "attacks, 30.0% is claimed." in printed
     assert "20 images, ℓ∞ ε 0.1" in printed
     found = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert (found["schema"], found["verdict"], found["claim"], found["exit_status"]) == (1, "stands", 0.3, 0)
@@ -47,7 +47,7 @@ def test_the_exit_status_is_the_verdict(
 
     # The same folder: what was measured stays, another claim is another verdict.
     assert status(monkeypatch, *handed_in, "--eps", "0.1", "--claim", "99.9") == 1
-    assert "falls: 99.9% is claimed" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "attacks, 99.9% is claimed." in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def decide(
     robust = left / len(m)
     low, high = wilson_interval(left, len(m))
     figure = f"{robust:.1%} ({low:.1%} … {high:.1%}) stand under the worst of {len(m.cascade)} attacks"
+    figure += "" if claim is None else f", {claim:.1%} is claimed"
     lower = [finding for finding in findings if finding.settled == "lower"]
     still = [finding for finding in findings if finding.settled == "open"]
     if lower:
@@ -36,7 +37,7 @@ def decide(
         ids = ", ".join(finding.id for finding in still)
         return "open", f"open: {figure}, but {ids} flagged and no attack settled it: this is an upper bound only."
     if claim is not None and claim > high:
-        return "falls", f"falls: {claim:.1%} is claimed, {figure}."
+        return "falls", f"falls: {figure}."
     if claim is None:
         return "stands", f"stands: {figure}, and no sign of masked gradients is left."
-    return "stands", f"stands: {claim:.1%} is claimed, {figure}."
+    return "stands", f"stands: {figure}."
