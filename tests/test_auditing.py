@@ -1,5 +1,6 @@
 """The audit's controls: what is masked is called masked, for the right reason; what is honest is not."""
 
+import copy
 import json
 from collections.abc import Callable
 from functools import cache
@@ -278,7 +279,8 @@ def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, s
 
 
 def test_an_audit_leaves_the_model_as_it_found_it(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
-    model = nn.Sequential(BitDepth(), trained)
+    model = nn.Sequential(BitDepth(), copy.deepcopy(trained))
+    model.zero_grad(set_to_none=True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     audit(model.eval(), *(each[:8] for each in shown), eps=EPS, budget=TINY)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -16,6 +16,7 @@ from torch import nn
 
 import bpfc
 from bpfc.__main__ import main
+from bpfc.errors import UserError
 from bpfc.models import NETWORKS
 from bpfc.report.figures import Results
 from bpfc.report.markdown import WIDTH, outside
@@ -174,7 +175,7 @@ def test_commands_exist(words: list[str]) -> None:
 
 
 def test_parsing_notices_an_option_that_does_not_exist() -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match="--no-such-option"):
         parse(["evaluate", "RUN", "--no-such-option"])
 
 

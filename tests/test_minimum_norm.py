@@ -84,7 +84,7 @@ BOUNDED = {
     "multi-targeted": (lambda e: MultiTargeted(e, e / 4, 20), "linf", 1.001),
     "multi-targeted, l2": (lambda e: MultiTargeted(e, e / 4, 60, norm="l2"), "l2", 1.02),
     "adaptive": (lambda e: Adaptive(e, e / 4, 20, k=2), "linf", 1.001),
-    "spsa": (lambda e: SPSA(e, 12, pairs=32, lr=e / 2), "linf", 1.05),
+    "spsa": (lambda e: SPSA(e, 20, lr=e / 4), "linf", 1.05),
     "square": (lambda e: Square(e, 600), "linf", 1.1),
     "apgd-ce": (lambda e: AutoAttackPart(e, "apgd-ce"), "linf", 1.01),
     "apgd-t": (lambda e: AutoAttackPart(e, "apgd-t"), "linf", 1.01),

@@ -77,7 +77,10 @@ def test_the_paper_s_suite_is_the_same_for_all_who_ask(
     assert asked.summary["names"][1] == f"ifgsm-{steps}"
 
 
-def test_images_are_floats_in_their_block_alone(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+def test_images_are_floats_in_their_block_alone(
+    trained: nn.Module, test_digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bpfc.evaluation.api.check", lambda *_: None)  # it has forwards of its own
     images, labels = test_digits[0][:30], test_digits[1][:30]
     pixels = (images * 255).round().byte()
     sizes = []
@@ -85,5 +88,5 @@ def test_images_are_floats_in_their_block_alone(trained: nn.Module, test_digits:
     stored = bpfc.evaluate(trained, pixels, labels, attacks="fgsm", eps=0.1, batch_size=10)
     handle.remove()
     assert stored.rows == bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=0.1).rows
-    assert max(sizes[2:]) == 10  # after the check's two forwards
+    assert max(sizes) == 10
     assert pixels.dtype == torch.uint8

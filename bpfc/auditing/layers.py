@@ -101,7 +101,7 @@ def working_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> float
     """The share of the images whose margin has a finite gradient other than zero; 0 where there is no gradient."""
     try:
         gradient, _ = input_gradient(model, images, labels, margin)
-    except (RuntimeError, NotImplementedError):
+    except (ValueError, RuntimeError, NotImplementedError):
         return 0.0
     flat = gradient.flatten(1)
     return float((torch.isfinite(flat).all(dim=1) & (flat != 0).any(dim=1)).float().mean())

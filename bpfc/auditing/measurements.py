@@ -89,7 +89,7 @@ class Measurements:
             with torch.enable_grad():
                 at = self.images[:1].clone().requires_grad_()
                 torch.autograd.grad(self.plain(at).sum(), at)
-        except (RuntimeError, NotImplementedError):
+        except (ValueError, RuntimeError, NotImplementedError):
             self.plain = Ungraded(self.plain).eval()
         if self.folder is not None:
             self._open(self.folder)
