@@ -120,21 +120,24 @@ def prepare() -> dict[str, dict[str, Any]]:
 def kill(chance: random.Random, references: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """One trial with kills; how it ended."""
     verb = chance.choice(list(VERBS))
-    line, moments = VERBS[verb], []
+    line, moments, attempts = VERBS[verb], [], 0
     again = f"{line} --resume" if verb == "train" else line
     shutil.rmtree("new", ignore_errors=True)
     for _ in range(chance.randint(1, 3)):
         if chance.random() < 0.5:
             moment = round(chance.uniform(0, references[verb]["seconds"]), 3)
             status = call(again, seconds=moment)
-            moments.append(f"{moment} s")
+            drawn = f"{moment} s"
         else:
             rename, after = chance.randint(1, 40), chance.random() < 0.5
             status = call(again, rename=rename, after=after)
-            moments.append(f"{'after' if after else 'before'} rename {rename}")
+            drawn = f"{'after' if after else 'before'} rename {rename}"
+        attempts += 1
+        if status == -signal.SIGKILL:  # else it came to its end before the moment that was drawn
+            moments.append(drawn)
         if status not in (0, -signal.SIGKILL):
             break
-    told = {"verb": verb, "killed": moments, "command": f"bpfc {again}"}
+    told = {"verb": verb, "killed": moments, "attempts": attempts, "command": f"bpfc {again}"}
     if (status := call(again)) != 0:
         return told | {"end": "lost" if status == 2 else "traceback", "stderr": Path("stderr").read_text()[-2000:]}
     there, whole = left(Path("new")), references[verb]["left"]
@@ -281,9 +284,17 @@ def summarise(trials: list[dict[str, Any]]) -> dict[str, Any]:
     for trial in trials:
         shown = f"{trial['verb']} killed" if trial["kind"] == "kill" else f"file {trial['damage']}"
         ends.setdefault(shown, Counter()).update([trial["end"]])
-    kills = sum(len(trial["killed"]) for trial in trials if trial["kind"] == "kill")
+    killed = [trial for trial in trials if trial["kind"] == "kill"]
+    # Trials before "attempts" was there list under "killed" what was drawn, whether or not the verb lived to see it.
+    attempts = sum(trial.get("attempts", len(trial["killed"])) for trial in killed)
+    kills = sum(len(trial["killed"]) for trial in killed) if all("attempts" in trial for trial in killed) else None
     rows = {name: {"tried": sum(counts.values()), **counts} for name, counts in sorted(ends.items())}
-    return {"kills": kills, "rows": rows, "bad": [trial for trial in trials if trial["end"] in BAD]}
+    return {
+        "attempted_kills": attempts,
+        "kills": kills,
+        "rows": rows,
+        "bad": [trial for trial in trials if trial["end"] in BAD],
+    }
 
 
 def print_table(summary: dict[str, Any]) -> None:
@@ -291,7 +302,7 @@ def print_table(summary: dict[str, Any]) -> None:
     print(f"{'':24}" + "".join(f"{name:>10}" for name in columns))
     for name, row in summary["rows"].items():
         print(f"{name:24}" + "".join(f"{row.get(column, 0):10}" for column in columns))
-    print(f"{summary['kills']} kills")
+    print(f"{summary['attempted_kills']} kills attempted, {summary['kills']} came before the end")
     for trial in summary["bad"]:
         print(json.dumps(trial, ensure_ascii=False))
 

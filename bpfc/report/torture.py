@@ -12,5 +12,7 @@ def torture(results: Results) -> str:
         return "Not run."
     summary = results.summary("torture")
     rows = [[name, *(str(row.get(end, 0)) for end in ENDS)] for name, row in summary["rows"].items()]
-    told = f"Trials; those of the first rows had {summary['kills']} kills together."
+    known = summary["kills"]
+    came = "how many of them came before the end was not counted" if known is None else f"{known} came before the end"
+    told = f"Trials. Kills attempted in them: {summary['attempted_kills']}; {came}."
     return captioned(["", *ENDS], rows, f"{told} {shown_sources(['torture'])}")
