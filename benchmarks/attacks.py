@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.attacks import CarliniWagner, DeepFool, ImageRng
 from bpfc.data import load, to_float
-from bpfc.training.run import load_model, load_recipe
+from bpfc.training.run import Run
 
 CW_STEPS = 50
 SEARCHES = 9
@@ -37,10 +37,10 @@ def main() -> None:
     arguments = sys.argv[1:]
     run = Path(arguments[0] if arguments else Path(__file__).parent.parent / "results" / "fashion-mnist-bpfc")
     count, steps, restarts = _numbers()
-    recipe, data = load_recipe(run), load("fashion-mnist")
+    recipe, data = Run(run).recipe(), load("fashion-mnist")
     images, labels = to_float(data.test.pixels[:count]), data.test.labels[:count]
-    eps, step = recipe.eps, recipe.attack_step
-    model = Counted(load_model(run, data)).eval()
+    eps, step = recipe.eps, recipe.step_size
+    model = Counted(Run(run).model(data)).eval()
     boxed = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
 
     def ours() -> Tensor:

@@ -22,7 +22,6 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import torch
-from bpfc.checkpoint import load_model, load_recipe
 from common import Counted, print_machine
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from bpfc.files import write_json
 from bpfc.judge import SLACK, exact_logits
 from bpfc.machine import pick_device
 from bpfc.provenance import provenance
+from bpfc.training.run import Run
 
 BLOCK = 8
 
@@ -92,7 +92,7 @@ def measure(out: Path, run: Path, variant: str, places: range) -> None:
     """Runs a variant on a block of a run's test images, unless that is done already, and keeps what came of it."""
     path, key = out / f"{run.name}.json", f"{places.start}-{places.stop}"
     blocks: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    recipe = load_recipe(run)
+    recipe = Run(run).recipe()
     data = load(recipe.data)
     suite = "standard" if variant == "adv-lib" else variant
     plan = parse(suite, Context(ThreatModel("linf", recipe.eps), data.channels)).names
@@ -102,7 +102,7 @@ def measure(out: Path, run: Path, variant: str, places: range) -> None:
         return
     part = data.test[torch.arange(places.start, places.stop)]
     images, labels = to_float(part.pixels), part.labels
-    model = Counted(load_model(run, data)).eval()
+    model = Counted(Run(run).model(data)).eval()
     started = time.process_time()
     stands = VARIANTS[variant](model, images, labels, recipe.eps)
     blocks[key][variant] = {

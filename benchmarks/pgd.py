@@ -20,28 +20,27 @@ from common import medians, peak_mib, print_machine
 
 import bpfc
 from bpfc.attacks import ImageRng
-from bpfc.cli.train import Train
-from bpfc.cli.train import run as train
+from bpfc.cli.train import Train, train
 from bpfc.data import load, to_float
 from bpfc.machine import Arithmetic, pick_device, resolve
-from bpfc.training.recipe import Schedule
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import load_model, load_recipe
+from bpfc.training.run import Run
+from bpfc.training.settings import Schedule
 
 STEPS, BATCH = 100, 256
 
 
 def ours(run: Path, precision: Arithmetic, count: int, steps: int = STEPS) -> float:
     """Robust accuracy of the first `count` test images by the evaluator."""
-    recipe, data = load_recipe(run), load("fashion-mnist")
+    recipe, data = Run(run).recipe(), load("fashion-mnist")
     images = to_float(data.test.pixels[:count]).contiguous(memory_format=torch.channels_last)
     return bpfc.evaluate(
-        load_model(run, data),
+        Run(run).model(data),
         images,
         data.test.labels[:count],
         attacks=f"pgd-{steps}",
         eps=recipe.eps,
-        step_size=recipe.attack_step,
+        step_size=recipe.step_size,
         batch_size=BATCH,
         precision=precision,
     ).robust
@@ -49,8 +48,8 @@ def ours(run: Path, precision: Arithmetic, count: int, steps: int = STEPS) -> fl
 
 def plain(run: Path, count: int, steps: int = STEPS) -> float:
     """The same by the textbook loop."""
-    recipe, data = load_recipe(run), load("fashion-mnist")
-    model = load_model(run, data).to(memory_format=torch.contiguous_format)
+    recipe, data = Run(run).recipe(), load("fashion-mnist")
+    model = Run(run).model(data).to(memory_format=torch.contiguous_format)
     stand = 0
     for indices in torch.arange(count).split(BATCH):
         images, labels = to_float(data.test.pixels[indices]), data.test.labels[indices]
@@ -63,7 +62,7 @@ def plain(run: Path, count: int, steps: int = STEPS) -> float:
             broken |= legal & (logits.argmax(1) != labels)
             if step < steps:
                 F.cross_entropy(logits, labels, reduction="sum").backward()
-                x = x.detach() + recipe.attack_step * x.grad.sign()
+                x = x.detach() + recipe.step_size * x.grad.sign()
                 x = torch.min(torch.max(x, images - recipe.eps), images + recipe.eps).clamp(0, 1)
         stand += int((~broken).sum())
     return stand / count
@@ -72,7 +71,8 @@ def plain(run: Path, count: int, steps: int = STEPS) -> float:
 def short_training(folder: Path) -> Path:
     recipe = RECIPES["fashion-mnist-bpfc"][1]
     quick = replace(recipe, epochs=4, limit=6000, lr=0.03, lr_schedule=Schedule(shape="one-cycle"))
-    return train(Train(replace(quick, validation_attacked=50, ifgsm_steps=5), out=folder / "run"))
+    recipe = replace(quick, validation_attacked=50, ifgsm_steps=5, clip_norm=1.0)
+    return train(Train(recipe=recipe, out=folder / "run")).folder
 
 
 def main() -> None:

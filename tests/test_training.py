@@ -102,7 +102,7 @@ def test_stopped_and_resumed_equals_unbroken_to_the_bit(
     module, name, at = {
         "in an epoch": (engine.TrainingStep, "forward", 5),
         "before the state is renamed": (Run, "save", 2),
-        "before the selected weights": (Run, "_follow", 2),
+        "before the selected weights": (Run, "follow", 2),
     }[when]
     original = getattr(module, name)
 

@@ -1,5 +1,6 @@
 """Verb `recipes`: the trainings by name, or the settings of one."""
 
+import re
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -50,10 +51,18 @@ def main(options: Recipes) -> None:
             row = PAPER.get(data, {}).get(method)
             there = f"{data}-{method}" in RECIPES
             cells.append(f"{row[0]} / {row[1]}" if there and row else "✓" if there else "")
-        first = next(text for name, (text, _) in RECIPES.items() if name.endswith(f"-{method}"))
-        table.add_row(method, first.partition("Cost ")[2].partition(".")[0], *cells)
+        table.add_row(method, " / ".join(costs(method)), *cells)
     console.print(table)
-    console.print("cost: forwards and backwards an image, where normal training is 1; ✓: no row in the paper's tables")
+    console.print("cost: forwards and backwards an image, normal training is 1; ✓: a recipe, but no row in the paper")
+
+
+def costs(method: str) -> list[str]:
+    """What a step of the method costs, by data set where that differs, from the recipes' own words."""
+    from bpfc.training.recipes import DATA, RECIPES
+
+    texts = [RECIPES[name][0] for data in DATA if (name := f"{data}-{method}") in RECIPES]
+    found = [re.search(r"[Cc]ost ([\d.]+\d|\d)", text) for text in texts]
+    return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def named(name: str) -> "tuple[str, Recipe]":

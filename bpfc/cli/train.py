@@ -1,5 +1,6 @@
 """Verb `train`: recipe -> run."""
 
+import os
 import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -88,6 +89,8 @@ def main(options: Train) -> None:
         weight = "" if getattr(recipe.method, "weight", None) is None else ", a lower --method.weight"
         advice = f"--clip-norm {recipe.clip_norm / 2 if recipe.clip_norm else 1:g}, a lower --lr{weight}"
         raise TrainingError(f"{failure}; train anew with {advice}, into another --out") from failure
+    if int(os.environ.get("RANK", "0")):
+        return  # of several processes one tells
     selected = run.log[-1]["selected_epoch"] + 1
     print(f"Selected: epoch {selected}, in {run.weights}. Attack it with: bpfc evaluate {shlex.quote(str(run.folder))}")
 

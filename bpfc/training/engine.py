@@ -51,7 +51,10 @@ def fit(
     loss = TrainingStep(model, recipe.method, precision)
     step, optimizer = fabric.setup(loss, optimizer)
     state = run.load()
+    fabric.barrier()  # all have read before one writes
     if state is not None:
+        if fabric.is_global_zero:
+            run.follow(state)
         model.load_state_dict(state.weights)
         load_momentum(optimizer, state.momentum)
     steps = math.ceil(len(training) / recipe.batch_size)
@@ -73,7 +76,7 @@ def fit(
                 "peak_memory_mib": peak_memory_mib(fabric.device),
             }
             log = [*(state.log if state else []), row]
-            if told := collapse(log, validation.labels.cpu(), recipe.epochs, steps):
+            if told := collapse(log, training.labels.cpu(), len(validation), recipe.epochs, steps):
                 raise TrainingError(f"{told}: {kept}")
             state = _next_state(recipe, model, optimizer, state, log)
             if fabric.is_global_zero:

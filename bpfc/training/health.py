@@ -23,28 +23,36 @@ def check_finite(total: Tensor, what: str, where: str, kept: str) -> None:
         raise TrainingError(f"{what} no longer finite ({where}): {kept}")
 
 
-def collapse(log: Sequence[dict[str, Any]], labels: Tensor, epochs: int, steps: int) -> str | None:
+def collapse(log: Sequence[dict[str, Any]], labels: Tensor, validated: int, epochs: int, steps: int) -> str | None:
     """What to say of a network that has collapsed to constant logits; None of one that has not.
 
-    It has where its accuracy is that of one class for all images, after it had been above, or still after a third of
-    the run. In the last epoch the accuracy on validation images counts as well, because the training accuracy is that
-    of the whole epoch.
+    It has where it does no better than one class for all images would, after it had been better, or still after a third
+    of the run. Both accuracies must say so: that in training may be one on adversarial images, and falls below chance
+    without any collapse. In the last epoch validation decides alone, for training is the whole epoch's.
 
     Args:
         log: a row for each epoch so far, with `train_accuracy` and `validation_accuracy`.
-        labels: of the validation images, (N,).
+        labels: of the training images, (N,).
+        validated: how many validation images there are.
         epochs: of the whole run.
         steps: an epoch.
     """
     share = labels.bincount().max().item() / len(labels)
-    chance = share + 0.02 + 3 * sqrt(share * (1 - share) / len(labels))
-    done = len(log)
-    accuracies = [row["train_accuracy"] for row in log]
-    now = min(accuracies[-1], log[-1]["validation_accuracy"]) if done == epochs else accuracies[-1]
-    if now > chance or done * steps < SOON:
+
+    def chance(count: int) -> float:
+        return share + 0.02 + 3 * sqrt(share * (1 - share) / count)
+
+    def better(row: dict[str, Any]) -> bool:
+        trained = row["train_accuracy"] > chance(len(labels))
+        return trained or row["validation_accuracy"] > chance(validated)
+
+    done, now = len(log), log[-1]["validation_accuracy"]
+    last = done == epochs and now <= chance(validated)
+    if done * steps < SOON or (better(log[-1]) and not last):
         return None
-    if max(accuracies) > chance:
-        return f"the network has collapsed to constant logits: accuracy {now:.1%}, after {max(accuracies):.1%} before"
+    if any(better(row) for row in log[:-1]):
+        before = max(row["validation_accuracy"] for row in log[:-1])
+        return f"the network has collapsed to constant logits: validation accuracy {now:.1%}, after {before:.1%} before"
     if 3 * done >= epochs:
         return f"the network does not learn: {now:.1%} after {done} of {epochs} epochs is no more than chance"
     return None

@@ -194,13 +194,13 @@ class Run:
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         flush_folder(self.folder)
-        self._follow(state)
+        self.follow(state)
         for older in self._states():
             if older != folder:
                 shutil.rmtree(older)
 
     def load(self) -> State | None:
-        """The newest state, on the CPU; None if there is none yet. Log and selected weights are put in accord with it.
+        """The newest state, on the CPU; None if there is none yet.
 
         Raises:
             RunError: the state is damaged, or another recipe's.
@@ -209,6 +209,8 @@ class Run:
         if not states:
             return None
         folder = states[-1]
+        if (folder / "state.pt").exists():
+            raise RunError(f"{folder}: a state of an earlier version; train anew, into another --out")
         try:
             content = read_json(folder / "state.json")
             if content["recipe_sha256"] != self._recipe_digest():
@@ -233,11 +235,10 @@ class Run:
             raise RunError(
                 f"{folder}: cannot be gone on from: {reason}; put it back, or delete {self.folder} to start anew"
             ) from error
-        self._follow(state)
         return state
 
-    def _follow(self, state: State) -> None:
-        """Log and selected weights as the state has them; a kill may have come between it and them."""
+    def follow(self, state: State) -> None:
+        """Puts log and selected weights in accord with the state; a kill may have come between it and them."""
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
         write_jsonl(self.folder / "log.jsonl", state.log)
