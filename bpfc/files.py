@@ -129,7 +129,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path}: line {number} is not JSON ({_first_line(error)}); put the file back") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}: line {number} holds {type(row).__name__}, must be an object; put the file back")
-        rows.append(row)
+        try:
+            rows.append(without_checksum(row))
+        except ValueError as error:
+            raise ValueError(f"{path}: line {number} is {error}; put the file back") from error
     return rows
 
 

@@ -126,7 +126,7 @@ def _edit_arrays(chance: random.Random, path: Path) -> None:
         shape = chance.choice(shapes)
         arrays[name] = _npy(array.ravel() if shape == (-1,) else np.resize(array, shape))
     else:
-        arrays[chance.choice(["image.npy", "x", "y.npy", "../x.npy", ""])] = arrays.pop(name)
+        arrays[chance.choice(["image.npy", "x", "y.npy", "../x.npy", "images"])] = arrays.pop(name)
     with ZipFile(path, "w", chance.choice([ZIP_STORED, ZIP_DEFLATED])) as content:
         for each, inside in arrays.items():
             content.writestr(each, inside)

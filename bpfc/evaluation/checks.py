@@ -120,8 +120,10 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
     def told(model: nn.Module, inputs: object, answer: object) -> None:
         if not isinstance(answer, Tensor):
             what = f"a {type(answer).__name__}"
-        elif not answer.is_floating_point() or answer.layout != torch.strided or answer.is_meta:
-            what = f"a tensor of {answer.dtype}, {answer.layout}, on {answer.device}"
+        elif not answer.is_floating_point():
+            what = f"a tensor of {answer.dtype}"
+        elif answer.layout != torch.strided or answer.is_meta:
+            what = f"a tensor of {answer.layout} on {answer.device}"
         else:
             return
         raise UserError(f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes)")

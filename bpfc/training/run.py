@@ -136,7 +136,7 @@ class Run:
         elif states := self._states():
             raise RunError(f"{states[-1]}: a state without its recipe.json; put that back or choose another --out")
         else:
-            write_json(self._recipe_file, with_checksum(_recipe_json(recipe, precision)))
+            write_json(self._recipe_file, _recipe_json(recipe, precision))
         starts = self.folder / "provenance.json"
         write_json(starts, [*(read_json(starts, list) if starts.exists() else []), dict(provenance)])
 
@@ -200,9 +200,6 @@ class Run:
         temporary.rename(folder)
         flush_folder(self.folder)
         self.follow(state)
-        for older in self._states():
-            if older != folder:
-                shutil.rmtree(older)
 
     def load(self) -> State | None:
         """The newest state, on the CPU; None if there is none yet.
@@ -241,14 +238,17 @@ class Run:
         return state
 
     def follow(self, state: State) -> None:
-        """Puts log and selected weights in accord with the state; a kill may have come between it and them."""
+        """Puts log and selected weights in accord with the state, and removes older ones; a kill may have come before."""
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
         write_jsonl(self.folder / "log.jsonl", state.log)
+        for older in self._states():
+            if _epochs(older) != state.epochs_done:
+                shutil.rmtree(older)
 
     def _states(self) -> list[Path]:
         found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{4,}", path.name)]
-        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+        return sorted(found, key=_epochs)
 
     @property
     def _recipe_file(self) -> Path:
@@ -273,6 +273,11 @@ class Run:
             )
 
 
+def _epochs(state: Path) -> int:
+    """After how many epochs a state's folder was written."""
+    return int(state.name.rpartition("-")[2])
+
+
 def _digest_of(path: Path) -> str | None:
     """Of the tensors in a file; None if it cannot be read."""
     try:
@@ -287,7 +292,7 @@ def _recipe_json(recipe: Recipe, precision: Arithmetic | None) -> dict[str, Any]
 
 
 def _recipe_from(content: dict[str, Any]) -> Recipe:
-    values = {RENAMED.get(name, name): value for name, value in without_checksum(content).items()}
+    values = {RENAMED.get(name, name): value for name, value in content.items()}
     known = {"precision", *(item.name for item in fields(Recipe))}
     if unknown := sorted(values.keys() - known):
         raise ValueError(f"an unknown setting {unknown[0]!r}")
