@@ -49,6 +49,31 @@ def colours():
 
 def gives_a_list():
     return []
+
+
+def leaves():
+    raise SystemExit(0)
+
+
+def without_values():
+    return small_network().to("meta")
+
+
+class Odd(nn.Sequential):
+    def forward(self, images):
+        return self.after(super().forward(images))
+
+
+def raises_inside():
+    made = Odd(*small_network())
+    made.after = lambda logits: {}["logits"]
+    return made
+
+
+def sparse():
+    made = Odd(*small_network())
+    made.after = lambda logits: logits.to_sparse()
+    return made
 """
 
 
@@ -131,6 +156,12 @@ WORDS = [
     (f"{THEIRS} --model theirs:wants", "theirs:wants"),
     (f"{THEIRS} --model theirs:raises", "no such luck"),
     (f"{THEIRS} --model theirs:gives_a_list", "gives a list"),
+    (f"{THEIRS} --model theirs:leaves", "SystemExit"),  # ended with status 0 and no figure
+    (f"{THEIRS} --model theirs:without_values", "on the meta device"),
+    (f"{THEIRS} --model theirs:raises_inside", "the model fails on images of shape"),
+    (f"{THEIRS} --model theirs:sparse", "sparse"),
+    ("demo --epochs 0 --out new", "epochs=0"),
+    ("audit run --no-such-option", "--no-such-option"),
     (f"{THEIRS} --model theirs:colours", "4 × 1 × 28 × 28"),
     (f"{THEIRS} --model theirs:nothing", "theirs:nothing"),
     (f"{THEIRS} --model nowhere:nothing", "nowhere:nothing"),

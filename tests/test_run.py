@@ -106,6 +106,23 @@ def test_a_state_does_not_go_on_under_another_recipe(copy: Path) -> None:  # F12
         go_on(copy)
 
 
+def test_an_unknown_setting_is_named(copy: Path) -> None:
+    recipe = copy / "recipe.json"
+    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"epoch": 3}))
+    with pytest.raises(RunError, match=r"recipe\.json: not a recipe .*unknown setting 'epoch'"):
+        Run(copy).recipe()
+
+
+def test_half_of_an_older_state_goes_at_the_next_start(copy: Path) -> None:
+    """As a kill leaves it that comes amid its removal."""
+    (copy / "checkpoint-0001").mkdir()
+    (copy / "checkpoint-0001" / "weights.safetensors").write_bytes(b"")
+    (copy / "checkpoint-0001-keep").mkdir()
+    go_on(copy)
+    assert not (copy / "checkpoint-0001").exists()
+    assert (copy / "checkpoint-0001-keep").exists()
+
+
 @pytest.mark.parametrize("content", ["", "null", "5", "[]", "{}", "[" * 10_000, '{"method": null}', '{"method": []}'])
 def test_a_damaged_recipe_is_named(content: str, copy: Path) -> None:
     (copy / "recipe.json").write_text(content)

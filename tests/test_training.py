@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_state(
         return original(*arguments)
 
     monkeypatch.setattr(engine, "train_epoch", second_fails)
-    with pytest.raises(TrainingError, match="the last good state is that after epoch 1 in"):
+    with pytest.raises(TrainingError, match="the last state is that after epoch 1 in"):
         run(SHORT, out)
     state = Run(out).load()
     assert state is not None

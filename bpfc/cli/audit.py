@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import PLAIN, AttackSeed, BatchSize, Device, Number
+from bpfc.options import AttackSeed, BatchSize, Device, Number, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +35,7 @@ class Audit(SubjectOptions):
 
 
 def parse(arguments: list[str]) -> Audit:
-    return tyro.cli(Audit, prog="bpfc audit", args=arguments, config=PLAIN)
+    return read_words(Audit, "bpfc audit", arguments)
 
 
 def main(options: Audit) -> int:

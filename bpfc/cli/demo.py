@@ -102,7 +102,8 @@ def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, A
     from bpfc.cli.train import Train, train
     from bpfc.training.health import TrainingError
 
-    recipe = replace(recipe, seed=options.seed, limit=options.limit, epochs=options.epochs or recipe.epochs)
+    epochs = recipe.epochs if options.epochs is None else options.epochs
+    recipe = replace(recipe, seed=options.seed, limit=options.limit, epochs=epochs)
     folder = options.out / name
     print(f"Training: {name} ({recipe.epochs} epochs)", flush=True)
     try:

@@ -62,7 +62,7 @@ def fit(
     with _progress(fabric, recipe.epochs * steps, first * steps) as advance:
         for epoch in range(first, recipe.epochs):
             started = time.perf_counter()
-            kept = f"the last good state is that after epoch {epoch} in {run.folder}" if state else "no state was saved"
+            kept = f"the last state is that after epoch {epoch} in {run.folder}" if state else "no state was saved"
             parts = train_epoch(fabric, recipe, step, loss, optimizer, training, epoch, kept, advance)
             trained = time.perf_counter()
             shares = validate(fabric, recipe, model, validation, precision)

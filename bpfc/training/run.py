@@ -210,8 +210,7 @@ class Run:
         states = self._states()
         if not states:
             return None
-        folder = states[-1]
-        if (folder / "state.pt").exists():
+        if ((folder := states[-1]) / "state.pt").exists():
             raise RunError(f"{folder}: a state of an earlier version; train anew, into another --out")
         try:
             content = without_checksum(read_json(folder / "state.json"), STATE)
@@ -238,17 +237,17 @@ class Run:
         return state
 
     def follow(self, state: State) -> None:
-        """Puts log and selected weights in accord with the state, and removes older ones; a kill may have come before."""
+        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before."""
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
         write_jsonl(self.folder / "log.jsonl", state.log)
         for older in self._states():
-            if _epochs(older) != state.epochs_done:
+            if older.name != f"checkpoint-{state.epochs_done:04d}":
                 shutil.rmtree(older)
 
     def _states(self) -> list[Path]:
         found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{4,}", path.name)]
-        return sorted(found, key=_epochs)
+        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
     @property
     def _recipe_file(self) -> Path:
@@ -271,11 +270,6 @@ class Run:
                 f"{self.weights}: no weights; where the run ended before its first epoch, go on with bpfc train "
                 "--resume; where they were not kept, train it again by its recipe.json"
             )
-
-
-def _epochs(state: Path) -> int:
-    """After how many epochs a state's folder was written."""
-    return int(state.name.rpartition("-")[2])
 
 
 def _digest_of(path: Path) -> str | None:

@@ -1,0 +1,105 @@
+"""Files are whole or not there, errors name them, and lines carry checksums."""
+
+import multiprocessing
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bpfc.evaluation.recorded import _saver
+from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json
+from bpfc.weights import save_tensors
+
+ROW = {"index": 3, "attacks": {"fgsm": {"broken": False, "linf": None}}}
+
+
+@contextmanager
+def full(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes inside: a part is taken and the rest refused, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    write_json(path, {"a": 1})
+    with full(100), pytest.raises(OSError, match=r"some\.json: cannot be written \(File too large\); make room"):
+        write_json(path, {"a": "x" * 200})
+    assert read_json(path) == {"a": 1}
+    with full(100), pytest.raises(OSError, match=r"some\.safetensors: cannot be written"):
+        save_tensors(tmp_path / "some.safetensors", {"a": torch.zeros(100)})
+    assert not (tmp_path / "some.safetensors").exists()
+
+
+def test_an_image_is_not_cut_short_by_a_full_disk(tmp_path: Path) -> None:
+    """As numpy does in silence, where it writes into a file itself."""
+    save, image = _saver(tmp_path), torch.rand(1, 8, 8)
+    with full(200), pytest.raises(OSError, match=r"000001\.npy: cannot be written"):
+        save(1, image)
+    assert not (tmp_path / "000001.npy").exists()
+    save(1, image)
+    assert np.array_equal(np.load(tmp_path / "000001.npy"), image.numpy())
+
+
+def test_lines_on_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    append_lines(path, [ROW])
+    with full(path.stat().st_size + 10), pytest.raises(OSError, match=r"some\.jsonl: cannot be written"):
+        append_lines(path, [ROW])
+    assert read_jsonl(path) == [ROW]
+
+
+def test_every_flipped_bit_of_a_line_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    append_lines(path, [ROW])
+    whole = path.read_bytes()
+    for at in range(8 * (len(whole) - 1)):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        try:
+            rows = [without_checksum(row, ROW) for row in read_jsonl(path)]
+        except ValueError:
+            continue
+        assert rows == [ROW], at  # a space that became another
+
+
+def test_an_object_without_checksum_is_an_earlier_versions() -> None:
+    assert without_checksum(dict(ROW)) == ROW
+    assert without_checksum(with_checksum(ROW), ROW) == ROW
+    with pytest.raises(ValueError, match="damaged or edited"):
+        without_checksum(with_checksum(ROW) | {"index": 4})
+    with pytest.raises(ValueError, match="unknown entry 'indey'"):
+        without_checksum({"indey": 3}, ROW)
+
+
+def _write(folder: Path, ended: Event) -> None:
+    for turn in range(300):
+        write_json(folder / "some.json", {"turn": turn, "text": "x" * 50_000})
+        append_lines(folder / "some.jsonl", [{"turn": turn, "text": "y" * 5_000}])
+    ended.set()
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ended, seen = spawn.Event(), 0
+    writer = spawn.Process(target=_write, args=(tmp_path, ended))
+    writer.start()
+    while not ended.is_set() and writer.is_alive():
+        if (tmp_path / "some.json").exists():
+            assert len(read_json(tmp_path / "some.json")["text"]) == 50_000
+            rows = read_jsonl(tmp_path / "some.jsonl")
+            assert [row["turn"] for row in rows] == list(range(len(rows)))
+            seen += 1
+    writer.join()
+    assert writer.exitcode == 0
+    assert seen > 3
