@@ -50,6 +50,13 @@ def test_proofs_stand_beside_the_attacks(
     with pytest.raises(SystemExit):
         call(monkeypatch, "certify", *handed_in, "--eps", "0.02", "--out", str(out), *more)
     assert "is of something else (eps was 0.01, is 0.02)" in capsys.readouterr().err
+    ledger = tmp_path / "e" / "ledger.jsonl"
+    whole = ledger.read_bytes()
+    for damaged, told in ((whole[:2000], "lacks"), (whole.replace(b'"index": 1,', b'"index": 9,', 1), "line 2")):
+        ledger.write_bytes(damaged)  # gave a figure of fewer or other images
+        with pytest.raises(SystemExit):
+            call(monkeypatch, "certify", *fixed, str(out), *more)
+        assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
