@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from bpfc.cli import train
 from bpfc.data import DataSet, load
@@ -19,10 +20,11 @@ from bpfc.judge import exact_logits
 from bpfc.methods import BPFC, Normal
 from bpfc.models import build
 from bpfc.training import engine
+from bpfc.training.engine import averaged_model
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import Run, RunError
+from bpfc.training.run import Run, RunError, State
 
 SHORT = replace(
     RECIPES["mnist-5k-bpfc"][1],
@@ -155,6 +157,45 @@ def test_killed_and_resumed_equals_unbroken_to_the_bit(unbroken: Path, tmp_path:
     assert not (out / "checkpoint-0003").exists()
     subprocess.run(command(out, "--resume"), check=True, stdout=subprocess.DEVNULL)
     assert same_weights(out, unbroken)
+
+
+def test_adam_and_the_averaged_weights_go_on_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(SHORT, epochs=3, optimizer="adam", lr=1e-3, averaging=0.9, select="last")
+    run(recipe, tmp_path / "whole")
+    save = Run.save
+
+    def save_once(self: Run, state: State) -> None:
+        if state.epochs_done == 2:
+            raise KeyboardInterrupt
+        save(self, state)
+
+    monkeypatch.setattr(Run, "save", save_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    run(recipe, tmp_path / "broken", resume=True)
+    assert same_weights(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_the_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
+    """And they are as the plain twin has them: m ← a m + (1 − a) w, from the first w on."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    averaged = averaged_model(replace(SHORT, averaging=0.9), model)
+    assert averaged is not None
+    twin = None
+    for _ in range(5):
+        with torch.no_grad():
+            model.weight += torch.randn(2, 3)
+        averaged.update_parameters(model)
+        twin = model.weight.detach().clone() if twin is None else 0.9 * twin + 0.1 * model.weight.detach()
+        torch.testing.assert_close(averaged.module.weight.detach(), twin)
+    run(replace(SHORT, epochs=1, averaging=0.9, select="last"), tmp_path)
+    state = Run(tmp_path).load()
+    assert state is not None
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        torch.testing.assert_close(value, state.averaged[f"module.{name}"], rtol=0, atol=0)
+    assert not torch.equal(state.averaged["module.0.weight"], state.weights["0.weight"])
 
 
 @pytest.mark.parametrize("recipe", ["mnist-5k-normal", "mnist-5k-bpfc"])
