@@ -190,7 +190,7 @@ def train_epoch(
     kept: str,
     advance: Callable[[], None],
 ) -> dict[str, float]:
-    """One epoch; gives back learning rate, λ, loss, its parts and the training accuracy, means over the epoch.
+    """One epoch; gives back means over it of the loss, its parts and the training accuracy, and lr and λ at its start.
 
     All randomness derives from (seed, epoch, process), so that a resumed run repeats it. Order and augmentation are
     those of a single process; the noise that methods draw differs between processes. `step` is `loss` as the
