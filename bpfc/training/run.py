@@ -6,7 +6,7 @@ RUN/log.jsonl                a row an epoch
 RUN/model.safetensors        the selected weights so far
 RUN/checkpoint-0012/         everything after 12 epochs: written under another name, then renamed
     state.json               epochs done, what is selected, the log, and the digests of recipe and tensors
-    *.safetensors            weights, momentum, and the selected weights
+    *.safetensors            weights, the optimizer's memory, averaged and selected weights
 RUN/evaluation…/             evaluations of the selected weights; see bpfc.ledger
 """
 
@@ -45,11 +45,9 @@ from bpfc.weights import all_finite, digest, load_tensors, save_tensors
 EVALUATION, CERTIFICATION = "evaluation", "certification"
 """Folders in a run for what is found of its selected weights, unless told otherwise."""
 
-TENSORS = ("weights", "momentum", "selected")
-"""What a state holds, each in a file of its own."""
-
+TENSORS = ("weights", "momentum", "averaged", "selected")
 STATE = ("epochs_done", "selected_epoch", "selected_score", "recipe_sha256", "tensors_sha256", "log")
-"""What state.json holds."""
+"""What a state holds: tensors, each in a file of its own, and what stands in state.json."""
 
 RENAMED = {"attack_step": "step_size", "step": "step_size"}
 """Settings of recipes and methods by the names that earlier versions wrote."""
@@ -66,7 +64,9 @@ class State:
     epochs_done: int
     weights: dict[str, Tensor]
     momentum: dict[str, Tensor]
-    """SGD's, by the place of the parameter in the network."""
+    """The optimizer's memory: NAME.PLACE, with the place of the parameter in the network."""
+    averaged: dict[str, Tensor]
+    """The moving average of the weights; empty where the recipe takes none."""
     selected: dict[str, Tensor]
     selected_epoch: int
     selected_score: float
