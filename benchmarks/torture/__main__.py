@@ -69,6 +69,7 @@ def main() -> None:
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--out", type=Path, default=Path("results/torture"))
     given = words.parse_args()
+    command = {"command": " ".join(["python benchmarks/torture", *sys.argv[1:]])}  # verbs put theirs into its place
     ends = time.monotonic() + 60 * given.minutes
     counts = {"kill": given.kills, "full": given.full, "damage": given.damages, "foreign": given.foreign}
     counts["model"] = len(models.CASES) if given.models else 0
@@ -94,7 +95,6 @@ def main() -> None:
             trials.append({"kind": kind, "number": number, "seed": given.seed, **found})
             with file.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(trials[-1], ensure_ascii=False) + "\n")
-    command = {"command": f"python benchmarks/torture {' '.join(sys.argv[1:])}".strip()}
     told = provenance(torch.device("cpu")) | command
     write_json(out / "summary.json", summarise(trials) | {"seed": given.seed, "provenance": told})
     print_table(summarise(trials))
