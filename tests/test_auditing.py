@@ -293,3 +293,34 @@ def test_a_gain_of_the_last_steps_is_flagged(
     monkeypatch.setattr(Measurements, "pgd_long", Probe(hit, torch.zeros(COUNT), torch.where(hit, step, -1)))
     monkeypatch.setattr(Measurements, "pgd_short", Probe(torch.zeros_like(hit), hit.long(), hit.long()))
     assert check_of("C2", m) == outcome
+
+
+@pytest.mark.parametrize(("further", "outcome"), [(0, "flag"), (9, "pass")])
+def test_an_accuracy_that_rises_with_the_radius_is_flagged(
+    further: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    nowhere = torch.full((COUNT,), -1)
+
+    def broken(count: int) -> Probe:
+        return Probe(torch.arange(COUNT) < count, nowhere, nowhere)
+
+    monkeypatch.setattr(Measurements, "losses", {"margin": broken(9)})
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: broken(further))
+    assert check_of("C4", m) == outcome
+
+
+@pytest.mark.parametrize(("broken", "k", "outcome"), [(3, 6, "flag"), (0, 6, "pass"), (3, None, "not run")])
+def test_what_the_attacker_who_knows_gains_is_flagged(
+    broken: int,
+    k: int | None,
+    outcome: str,
+    trained: nn.Module,
+    shown: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY, k=k)
+    nowhere = torch.full((COUNT,), -1)
+    monkeypatch.setattr(Measurements, "white_box", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(torch.arange(COUNT) < broken, nowhere, nowhere))
+    assert check_of("C15", m) == outcome
