@@ -2,14 +2,16 @@
 
     python benchmarks/stability.py [--seeds 20] [--settings float32-1,float32-2] [--out results/stability]
 
-Each setting rounds otherwise: one thread or two, float32 or bfloat16, the instructions of this CPU or of one with
-AVX2 alone. Each run is a process of its own. Runs that are in OUT/runs.jsonl already are not made
-again, so that a stopped benchmark goes on. Prints, and writes to OUT/summary.json, a row a setting: runs, diverged,
-collapsed, and minimum, median and maximum of the accuracy on the first 250 held-out digits, clean and under PGD-100.
+Each setting rounds otherwise: one thread or two, float32 or bfloat16, the instructions of this CPU or of an older one.
+Each run is a process of its own. Runs that are in OUT/runs.jsonl already are not made again, so that a stopped
+benchmark goes on. Prints, and writes to OUT/summary.json, a row a setting: runs, diverged, collapsed, and minimum,
+median and maximum of the accuracy on the first 250 held-out digits, clean and under PGD-100. Exit status 1 where a run
+ended outside of the bounds: normal at most 5 % and BPFC at least 40 % under PGD-100, both at least 94 % clean.
 """
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -21,63 +23,111 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+SSE4 = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
 SETTINGS: dict[str, tuple[str, int, dict[str, str]]] = {
     "float32-1": ("fp32", 1, {}),
     "float32-2": ("fp32", 2, {}),
-    "float32-1-avx2": ("fp32", 1, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+    "float32-1-avx2": ("fp32", 1, AVX2),
+    "float32-1-sse4": ("fp32", 1, SSE4),
     "bfloat16-1": ("bf16", 1, {}),
-    "bfloat16-1-avx2": ("bf16", 1, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+    "bfloat16-1-avx2": ("bf16", 1, AVX2),
 }
 """Precision, threads, and what the environment tells the libraries of the CPU."""
 
-
 IMAGES = 250
 """Held-out digits that are attacked, half of the demo's."""
+
+LIMITS = {
+    ("normal", "clean"): (0.94, 1.0),
+    ("normal", "pgd_100"): (0.0, 0.05),
+    ("bpfc", "clean"): (0.94, 1.0),
+    ("bpfc", "pgd_100"): (0.4, 1.0),
+}
+"""Within which every run must end."""
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seeds", type=int, default=20)
-    words.add_argument("--settings", default="float32-1,float32-2,float32-1-avx2,bfloat16-1")
+    words.add_argument("--settings", default=",".join(SETTINGS))
     words.add_argument("--out", type=Path, default=Path("results/stability"))
     words.add_argument("--one", nargs=2, metavar=("PRECISION", "SEED"), help=argparse.SUPPRESS)
     given = words.parse_args()
     if given.one:
         print(json.dumps(one(given.one[0], int(given.one[1]))))
         return
+    if unknown := set(given.settings.split(",")) - set(SETTINGS):
+        words.error(f"--settings {unknown.pop()}: must be of {', '.join(SETTINGS)}")
+    file = given.out / "runs.jsonl"
+    rows = rows_of_this_recipe(file)
+    settings = told_apart(given.settings.split(","))
+    for seed in range(given.seeds):
+        for setting in settings:
+            if any((row["setting"], row["seed"]) == (setting, seed) for row in rows):
+                continue
+            rows.append({"setting": setting, "seed": seed, **in_a_process(setting, seed)})
+            given.out.mkdir(parents=True, exist_ok=True)
+            with file.open("a") as lines:
+                lines.write(json.dumps(rows[-1]) + "\n")
+            print(json.dumps(rows[-1]), flush=True)
+    summary = summarise(rows)
+    write(given.out, summary)
+    show(summary)
+    sys.exit(1 if any(setting["outside"] for setting in summary) else 0)
+
+
+def recipe_digest() -> str:
+    from bpfc.cli.demo import demo_recipes
+
+    return hashlib.sha256(repr(demo_recipes()).encode()).hexdigest()
+
+
+def rows_of_this_recipe(file: Path) -> list[dict[str, Any]]:
+    """The runs that were made before; none of another recipe may be among them."""
     from bpfc.files import read_jsonl
 
-    given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / "runs.jsonl"
-    for seed in range(given.seeds):
-        for setting in given.settings.split(","):
-            if any((row["setting"], row["seed"]) == (setting, seed) for row in read_jsonl(file)):
-                continue
-            row = {"setting": setting, "seed": seed, **in_a_process(setting, seed)}
-            with file.open("a") as rows:
-                rows.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
-    write_summary(given.out, read_jsonl(file))
+    rows = read_jsonl(file) if file.exists() else []
+    if any(row["recipe"] != recipe_digest() for row in rows):
+        sys.exit(f"{file}: holds runs of another demo recipe; delete it, or choose another --out")
+    return rows
+
+
+def told_apart(settings: list[str]) -> list[str]:
+    """Without those that this CPU computes as another one of them, since it knows nothing newer than AVX2."""
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return settings
+    same = [name for name in settings if name.endswith("-avx2") and name.removesuffix("-avx2") in settings]
+    if same:
+        print(f"left out, for this CPU has AVX2 and nothing newer: {', '.join(same)}", flush=True)
+    return [name for name in settings if name not in same]
 
 
 def in_a_process(setting: str, seed: int) -> dict[str, Any]:
     precision, threads, told = SETTINGS[setting]
     environment = {**os.environ, **told, "OMP_NUM_THREADS": str(threads)}
     words = [sys.executable, __file__, "--one", precision, str(seed)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def one(precision: Any, seed: int) -> dict[str, Any]:
-    """Both trainings with that seed, and what they stand."""
+    """Both trainings with that seed, what they stand, and what made them."""
+    import torch
+
     from bpfc.cli.demo import demo_recipes
     from bpfc.cli.evaluate import Evaluate, run
     from bpfc.cli.train import Train, train
     from bpfc.memory import keep_memory
+    from bpfc.provenance import provenance
     from bpfc.training.health import TrainingError
 
     keep_memory()
-    found: dict[str, Any] = {}
+    made_by = provenance(torch.device("cpu"))
+    found: dict[str, Any] = {name: made_by[name] for name in ("commit", "versions", "hardware", "time")}
+    found["recipe"] = recipe_digest()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         for name, recipe in demo_recipes().items():
             out = Path(folder) / name
@@ -94,19 +144,15 @@ def one(precision: Any, seed: int) -> dict[str, Any]:
     return found
 
 
-def write_summary(out: Path, rows: list[dict[str, Any]]) -> None:
-    """The table, and what made it."""
-    import torch
-
-    from bpfc.files import write_json
-    from bpfc.provenance import provenance
-
+def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a setting; `outside` counts the runs that failed or ended outside of the limits."""
     settings = []
     for setting in dict.fromkeys(row["setting"] for row in rows):
         mine = [row for row in rows if row["setting"] == setting]
-        failed = [network["failed"] for row in mine for network in (row["normal"], row["bpfc"]) if "failed" in network]
+        failed = [row[name]["failed"] for row in mine for name in ("normal", "bpfc") if "failed" in row[name]]
         entry: dict[str, Any] = {"name": setting, "runs": len(mine)}
         entry |= {what: failed.count(what) for what in ("diverged", "collapsed")}
+        entry["outside"] = sum(not within(row) for row in mine)
         for figure in ("clean", "pgd_100"):
             entry[figure] = {
                 name: [min(values), statistics.median(values), max(values)]
@@ -114,9 +160,39 @@ def write_summary(out: Path, rows: list[dict[str, Any]]) -> None:
                 if (values := [row[name][figure] for row in mine if figure in row[name]])
             }
         settings.append(entry)
+    return settings
+
+
+def within(row: dict[str, Any]) -> bool:
+    """Whether the run ended within the limits; one that failed has no figures."""
+    return all(low <= row[name].get(figure, -1.0) <= high for (name, figure), (low, high) in LIMITS.items())
+
+
+def write(out: Path, settings: list[dict[str, Any]]) -> None:
+    """The table, and what made it; what made each run stands in its row."""
+    import torch
+
+    from bpfc.files import write_json
+    from bpfc.provenance import provenance
+
     command = " ".join(["python", "benchmarks/stability.py", *sys.argv[1:]])
     made_by = {**provenance(torch.device("cpu")), "command": command}
     write_json(out / "summary.json", {"settings": settings, "provenance": made_by})
+
+
+def show(settings: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Minimum / median / maximum accuracy in %")
+    titles = [f"{'BPFC' if name == 'bpfc' else name}: {figure.replace('pgd_', 'PGD-')}" for name, figure in LIMITS]
+    for column in ("", "runs", "diverged", "collapsed", "outside", *titles):
+        table.add_column(column, justify="right" if column else "left")
+    for entry in settings:
+        spans = [" / ".join(f"{100 * value:.1f}" for value in entry[figure].get(name, [])) for name, figure in LIMITS]
+        counts = [str(entry[what]) for what in ("runs", "diverged", "collapsed", "outside")]
+        table.add_row(entry["name"], *counts, *spans)
+    Console().print(table)
 
 
 if __name__ == "__main__":

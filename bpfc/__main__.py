@@ -15,6 +15,7 @@ VERBS = {
     "audit": "find out whether a robustness is real: stands, falls, masked or open, as the exit status",
     "attacks": "list the attacks and suites by name",
     "transfer": "attack networks with images made on others (black box)",
+    "report": "make one HTML page about runs, of the files that they left",
     "networks": "list the networks, with parameters and multiply-adds",
     "demo": "train a normal and a BPFC network on real digits, attack both, draw the figure",
 }

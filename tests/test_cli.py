@@ -8,7 +8,7 @@ import pytest
 
 import bpfc
 from bpfc.__main__ import VERBS, main
-from bpfc.cli import demo, train
+from bpfc.cli import demo, recipes, train
 from bpfc.cli.demo import demo_recipes
 from bpfc.files import read_jsonl
 from bpfc.training.recipes import RECIPES
@@ -39,12 +39,11 @@ def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: p
     call(monkeypatch, "recipes")
     table = capsys.readouterr().out
     for name, (_, recipe) in RECIPES.items():
-        assert name.removeprefix(f"{recipe.data}-") in table
-    assert "87.2 / 67.7" in table  # the paper's BPFC on Fashion-MNIST
+        assert name.removeprefix(f"{recipe.data}-").removesuffix("-curve") in table
+    assert "87.2/67.7" in table  # the paper's BPFC on Fashion-MNIST
     call(monkeypatch, "recipes", "fashion-mnist-bpfc")
     shown = capsys.readouterr().out
-    assert "--method.k 6" in shown
-    assert "--method.weight 25.0" in shown
+    assert "--method.k 6 " in shown
     call(monkeypatch, "attacks")
     assert "pgd-STEPS" in capsys.readouterr().out
 
@@ -127,13 +126,24 @@ def test_ctrl_c_says_how_to_go_on(
     assert capsys.readouterr().err.endswith(f"Go on with: bpfc {again}\n")
 
 
+@pytest.mark.parametrize(
+    "name", ["fashion-mnist-bpfc", "mnist-best", "cifar-10-manifold-mixup", "mnist-margin-coarse", "cifar-10-trades"]
+)
+def test_the_command_that_recipes_prints_gives_the_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    recipes.main(recipes.Recipes(name))
+    printed = capsys.readouterr().out
+    told = shlex.split(printed[printed.index("bpfc train") :].replace("\\\n", " "))
+    assert told[:3] == ["bpfc", "train", name]
+    assert train.parse(told[2:]).recipe == RECIPES[name][1]
+
+
 def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In miniature; its figures are those of `make demo`, in results/."""
     import matplotlib.image
 
     quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes().items()}
     monkeypatch.setattr(demo, "demo_recipes", lambda: quick)
-    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "300")
+    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "200")
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("normal", "BPFC", "pgd-100", "fgsm"))
     for name in ("summary.json", "normal/model.safetensors", "bpfc/evaluation/ledger.jsonl"):

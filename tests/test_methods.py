@@ -201,7 +201,7 @@ def test_mixup_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> N
     losses_agree(ours.loss, -(soft * logits.log_softmax(1)).sum(1).mean(), model)
 
 
-@pytest.mark.parametrize("method", [Mixup(alpha=1e-6), ManifoldMixup(layers=("", "1"), alpha=1e-6)], ids=repr)
+@pytest.mark.parametrize("method", [Mixup(alpha=1e-6), ManifoldMixup(layers=("images", "1"), alpha=1e-6)], ids=repr)
 def test_mixup_without_mixing_is_normal_training(method: Method, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     """α → 0: the share is 0 or 1, so that the loss is that of the batch, if need be in another order."""
     model = small_network()
@@ -213,7 +213,7 @@ def test_mixup_without_mixing_is_normal_training(method: Method, batch: tuple[to
 def test_manifold_mixup_mixes_at_each_named_place(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     images, labels = batch
     model = small_network()
-    for layer, cut in (("", 0), ("1", 2), ("3", 4)):
+    for layer, cut in (("images", 0), ("1", 2), ("3", 4)):
         torch.manual_seed(5)
         ours = ManifoldMixup(layers=(layer,), alpha=1.0)(model, images, labels)
         torch.manual_seed(5)

@@ -29,7 +29,7 @@ from bpfc.attacks import (
 from bpfc.judge import Judge
 
 Digits = tuple[Tensor, Tensor]
-COUNT, SHAPE = 12, (1, 6, 6)
+COUNT, SHAPE = 8, (1, 6, 6)
 
 
 @pytest.fixture(scope="module")

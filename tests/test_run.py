@@ -15,7 +15,7 @@ from bpfc.data import DataSet
 from bpfc.files import owned
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import Run, RunError
+from bpfc.training.run import TENSORS, Run, RunError
 from bpfc.weights import digest, load_tensors
 
 SHORT = replace(
@@ -74,7 +74,7 @@ def flip(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     **{
         f"{name} flipped": lambda run, name=name: flip(run / "checkpoint-0002" / f"{name}.safetensors")
-        for name in ("weights", "momentum", "selected")
+        for name in TENSORS
     },
     "weights missing": lambda run: (run / "checkpoint-0002" / "weights.safetensors").unlink(),
     "weights empty": lambda run: (run / "checkpoint-0002" / "weights.safetensors").write_bytes(b""),

@@ -89,7 +89,7 @@ def test_suites_name_every_attack() -> None:
 
 def test_rows_are_the_same_at_any_batch_size(trained: nn.Module, test_digits: Digits) -> None:  # 12
     wrong = int((trained(test_digits[0]).argmax(1) != test_digits[1]).nonzero()[0])
-    some = [*range(9), wrong]
+    some = [*range(6), wrong]
     images, labels = test_digits[0][some], test_digits[1][some]
     rows = [
         bpfc.evaluate(trained, images, labels, attacks=OURS, eps=0.15, step_size=0.02, k=6, batch_size=size).rows
@@ -134,24 +134,10 @@ def test_the_authors_code_leaves_the_model_as_found(part: Part) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_standard_is_no_weaker_than_the_authors_own_run(trained: nn.Module, test_digits: Digits) -> None:
+@pytest.fixture(scope="module")
+def counted(trained: nn.Module, test_digits: Digits) -> dict[str, tuple[bpfc.Evaluation, int]]:
+    """`fast` and `standard` on the same ten digits, with the images that went through the network, forth and back."""
     images, labels = test_digits[0][:10], test_digits[1][:10]
-    official = pyautoattack.AutoAttack(trained, norm="Linf", eps=0.12, seed=0, version="standard")
-    official.fab.n_target_classes = official.apgd_targeted.n_target_classes = 9
-    with torch.random.fork_rng():
-        adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=10)
-    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
-    theirs = (trained(adversaries).argmax(1) == labels).float().mean().item()
-    ours = bpfc.evaluate(trained, images, labels, attacks="standard", eps=0.12)
-    assert 0.2 < theirs < 0.9
-    assert ours.robust <= theirs + 0.005
-    tried = [len([row for row in ours.rows if name in row["attacks"]]) for name in ours.summary["attacks"]]
-    assert tried == sorted(tried, reverse=True)
-    assert tried[-1] < tried[0]
-
-
-def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(trained: nn.Module, test_digits: Digits) -> None:
-    images, labels = test_digits[0][40:50], test_digits[1][40:50]
     passes: list[int] = []
 
     def count(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> None:
@@ -160,16 +146,43 @@ def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(trained: nn.M
             logits.register_hook(lambda gradient: passes.append(len(gradient)))
 
     handle = trained.register_forward_hook(count)
-    broken, spent = {}, {}
+    found = {}
     for suite in ("fast", "standard"):
         passes.clear()
-        rows = bpfc.evaluate(trained, images, labels, attacks=suite, eps=0.12).rows
-        broken[suite] = {row["index"] for row in rows if row["broken_by"] is not None}
-        spent[suite] = sum(passes)
+        evaluation = bpfc.evaluate(trained, images, labels, attacks=suite, eps=0.12)
+        found[suite] = evaluation, sum(passes)
     handle.remove()
+    return found
+
+
+def test_standard_is_no_weaker_than_the_authors_own_run(
+    trained: nn.Module, test_digits: Digits, counted: dict[str, tuple[bpfc.Evaluation, int]]
+) -> None:
+    images, labels = test_digits[0][:10], test_digits[1][:10]
+    official = pyautoattack.AutoAttack(trained, norm="Linf", eps=0.12, seed=0, version="standard")
+    official.fab.n_target_classes = official.apgd_targeted.n_target_classes = 9
+    with torch.random.fork_rng():
+        adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=10)
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
+    theirs = (trained(adversaries).argmax(1) == labels).float().mean().item()
+    ours, _ = counted["standard"]
+    assert 0.2 < theirs < 0.9
+    assert ours.robust <= theirs + 0.005
+    tried = [len([row for row in ours.rows if name in row["attacks"]]) for name in ours.summary["attacks"]]
+    assert tried == sorted(tried, reverse=True)
+    assert tried[-1] < tried[0]
+
+
+def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(
+    counted: dict[str, tuple[bpfc.Evaluation, int]],
+) -> None:
+    broken = {
+        suite: {row["index"] for row in evaluation.rows if row["broken_by"] is not None}
+        for suite, (evaluation, _) in counted.items()
+    }
     assert broken["fast"] >= broken["standard"]
     assert 0 < len(broken["fast"]) < 10
-    assert spent["fast"] < spent["standard"] / 10
+    assert counted["fast"][1] < counted["standard"][1] / 10
 
 
 def test_square_is_no_weaker_than_the_authors_own(trained: nn.Module, test_digits: Digits) -> None:

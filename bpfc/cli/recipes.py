@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -18,7 +18,7 @@ class Recipes:
     """List the recipes with the paper's figures and their cost, or show the settings of one."""
 
     recipe: tyro.conf.Positional[str | None] = None
-    """A recipe's name: print its settings, as options of bpfc train."""
+    """A recipe's name: print the command with all its settings."""
 
 
 def parse(arguments: list[str]) -> Recipes:
@@ -27,6 +27,7 @@ def parse(arguments: list[str]) -> Recipes:
 
 def main(options: Recipes) -> None:
     """The verb: print the table."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -36,24 +37,28 @@ def main(options: Recipes) -> None:
     if options.recipe is not None:
         text, recipe = named(options.recipe)
         console.print(text, highlight=False)
-        for name, value in settings(recipe).items():
-            console.print(f"  --{name} {value}", highlight=False)
+        print(" \\\n    ".join([f"bpfc train {options.recipe}", *words(recipe)]))
         return
-    table = Table(title="Train with: bpfc train DATA-METHOD. In the cells the paper's accuracy in %, clean / PGD-1000")
-    table.add_column("METHOD")
+    console.print("Train with: bpfc train DATA-METHOD. In the cells the paper's accuracy in %, clean/PGD-1000.")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("METHOD", no_wrap=True)
     table.add_column("cost", justify="right")
     for data in DATA:
         table.add_column(data, justify="right")
     methods = list(dict.fromkeys(name.removeprefix(f"{recipe.data}-") for name, (_, recipe) in RECIPES.items()))
     for method in methods:
+        if method.endswith("-curve"):
+            continue
         cells = []
         for data in DATA:
             row = PAPER.get(data, {}).get(method)
             there = f"{data}-{method}" in RECIPES
-            cells.append(f"{row[0]} / {row[1]}" if there and row else "✓" if there else "")
-        table.add_row(method, " / ".join(costs(method)), *cells)
+            cells.append(f"{row[0]}/{row[1]}" if there and row else "✓" if there else "")
+        table.add_row(method, "/".join(costs(method)), *cells)
     console.print(table)
-    console.print("cost: forwards and backwards an image, normal training is 1; ✓: a recipe, but no row in the paper")
+    console.print(
+        "cost: forwards and backwards an image, normal training is 1. ✓: a recipe without a row in the paper."
+    )
 
 
 def costs(method: str) -> list[str]:
@@ -80,12 +85,16 @@ def named(name: str) -> "tuple[str, Recipe]":
     return RECIPES[name]
 
 
-def settings(recipe: "Recipe") -> dict[str, Any]:
-    """The settings of a recipe by the names of their options."""
-    flat: dict[str, Any] = {}
+def words(recipe: "Recipe") -> list[str]:
+    """The settings of a recipe as options of bpfc train."""
+    found = []
     for name, value in asdict(recipe).items():
-        inside = value if isinstance(value, dict) else None
-        for key, part in (inside or {"": value}).items():
-            shown = " ".join(map(str, part)) if isinstance(part, tuple | list) else part
-            flat[".".join(filter(None, (name, key))).replace("_", "-")] = shown
-    return flat
+        for key, part in value.items() if isinstance(value, dict) else [("", value)]:
+            path = [*filter(None, (name, key))]
+            if isinstance(part, bool):  # --method.no-noise
+                path[-1] = path[-1] if part else f"no_{path[-1]}"
+                values = []
+            else:
+                values = list(map(str, part)) if isinstance(part, tuple | list) else [str(part)]
+            found.append(" ".join([f"--{'.'.join(path).replace('_', '-')}", *values]))
+    return found

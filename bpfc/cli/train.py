@@ -1,6 +1,7 @@
 """Verb `train`: recipe -> run."""
 
 import os
+import re
 import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -74,7 +75,8 @@ def _help() -> NoReturn:
     shown = StringIO()
     with redirect_stdout(shown), suppress(SystemExit):
         tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
-    print(shown.getvalue().replace("(required)", "(recipe's)"), end="")
+    where, mark, settings = shown.getvalue().replace("(required)", "(recipe's)").partition("  --data ")
+    print(where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings), end="")
     sys.exit(0)
 
 

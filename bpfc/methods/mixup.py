@@ -37,12 +37,16 @@ class Mixup:
         return self
 
 
+IMAGES = "images"
+"""The place before the first layer."""
+
+
 @dataclass(frozen=True)
 class ManifoldMixup:
     """Mixup at a place drawn for each batch: the images, or the output of one of the named layers."""
 
-    layers: tuple[str, ...] = ("",)
-    """Names of modules, as in model.named_modules(), whose outputs may be mixed; "" stands for the images."""
+    layers: tuple[str, ...] = (IMAGES,)
+    """Names of modules, as in model.named_modules(), whose outputs may be mixed; "images" stands for the images."""
     alpha: float = 2.0
     """Of the Beta distribution; 2 is the value of Verma et al. for CIFAR-10."""
     name: ClassVar[str] = "manifold-mixup"
@@ -56,7 +60,7 @@ class ManifoldMixup:
         """The loss; the logits are those of the mixed forward. Raises ValueError if the model has no such layer."""
         layer = self.layers[int(torch.randint(len(self.layers), ()))]
         share, order = _draw(self.alpha, images)
-        if layer == "":
+        if layer == IMAGES:
             logits = model(_mix(images, share, order))
         else:
             with _output_mixed(model, layer, share, order):
@@ -95,7 +99,9 @@ def _mixed_loss(logits: Tensor, labels: Tensor, share: float, order: Tensor) -> 
 def _output_mixed(model: nn.Module, layer: str, share: float, order: Tensor) -> Iterator[None]:
     modules = dict(model.named_modules())
     if layer not in modules:
-        raise ValueError(f"layers: the model has no {layer!r}; it has {', '.join(name for name in modules if name)}")
+        raise ValueError(
+            f"layers: the model has no {layer!r}; it has {', '.join(name for name in modules if name)}; and images"
+        )
 
     def mix(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         return _mix(output, share, order)

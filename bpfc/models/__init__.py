@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from bpfc.models.curve import ToneCurve, behind, ends, with_curve
-from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_quarter, m_lenet_sparse
+from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_half_sparse, m_lenet_quarter, m_lenet_sparse
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
 from bpfc.models.resnet import resnet18
@@ -16,6 +16,7 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "m-lenet-half": m_lenet_half,
     "m-lenet-quarter": m_lenet_quarter,
     "m-lenet-sparse": m_lenet_sparse,
+    "m-lenet-half-sparse": m_lenet_half_sparse,
     "net-a": net_a,
     "resnet-18": resnet18,
     "vgg-19": vgg19,
@@ -57,6 +58,7 @@ __all__ = [
     "load_weights",
     "m_lenet",
     "m_lenet_half",
+    "m_lenet_half_sparse",
     "m_lenet_quarter",
     "m_lenet_sparse",
     "named",

@@ -25,6 +25,11 @@ def m_lenet_sparse(channels: int, classes: int, size: int = 28) -> nn.Module:
     return make_sparse(_m_lenet(channels, classes, size, width=32))
 
 
+def m_lenet_half_sparse(channels: int, classes: int, size: int = 28) -> nn.Module:
+    """The same at half of every width."""
+    return make_sparse(_m_lenet(channels, classes, size, width=16))
+
+
 def _m_lenet(channels: int, classes: int, size: int, width: int) -> nn.Sequential:
     if size % 4:
         raise ValueError(f"size={size}: M-LeNet halves the image twice, so its side must be a multiple of 4")

@@ -101,7 +101,7 @@ def stability(results: Results) -> str:
     rows = []
     for setting in summary["settings"]:
         spans = [
-            " / ".join(map(percent, setting[what][network]))
+            " / ".join(map(percent, setting[what].get(network, [])))
             for network in ("normal", "bpfc")
             for what in ("clean", "pgd_100")
         ]

@@ -115,4 +115,4 @@ class Results:
         method = self.method(run)
         weight = f", λ {self.recipe(run)['method']['weight']:g}" if method == "bpfc-l1" else ""
         network = ", Net-A" if self.recipe(run)["network"] == "net-a" else ""
-        return METHODS[method] + weight + network
+        return METHODS.get(method, method) + weight + network

@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bpfc.data import Images, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
@@ -45,9 +46,9 @@ def fit(
         RunError: the state in the folder is damaged.
     """
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer = optimizer_for(recipe, model)
+    averaged = averaged_model(recipe, model)
+    judged = model if averaged is None else averaged.module
     loss = TrainingStep(model, recipe.method, precision)
     step, optimizer = fabric.setup(loss, optimizer)
     state = run.load()
@@ -57,15 +58,23 @@ def fit(
             run.follow(state)
         model.load_state_dict(state.weights)
         load_momentum(optimizer, state.momentum)
+        if averaged is not None:
+            averaged.load_state_dict(state.averaged)
     steps = math.ceil(len(training) / recipe.batch_size)
     first = state.epochs_done if state else 0
     with _progress(fabric, recipe.epochs * steps, first * steps) as advance:
+
+        def after_step() -> None:
+            if averaged is not None:
+                averaged.update_parameters(model)
+            advance()
+
         for epoch in range(first, recipe.epochs):
             started = time.perf_counter()
             kept = f"the last good state is that after epoch {epoch} in {run.folder}" if state else "no state was saved"
-            parts = train_epoch(fabric, recipe, step, loss, optimizer, training, epoch, kept, advance)
+            parts = train_epoch(fabric, recipe, step, loss, optimizer, training, epoch, kept, after_step)
             trained = time.perf_counter()
-            shares = validate(fabric, recipe, model, validation, precision)
+            shares = validate(fabric, recipe, judged, validation, precision)
             row = {
                 "epoch": epoch,
                 **parts,
@@ -78,7 +87,7 @@ def fit(
             log = [*(state.log if state else []), row]
             if told := collapse(log, training.labels.cpu(), len(validation), recipe.epochs, steps):
                 raise TrainingError(f"{told}: {kept}")
-            state = _next_state(recipe, model, optimizer, state, log)
+            state = _next_state(recipe, model, averaged, optimizer, state, log)
             if fabric.is_global_zero:
                 run.save(state)
                 _report(state.log, recipe.epochs)
@@ -86,20 +95,27 @@ def fit(
 
 
 def _next_state(
-    recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, before: State | None, log: list[dict[str, Any]]
+    recipe: Recipe,
+    model: nn.Module,
+    averaged: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    before: State | None,
+    log: list[dict[str, Any]],
 ) -> State:
     """The state after the epoch whose row ends the log; that row learns which epoch is selected."""
     epoch, robust = log[-1]["epoch"], log[-1]["validation_ifgsm_accuracy"]
     weights = cpu_copy(model.state_dict())
+    average = {} if averaged is None else cpu_copy(averaged.state_dict())
+    judged = weights if averaged is None else cpu_copy(averaged.module.state_dict())
     # An epoch that is not eligible stands in until one is: with a score that any eligible epoch beats.
     eligible = recipe.select == "ifgsm" and epoch >= math.floor(recipe.select_from * recipe.epochs)
     if before is None or not eligible or robust > before.selected_score:
-        kept = {name: rounded(tensor) for name, tensor in weights.items()} if recipe.weights == "bfloat16" else weights
+        kept = {name: rounded(tensor) for name, tensor in judged.items()} if recipe.weights == "bfloat16" else judged
         selected, selected_epoch, score = kept, epoch, robust if eligible else -1.0
     else:
         selected, selected_epoch, score = before.selected, before.selected_epoch, before.selected_score
     log[-1]["selected_epoch"] = selected_epoch
-    return State(epoch + 1, weights, momentum(optimizer), selected, selected_epoch, score, log)
+    return State(epoch + 1, weights, momentum(optimizer), average, selected, selected_epoch, score, log)
 
 
 def cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,20 +127,37 @@ def rounded(tensor: Tensor) -> Tensor:
     return tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
 
 
+def optimizer_for(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def averaged_model(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
+    """A copy of the network that follows its weights, and its BatchNorm's statistics, at a distance."""
+    if recipe.averaging is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
+
+
 def momentum(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """SGD's memory, by the place of the parameter; the rest of its state is the recipe's."""
+    """What the optimizer remembers of each parameter, by NAME.PLACE; the rest of its state is the recipe's."""
     return cpu_copy(
         {
-            str(place): entry["momentum_buffer"]
+            f"{name}.{place}": value
             for place, entry in optimizer.state_dict()["state"].items()
-            if entry.get("momentum_buffer") is not None
+            for name, value in entry.items()
+            if value is not None
         }
     )
 
 
-def load_momentum(optimizer: torch.optim.Optimizer, buffers: dict[str, Tensor]) -> None:
+def load_momentum(optimizer: torch.optim.Optimizer, memory: dict[str, Tensor]) -> None:
     content = optimizer.state_dict()
-    content["state"] = {int(place): {"momentum_buffer": buffer} for place, buffer in buffers.items()}
+    content["state"] = defaultdict(dict)
+    for name, value in memory.items():
+        what, _, place = name.rpartition(".")
+        content["state"][int(place)][what] = value
     optimizer.load_state_dict(content)
 
 
@@ -157,7 +190,7 @@ def train_epoch(
     kept: str,
     advance: Callable[[], None],
 ) -> dict[str, float]:
-    """One epoch; gives back learning rate, λ, loss, its parts and the training accuracy, means over the epoch.
+    """One epoch; gives back means over it of the loss, its parts and the training accuracy, and lr and λ at its start.
 
     All randomness derives from (seed, epoch, process), so that a resumed run repeats it. Order and augmentation are
     those of a single process; the noise that methods draw differs between processes. `step` is `loss` as the

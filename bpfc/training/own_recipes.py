@@ -37,8 +37,10 @@ def _rows(base: Recipe) -> dict[str, tuple[str, Recipe]]:
         plain,
         network="m-lenet-sparse",
         batch_size=32,
-        lr=0.1,
+        optimizer="adam",
+        lr=1e-3,
         weight_decay=0.0,
+        averaging=0.999,
         weight_schedule=Schedule(shape="ramp", milestones=(0.05, 0.5)),
     )
     settings: dict[str, tuple[str, Recipe, AnyMethod]] = {

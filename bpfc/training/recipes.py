@@ -14,6 +14,7 @@ from bpfc.methods import (
     Mixup,
     Normal,
 )
+from bpfc.methods.mixup import IMAGES
 from bpfc.training.own_recipes import own_recipes
 from bpfc.training.recipe import Recipe
 from bpfc.training.settings import QUARTERS, Schedule
@@ -63,7 +64,7 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     # constant logits win. These λ are the largest of 1, 3, 10 that train.
     l1 = replace(bpfc, distance="l1", weight=3.0 if base.eps == 0.1 else 1.0)
     growth = Schedule(milestones=QUARTERS, factor=9.0) if cifar else Schedule()
-    layers = ("", "4", "6") if cifar else ("", "4", "9")
+    layers = (IMAGES, "4", "6") if cifar else (IMAGES, "4", "9")
 
     def regularised(method: BPFC) -> Recipe:
         return replace(base, method=method, weight_schedule=growth)

@@ -60,17 +60,21 @@ class Settings:
     batch_size: int
     """Images a step, of all processes together."""
     lr: float
-    """Learning rate of SGD, to begin with (one-cycle: at its peak)."""
+    """Learning rate, to begin with (one-cycle: at its peak)."""
     lr_schedule: Schedule = field(default_factory=lambda: Schedule(milestones=QUARTERS, factor=0.2))
     """Learning rate over the run."""
     weight_schedule: Schedule = field(default_factory=Schedule)
     """λ over the run, as multiples of the method's weight."""
     clip_norm: float | None = None
     """Largest ℓ2 norm of a step's gradient; a longer one is shortened to it. The paper's recipes have none."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """What takes the steps. The paper's recipes take SGD."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD; Adam has its own."""
     weight_decay: float = 5e-4
-    """Weight decay of SGD."""
+    """Weight decay, ℓ2 by the gradient."""
+    averaging: float | None = None
+    """Validate and keep a moving average of the weights: the share of itself that it keeps at a step, as in 0.999."""
     augment: bool = False
     """Crop with padding 4 and horizontal flip, drawn for each image."""
     validation: int = 10_000
@@ -100,6 +104,8 @@ class Settings:
                 raise ValueError(f"{name}={value!r}: must be a number above 0")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum={self.momentum!r}: must be from 0 to below 1")
+        if self.averaging is not None and not 0 < self.averaging < 1:
+            raise ValueError(f"averaging={self.averaging!r}: must be a share between 0 and 1, as in 0.999")
         if not (self.weight_decay >= 0 and isfinite(self.weight_decay)):
             raise ValueError(f"weight_decay={self.weight_decay!r}: must be 0 or more")
         if not 0 <= self.select_from < 1:

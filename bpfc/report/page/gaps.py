@@ -1,0 +1,127 @@
+"""What a page does not know: attacks not run, images not attacked, seeds not repeated. It is said on the page."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+
+from bpfc.data import Images
+from bpfc.report.page.records import Record
+from bpfc.training.recipes import RECIPES
+
+STANDARD = ("aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square")
+SIZES = {"mnist": 10_000, "fashion-mnist": 10_000, "cifar-10": 10_000, "mnist-5k": 500}
+"""Test images of the data sets with a name."""
+
+
+def gaps(records: Sequence[Record], images: dict[str, Images | None]) -> list[str]:
+    """A sentence for each thing that the files of these runs do not tell."""
+    return [
+        *_seeds(records),
+        *_images(records, images),
+        *_attacks(records),
+        *_shorter(records),
+        *_other_weights(records),
+        *_never(records),
+    ]
+
+
+def _named(records: Sequence[Record], every: Sequence[Record]) -> str:
+    if len(records) == len(every):
+        return "any network here" if len(every) > 1 else "this network"
+    return ", ".join(record.label for record in records)
+
+
+def _seeds(records: Sequence[Record]) -> list[str]:
+    """Trainings that differ in nothing but the seed."""
+    groups = defaultdict(list)
+    for record in records:
+        if record.recipe is not None:
+            rest = {name: value for name, value in record.recipe.items() if name != "seed"}
+            groups[json.dumps(rest, sort_keys=True)].append(record)
+    once = [group[0] for group in groups.values() if len(group) == 1]
+    few = [f"{group[0].label}: {len(group)} seeds" for group in groups.values() if len(group) > 1]
+    told = []
+    if once:
+        told.append(
+            f"How much another seed changes the figures of {_named(once, records)}: each was trained once (n = 1). The "
+            "intervals are those of the images, not of trainings."
+        )
+    return told + few
+
+
+def _images(records: Sequence[Record], images: dict[str, Images | None]) -> list[str]:
+    told = []
+    for record in records:
+        test = images[record.data]
+        whole = SIZES.get(record.data) or (None if test is None else len(test))
+        most = max((item.images for item in record.evaluations), default=0)
+        if whole and most < whole:
+            told.append(f"{record.label}: {whole - most:,} of {whole:,} test images were attacked by nothing.")
+        for item in record.evaluations:
+            if item.images < item.planned:
+                told.append(
+                    f"{record.label}, {item.name}: stopped after {item.images:,} of {item.planned:,} images; the same "
+                    "command goes on."
+                )
+    return told
+
+
+def _attacks(records: Sequence[Record]) -> list[str]:
+    def ran(record: Record) -> set[str]:
+        return {name for item in record.evaluations for name in item.attacks}
+
+    told = []
+    nothing = [record for record in records if not record.evaluations]
+    if nothing:
+        told.append(f"Whether {_named(nothing, records)} can be broken: no attack was run. Run bpfc evaluate.")
+    without = [record for record in records if record.evaluations and not ran(record) >= set(STANDARD)]
+    if without:
+        told.append(
+            f"What AutoAttack leaves of {_named(without, records)}: it was not run (--attacks standard), so the "
+            "figures are upper bounds by weaker attacks."
+        )
+    free = [record for record in records if record.evaluations and not _without_gradients(ran(record))]
+    if free:
+        told.append(
+            f"Whether gradients mislead the attacks on {_named(free, records)}: none without gradients was run "
+            "(square-5000, spsa-100)."
+        )
+    return told
+
+
+def _without_gradients(names: set[str]) -> bool:
+    return any(name.startswith(("square-", "spsa-", "aa-square")) for name in names)
+
+
+def _shorter(records: Sequence[Record]) -> list[str]:
+    """Trainings that are shorter than the recipe of the paper for the same method."""
+    told = []
+    for record in records:
+        if record.recipe is None or not record.log:
+            continue
+        if len(record.log) < record.recipe["epochs"]:
+            told.append(f"{record.label}: trained for {len(record.log)} of {record.recipe['epochs']} epochs so far.")
+        name = f"{record.data}-{record.recipe['method']['name']}"
+        if name in RECIPES and record.recipe["epochs"] < (full := RECIPES[name][1].epochs):
+            told.append(f"{record.label}: {record.recipe['epochs']} epochs; what {full} would give is not known.")
+        if record.recipe.get("limit"):
+            told.append(f"{record.label}: trained on {record.recipe['limit']:,} images only.")
+    return told
+
+
+def _other_weights(records: Sequence[Record]) -> list[str]:
+    return [
+        f"{record.label}: its evaluations are of different weights ({', '.join(sorted(record.weights))}); they do not "
+        "speak of one network."
+        for record in records
+        if len(set(record.weights.values())) > 1
+    ]
+
+
+def _never(records: Sequence[Record]) -> list[str]:
+    told = []
+    if bare := [record for record in records if not record.certifications]:
+        told.append(f"What can be proven of {_named(bare, records)}: no certificate was computed (bpfc certify).")
+    if bare := [record for record in records if not record.audits]:
+        told.append(f"Whether gradients of {_named(bare, records)} are masked: no audit was made (bpfc audit).")
+    return told

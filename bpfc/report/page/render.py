@@ -1,0 +1,136 @@
+"""The page: what stands in the folders of runs, put into the template."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bpfc.data import Images, to_float
+from bpfc.report.figures import DATA
+from bpfc.report.page import planes
+from bpfc.report.page.curves import over_eps, over_restarts, over_steps, training, training_legend
+from bpfc.report.page.gallery import class_name, gallery, images_of
+from bpfc.report.page.gaps import gaps
+from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
+from bpfc.report.page.records import Record, read_run
+from bpfc.report.page.tables import attack_tables, cascade_tables, glance, trained
+
+PICTURED = 5
+"""Images whose bit planes are shown."""
+
+
+def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None) -> str:
+    """One page about these runs, as HTML that needs nothing else. Nothing is attacked or trained.
+
+    Args:
+        folders: that bpfc train or bpfc evaluate wrote.
+        out: the file that it is meant for; the page tells the command that makes it again.
+        data_dir: where the data files are; without them the page has no pictures.
+
+    Raises:
+        NothingToReportError: a folder holds nothing to show.
+        ValueError: a file is damaged, or a ledger and its summary disagree.
+        ContradictionError: an image is certified and broken.
+    """
+    records = _told_apart([read_run(folder) for folder in folders])
+    images = {record.data: images_of(record, data_dir) for record in records}
+    about, dots = glance(records)
+    bars = outcomes(records)
+    content: dict[str, Any] = {
+        "title": _title(records),
+        "records": records,
+        "about": about,
+        "dots": accuracy_dots(dots) if dots else None,
+        "tables": attack_tables(records),
+        "cascades": cascade_tables(records),
+        "bars": outcome_bars(bars) if bars else None,
+        "bars_by": bars,
+        "over": [*over_eps(records), *over_steps(records), *over_restarts(records)],
+        "trained": [(record, trained(record), training(record, str(n))) for n, record in enumerate(records)],
+        "training_legend": training_legend(records),
+        "planes": _planes(records, images),
+        "gallery": gallery(records, images),
+        "gaps": gaps(records, images),
+        "provenance": [(record, _provenance(record)) for record in records],
+        "command": shlex.join(["bpfc", "report", *map(str, folders), "--out", str(out)]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "style": Markup(_template_file("style.css")),
+        "script": Markup(_template_file("filter.js")),
+    }
+    return _template().render(content)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template_file),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
+    return environment.get_template("page.html")
+
+
+def _template_file(name: str) -> str:
+    return (files("bpfc.report.page") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _title(records: Sequence[Record]) -> str:
+    data = ", ".join(dict.fromkeys(DATA.get(record.data, record.data) for record in records))
+    count = "one network" if len(records) == 1 else f"{len(records)} networks"
+    return f"{data}: {records[0].label} under attack" if len(records) == 1 else f"{data}: {count} under attack"
+
+
+def _told_apart(records: list[Record]) -> list[Record]:
+    """Labels by which each run is known: with the name of its folder where two are called the same.
+
+    Raises:
+        ValueError: two of the folders are the same.
+    """
+    resolved = [record.folder.resolve() for record in records]
+    for folder in resolved:
+        if resolved.count(folder) > 1:
+            raise ValueError(f"{folder.name}: is named twice; name each run once")
+    labels = [record.label for record in records]
+    return [
+        replace(record, label=f"{record.label}, {record.name}") if labels.count(record.label) > 1 else record
+        for record in records
+    ]
+
+
+def _planes(records: Sequence[Record], images: dict[str, Images | None]) -> list[dict[str, Any]]:
+    """For each data set and k of a network here: the quantiser, and what it keeps of the first test images."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in records:
+        k, test = (record.recipe or {"method": {}})["method"].get("k"), images[record.data]
+        if k is None or test is None or (record.data, k) in found:
+            continue
+        first = {int(label): place for place, label in reversed(list(enumerate(test.labels[:200].tolist())))}
+        chosen = sorted(first.values())[:PICTURED]
+        some = to_float(test.pixels[chosen])
+        labels = [class_name(record.data, int(test.labels[place])) for place in chosen]
+        found[record.data, k] = {
+            "k": k,
+            "data": DATA.get(record.data, record.data),
+            "staircase": planes.staircase(k),
+            "kept": planes.kept(some, k),
+            "rows": planes.rows(some, labels, k),
+        }
+    return list(found.values())
+
+
+def _provenance(record: Record) -> list[dict[str, Any]]:
+    """What made each thing: training, evaluations, certificates, audits."""
+    every: list[tuple[str, Any]] = [
+        (f"training, start {number + 1}", start) for number, start in enumerate(record.starts)
+    ]
+    every += [(item.name, item.summary.get("provenance")) for item in record.evaluations]
+    every += [(name, content.get("provenance")) for name, content in (record.certifications | record.audits).items()]
+    return [{"what": what, **made} for what, made in every if made]

@@ -1,0 +1,159 @@
+"""Tables of a page: networks under attacks on the same images, what a cascade leaves, and how networks were trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bpfc.evaluation.plan import SHOWN_NORMS
+from bpfc.report.captions import shown_images
+from bpfc.report.figures import DATA, PRECISIONS, percent
+from bpfc.report.page.records import Evaluated, Record
+
+
+class Cell(NamedTuple):
+    """A figure, and its 95 % interval below it."""
+
+    figure: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that all count the same images.
+
+    Attributes:
+        title: what they count.
+        header: of the columns, the first for the rows' names.
+        rows: name and cells.
+        notes: what must be said below.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    notes: list[str]
+
+
+Denominator = tuple[str, str, float, int]
+
+
+def denominator(record: Record, item: Evaluated) -> Denominator:
+    """What two figures must share to stand in one table: data, norm, ε, number of images."""
+    return record.data, item.norm, item.eps, item.images
+
+
+def shown(of: Denominator) -> str:
+    data, norm, eps, images = of
+    counted = shown_images({"data": data, "images": images})
+    return f"{DATA.get(data, data)}, {SHOWN_NORMS[norm]} ε {eps:.4g}: {counted[0].lower()}{counted[1:]}"  # type: ignore[index]
+
+
+def cell(share: dict[str, Any] | None) -> Cell:
+    if share is None:
+        return Cell("not run")
+    low, high = share["interval_95"]
+    return Cell(percent(share["accuracy"]), f"{percent(low)} … {percent(high)}")
+
+
+def attack_tables(records: Sequence[Record]) -> list[Table]:
+    """Each attack on its own: a table for each set of images, the largest first; a row a network."""
+    groups: dict[Denominator, dict[str, dict[str, dict[str, Any]]]] = {}
+    notes: dict[Denominator, list[str]] = {}
+    for record in records:
+        for item in record.evaluations:
+            if item.cascade:
+                continue
+            of = denominator(record, item)
+            row = groups.setdefault(of, {}).setdefault(record.label, {"clean": item.summary["clean"]})
+            again = [name for name in item.attacks if name in row]
+            if again:  # the same attack in another arithmetic or from another seed
+                row = groups[of].setdefault(f"{record.label} ({item.name})", {"clean": item.summary["clean"]})
+            row |= item.attacks
+            notes.setdefault(of, []).extend(_notes(record, item))
+    found = []
+    for of, rows in sorted(groups.items(), key=lambda entry: -entry[0][3]):
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        body = [(label, [cell(row.get(name)) for name in names]) for label, row in rows.items()]
+        told = ["Accuracy in %; below it the 95 % interval (Wilson), which is that of the images.", *notes[of]]
+        found.append(Table(shown(of), ["", *names], body, list(dict.fromkeys(told))))
+    return found
+
+
+def cascade_tables(records: Sequence[Record]) -> list[Table]:
+    """What stands after each attack where each ran on what those before it left: a column a network."""
+    groups: dict[tuple[Denominator, tuple[str, ...]], dict[str, Evaluated]] = {}
+    for record in records:
+        for item in record.evaluations:
+            if item.cascade:
+                # A network without a quantiser of its own lacks the attack that knows it; the rest is the same list.
+                names = tuple(name for name in item.attacks if not name.startswith(("adaptive-", "behind-")))
+                groups.setdefault((denominator(record, item), names), {})[record.label] = item
+    found = []
+    for (of, _), columns in groups.items():
+        longest = max((list(item.attacks) for item in columns.values()), key=len)
+        rows = [("none: clean", [cell(item.summary["clean"]) for item in columns.values()])]
+        rows += [(name, [cell(item.attacks.get(name)) for item in columns.values()]) for name in longest]
+        rows.append(("worst case", [cell(item.summary["worst_case"]) for item in columns.values()]))
+        told = ["What stands after each attack, in %; each ran on what those before it left."]
+        told += [note for item in columns.values() for note in item.summary.get("warnings", [])]
+        found.append(Table(shown(of), ["after", *columns], rows, list(dict.fromkeys(told))))
+    return found
+
+
+def _notes(record: Record, item: Evaluated) -> list[str]:
+    precision = PRECISIONS.get(item.summary.get("precision", ""), "an arithmetic not written down")
+    told = [f"{record.label}, {item.name}: {warning}" for warning in item.summary.get("warnings", [])]
+    return [f"Gradients of the attacks on {record.label} ({item.name}) in {precision}; verdicts in float32.", *told]
+
+
+def glance(records: Sequence[Record]) -> tuple[str, list[tuple[str, dict[str, tuple[float, float, float]]]]]:
+    """For the first figure: the set of images that most networks were attacked on, and the attacks most were met by."""
+    groups: dict[Denominator, dict[str, dict[str, dict[str, Any]]]] = {}
+    for record in records:
+        for item in record.evaluations:
+            row = groups.setdefault(denominator(record, item), {}).setdefault(record.label, {})
+            row |= {"clean": item.summary["clean"]}
+            if item.cascade:
+                row["worst case"] = item.summary["worst_case"]
+            else:
+                row |= {name: share for name, share in item.attacks.items() if name not in row}
+    if not groups:
+        return "", []
+    of, rows = max(groups.items(), key=lambda entry: (len(entry[1]), entry[0][3]))
+    counts = {name: sum(name in row for row in rows.values()) for row in rows.values() for name in row}
+    common = [name for name, count in counts.items() if count == max(counts.values())]
+    picked = [
+        (label, {name: (row[name]["accuracy"], *row[name]["interval_95"]) for name in common if name in row})
+        for label, row in rows.items()
+    ]
+    return shown(of), picked
+
+
+def trained(record: Record) -> list[tuple[str, str]]:
+    """What was trained and how, as names and values."""
+    recipe = record.recipe
+    if recipe is None:
+        return [("network", str(record.evaluations[0].summary.get("model") or "handed in"))]
+    method = {name: value for name, value in recipe["method"].items() if name != "name"}
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in method.items())
+    schedule = recipe["lr_schedule"]
+    drops = "one-cycle" if schedule["shape"] == "one-cycle" else f"steps at {_plain(schedule['milestones'])} of the run"
+    rows = [
+        ("data", recipe["data"] + (f", {recipe['limit']:,} images" if recipe.get("limit") else "")),
+        ("network", recipe["network"]),
+        ("method", recipe["method"]["name"] + (f" ({settings})" if settings else "")),
+        ("epochs, batch", f"{recipe['epochs']}, {recipe['batch_size']}"),
+        ("learning rate", f"{recipe['lr']:g}, {drops}"),
+        ("weight decay, momentum", f"{recipe['weight_decay']:g}, {recipe['momentum']:g}"),
+        ("epoch kept", "the last" if recipe.get("select") == "last" else "the best under I-FGSM on validation images"),
+        ("validation images", f"{recipe['validation']:,}, of which {recipe['validation_attacked']:,} were attacked"),
+        ("seed", str(recipe["seed"])),
+        ("arithmetic", PRECISIONS.get(recipe.get("precision") or "", "not written down")),
+    ]
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
