@@ -220,7 +220,7 @@ def attacker(case: Case, method: object) -> list[Attack]:
 
 def row_of(name: str, case: Case, recipe: Recipe, run: Run, digits: DataSet) -> dict[str, Any]:
     """The audit of a case, and the figures beside it."""
-    network = run.model(digits).eval().requires_grad_(False)
+    network = run.model(digits, trusted=recipe.network).eval().requires_grad_(False)
     pixels, labels = digits.test.pixels[:IMAGES], digits.test.labels[:IMAGES]
     given = Images(pixels, labels % 2 if case.odd else labels)
     model = case.defend(network).eval()

@@ -96,7 +96,7 @@ class RandomNoise(nn.Module):
     """Gaussian noise on the pixels."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return images + 0.3 * torch.randn_like(images)
+        return images + 0.5 * torch.randn_like(images)
 
 
 class RandomResize(nn.Module):

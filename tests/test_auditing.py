@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from controls import BitDepth, BlockCosine, MedianFilter, Misled, NoGradient, RandomNoise, Rounded, Thermometer, Times
 from torch import Tensor, nn
 
 import bpfc
@@ -15,64 +16,12 @@ from bpfc.attacks.ascent import input_gradient
 from bpfc.auditing import Audit, Budget, audit
 from bpfc.auditing.checks import EVERY
 from bpfc.auditing.layers import around, lost_layers
-from bpfc.auditing.measurements import Measurements
+from bpfc.auditing.measurements import Measurements, Probe
 from bpfc.data import DataSet, Images, to_float
 from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
 
 TINY = Budget(60, 20, (1, 3), 150, 5, (1e-3,), 3, (4, 8))
 COUNT, EPS = 60, 0.1
-
-
-class BitDepth(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return (images * 7).round() / 7
-
-
-class RandomNoise(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images + 0.5 * torch.randn_like(images)
-
-
-class Times(nn.Module):
-    def forward(self, logits: Tensor) -> Tensor:
-        return 1000 * logits
-
-
-class Misled(nn.Module):
-    """The gradient is right at images as they are stored, and points the other way anywhere else."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        stored = ((images * 255 - (images * 255).round()).abs() < 1e-3).flatten(1).all(dim=1).view(-1, 1, 1, 1)
-        way = torch.where(stored, 1.0, -1.0)
-        return images.detach() + way * (images - images.detach())
-
-
-class NoGradient(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
-
-
-class Rounded(nn.Module):
-    """The same as BitDepth in front, but in the model's own code, where no layer stands for it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network((images * 7).round() / 7)
-
-
-class Straight(nn.Module):
-    """What an attacker who knows BitDepth differentiates."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images + (BitDepth()(images) - images).detach()
 
 
 CONTROLS: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -84,7 +33,7 @@ CONTROLS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "misled": lambda network: nn.Sequential(Misled(), network),
 }
 KNOWN: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "bit depth": lambda network: nn.Sequential(Straight(), network),
+    "bit depth": lambda network: nn.Sequential(BitDepth().known(), network),
     "noise": lambda network: bpfc.EOT(nn.Sequential(RandomNoise(), network), 8),
 }
 """What an attacker who knows the defence attacks; the bare network where there is no entry."""
@@ -272,7 +221,7 @@ def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, s
     assert found is not None
     stand_in, told = found
     assert told == "code before layer network.0, Conv2d"
-    knows = nn.Sequential(Straight(), trained)
+    knows = nn.Sequential(BitDepth().known(), trained)
     expected, mine = (input_gradient(each, images, shown[1]) for each in (knows, stand_in))
     torch.testing.assert_close(mine, expected)
     assert around(trained, images, shown[1], EPS) is None
@@ -287,3 +236,91 @@ def test_an_audit_leaves_the_model_as_it_found_it(trained: nn.Module, shown: tup
     assert type(model[0]) is BitDepth
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "layer", [BitDepth(), MedianFilter(), BlockCosine(), Thermometer()], ids=lambda x: type(x).__name__
+)
+def test_who_knows_a_defence_sees_its_answers_and_a_gradient(layer: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    images = to_float(shown[0])[:4].requires_grad_()
+    known = layer.known()(images)
+    assert torch.allclose(known, layer(images), atol=1e-6)
+    (gradient,) = torch.autograd.grad(known.square().sum(), images)
+    assert torch.isfinite(gradient).all()
+    assert gradient.any()
+
+
+def test_a_cosine_basis_is_one() -> None:
+    basis = BlockCosine().basis
+    torch.testing.assert_close(basis @ basis.T, torch.eye(7))
+
+
+def check_of(id: str, m: Measurements) -> str:
+    return {check.id: check for check in EVERY}[id](m).outcome
+
+
+@pytest.mark.parametrize(("broken", "outcome"), [(3, "flag"), (0, "pass")])
+def test_noise_that_breaks_what_gradients_left_is_flagged(
+    broken: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    hit, nowhere = torch.zeros(COUNT, dtype=torch.bool), torch.full((COUNT,), -1)
+    hit[:broken] = True
+    monkeypatch.setattr(Measurements, "white_box", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, nowhere, nowhere))
+    assert check_of("C10", m) == outcome
+
+
+@pytest.mark.parametrize(("restart", "outcome"), [(2, "flag"), (0, "pass")])
+def test_a_gain_of_the_last_restarts_is_flagged(
+    restart: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)  # one restart against three
+    hit = torch.zeros(COUNT, dtype=torch.bool)
+    hit[:3] = True
+    monkeypatch.setattr(Measurements, "plain_standing", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, torch.where(hit, restart, -1), hit.long()))
+    assert check_of("C3", m) == outcome
+
+
+@pytest.mark.parametrize(("step", "outcome"), [(TINY.steps + 1, "flag"), (TINY.steps, "pass")])
+def test_a_gain_of_the_last_steps_is_flagged(
+    step: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    hit = torch.zeros(COUNT, dtype=torch.bool)
+    hit[:3] = True
+    monkeypatch.setattr(Measurements, "pgd_long", Probe(hit, torch.zeros(COUNT), torch.where(hit, step, -1)))
+    monkeypatch.setattr(Measurements, "pgd_short", Probe(torch.zeros_like(hit), hit.long(), hit.long()))
+    assert check_of("C2", m) == outcome
+
+
+@pytest.mark.parametrize(("further", "outcome"), [(0, "flag"), (9, "pass")])
+def test_an_accuracy_that_rises_with_the_radius_is_flagged(
+    further: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    nowhere = torch.full((COUNT,), -1)
+
+    def broken(count: int) -> Probe:
+        return Probe(torch.arange(COUNT) < count, nowhere, nowhere)
+
+    monkeypatch.setattr(Measurements, "losses", {"margin": broken(9)})
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: broken(further))
+    assert check_of("C4", m) == outcome
+
+
+@pytest.mark.parametrize(("broken", "k", "outcome"), [(3, 6, "flag"), (0, 6, "pass"), (3, None, "not run")])
+def test_what_the_attacker_who_knows_gains_is_flagged(
+    broken: int,
+    k: int | None,
+    outcome: str,
+    trained: nn.Module,
+    shown: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY, k=k)
+    nowhere = torch.full((COUNT,), -1)
+    monkeypatch.setattr(Measurements, "white_box", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(torch.arange(COUNT) < broken, nowhere, nowhere))
+    assert check_of("C15", m) == outcome
