@@ -17,6 +17,7 @@ from PIL import Image
 
 from bpfc.certification import ContradictionError
 from bpfc.cli import evaluate, report, train
+from bpfc.data import DataSet
 from bpfc.files import read_jsonl, write_json, write_jsonl
 from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC
@@ -38,9 +39,11 @@ LIMIT = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_network() -> Iterator[None]:
-    """Under the name of a real one, so that training it takes a second."""
+def _quick(digits: DataSet) -> Iterator[None]:
+    """A small network under the name of a real one, and digits that are read once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bpfc.data.load", lambda *_: digits)
+        patch.setattr(gallery_module, "load", lambda *_: digits)
         patch.setitem(NETWORKS, "m-lenet", lambda *_: small_network())
         yield
 
