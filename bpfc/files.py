@@ -3,23 +3,83 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+CHECKSUM = "crc32"
+"""Under which name a JSON object holds the checksum of its other entries."""
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary name beside `path`, flushes what it wrote to disk, and renames it to `path`."""
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes under a temporary name beside `path`, flushes it to disk, and renames it: readers see all or nothing.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the message names the file. What was there stays.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    temporary.chmod(0o666 & ~_umask())  # safetensors leaves a file that its owner alone can read
-    with temporary.open("rb+") as file:
+    with _named(path):
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush_folder(path.parent)
+
+
+def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Adds a line of JSON with its checksum for each row, on disk before this returns.
+
+    Raises:
+        OSError: they cannot be written, as on a full disk; a line may be there in part, which readers leave out.
+    """
+    content = "".join(json.dumps(with_checksum(row)) + "\n" for row in rows).encode()
+    with _named(path), path.open("ab", buffering=0) as file:
+        while content:  # a disk may take a part, and refuse the rest
+            content = content[file.write(content) :]
         os.fsync(file.fileno())
-    temporary.replace(path)
-    flush_folder(path.parent)
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object that carries its checksum, so that a flipped bit does not go unnoticed."""
+    return {**content, CHECKSUM: _checksum(content)}
+
+
+def without_checksum(content: dict[str, Any], known: Iterable[str] | None = None) -> dict[str, Any]:
+    """What `with_checksum` was given. An object without a checksum, of an earlier version, is taken as it is.
+
+    Args:
+        content: as it was read.
+        known: all names that it may have; without a checksum, the only sign of a damaged name.
+
+    Raises:
+        ValueError: the checksum is that of something else, or a name is unknown.
+    """
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    if known is not None and (unknown := sorted(rest.keys() - set(known))):
+        raise ValueError(f"an unknown entry {unknown[0]!r}")
+    if CHECKSUM in content and content[CHECKSUM] != _checksum(rest):
+        raise ValueError(f"damaged or edited: its content has not the {CHECKSUM} that it carries")
+    return rest
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content).encode()):08x}"
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors inside name the file and the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{path}: cannot be written ({error.strerror or error}); make room for it, and give the command again"
+        ) from error
 
 
 def flush_folder(folder: Path) -> None:
@@ -33,8 +93,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
@@ -75,8 +134,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def make_writable_folder(path: Path) -> None:
@@ -101,12 +159,6 @@ def owned(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise OSError(f"{folder}: another process is at work there; let it end, or choose another --out") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _first_line(error: BaseException) -> str:

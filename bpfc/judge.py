@@ -1,5 +1,6 @@
 """The verdict: whether a perturbed image breaks a network. Attacks propose, this decides."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,22 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
             return model(images.float()).float()
         with own_randomness(images.device, seed=0):
             return model(images.float()).float()
+
+
+def clean_logits(model: nn.Module, images: Tensor, indices: Sequence[int]) -> Tensor:
+    """`exact_logits` of images as they are.
+
+    Raises:
+        ValueError: they are NaN or infinite for one of the images; the message names its index.
+    """
+    logits = exact_logits(model, images)
+    if (silent := no_answer(logits)).any():
+        index = indices[int(silent.int().argmax())]
+        raise ValueError(
+            f"image {index}: the model gives NaN or infinite logits on it as it is, and no figure of such a model can "
+            "be trusted; check its weights, or take the image out"
+        )
+    return logits
 
 
 def no_answer(logits: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 import csv
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from bpfc.attacks import Norm
-from bpfc.files import replace_file, write_json
+from bpfc.files import append_lines, without_checksum, write_file, write_json
 
 SCHEMA = 3
 """Version of header, rows and summary."""
@@ -81,9 +81,9 @@ class Ledger:
         self._header_path = folder / "evaluation.json"
         self._header = json.loads(json.dumps({"schema": SCHEMA} | header))
         self._labels, self._attacks = labels, list(attacks)
-        self._rows: dict[int, Row] = {}
         self._check_header()
-        self._read_rows()
+        self._rows = {row["index"]: row for row in read_rows(self.path, labels, attacks)}
+        self._cut()
         self._write_header()
 
     @property
@@ -103,10 +103,7 @@ class Ledger:
             self.warnings = told
             self._write_header()
         new = {row["index"]: row for row in rows if row["index"] not in self._rows}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in new.values()))
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path, new.values())
         self._rows |= new
 
     def _check_header(self) -> None:
@@ -135,48 +132,68 @@ class Ledger:
             told = "; ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed)
             raise ValueError(f"{path.parent}: holds an evaluation of other settings ({told}); choose another --out")
 
-    def _read_rows(self) -> None:
+    def _cut(self) -> None:
+        """Takes off the end of a line that a kill or a full disk cut short."""
         if not self.path.exists():
             return
         content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
-            try:
-                row = json.loads(line)
-                self._check_row(row)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                told = error if type(error) is ValueError else f"not a row ({error!r})"
-                raise ValueError(
-                    f"{self.path}, line {number}: {told}; put the file back as it was, or choose another --out"
-                ) from error
-            self._rows[row["index"]] = row
-        if whole < len(content):
-            with self.path.open("rb+") as file:  # a kill cut the last line short
+        if (whole := content.rfind(b"\n") + 1) < len(content):
+            with self.path.open("rb+") as file:
                 file.truncate(whole)
-
-    def _check_row(self, row: Row) -> None:
-        """Raises ValueError for a row that disagrees with the data, with the other rows or with itself."""
-        index, broken_by, verdicts = row["index"], row["broken_by"], row["attacks"]
-        if type(index) is not int or not 0 <= index < len(self._labels):
-            raise ValueError(f"index {index!r}, must be from 0 to {len(self._labels) - 1}")
-        if index in self._rows:
-            raise ValueError(f"a second row of image {index}")
-        if row["label"] != self._labels[index]:
-            raise ValueError(f"label {row['label']!r}, but image {index} has {self._labels[index]}")
-        if any(type(verdict["broken"]) is not bool for verdict in verdicts.values()):
-            raise ValueError("a verdict that is neither true nor false")
-        breaking = [name for name, verdict in verdicts.items() if verdict["broken"]]
-        right = row["prediction"] == row["label"]
-        expected = (breaking[0] if breaking else None) if right else "clean"
-        if broken_by != expected:
-            raise ValueError(f"broken by {broken_by!r}, but its verdicts say {expected!r}")
-        # What broke the image may have been the last to run on it; what nothing broke has met them all.
-        ran = self._attacks if right and not breaking else self._attacks[: len(verdicts)]
-        if list(verdicts) != ran or (verdicts and not right):
-            raise ValueError(f"verdicts of {', '.join(verdicts) or 'no attack'}, where {', '.join(ran)} ran")
 
     def _write_header(self) -> None:
         write_json(self._header_path, self._header | {"warnings": self.warnings})
+
+
+def read_rows(path: Path, labels: Sequence[int], attacks: Sequence[str]) -> list[Row]:
+    """The rows of a ledger; a last line that a kill cut short is no row. No file, no rows.
+
+    Args:
+        path: of ledger.jsonl.
+        labels: of all images, by their index.
+        attacks: the names in the rows, in the order in which they run.
+
+    Raises:
+        ValueError: a row disagrees with the data, with the other rows or with itself; the message names its line.
+    """
+    rows: dict[int, Row] = {}
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = without_checksum(json.loads(line), Row.__annotations__)
+            row = Row(**content)  # type: ignore[typeddict-item]
+            _check_row(row, rows, labels, list(attacks))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            told = error if type(error) is ValueError else f"not a row ({error!r})"
+            raise ValueError(
+                f"{path}, line {number}: {told}; put the file back as it was, or choose another --out"
+            ) from error
+        rows[row["index"]] = row
+    return list(rows.values())
+
+
+def _check_row(row: Row, rows: Mapping[int, Row], labels: Sequence[int], attacks: list[str]) -> None:
+    """Raises ValueError for a row that disagrees with the data, with the rows before it or with itself."""
+    index, broken_by, verdicts = row["index"], row["broken_by"], row["attacks"]
+    if type(index) is not int or not 0 <= index < len(labels):
+        raise ValueError(f"index {index!r}, must be from 0 to {len(labels) - 1}")
+    if index in rows:
+        raise ValueError(f"a second row of image {index}")
+    if row["label"] != labels[index]:
+        raise ValueError(f"label {row['label']!r}, but image {index} has {labels[index]}")
+    if any(type(verdict["broken"]) is not bool for verdict in verdicts.values()):
+        raise ValueError("a verdict that is neither true nor false")
+    breaking = [name for name, verdict in verdicts.items() if verdict["broken"]]
+    right = row["prediction"] == row["label"]
+    expected = (breaking[0] if breaking else None) if right else "clean"
+    if broken_by != expected:
+        raise ValueError(f"broken by {broken_by!r}, but its verdicts say {expected!r}")
+    # What broke the image may have been the last to run on it; what nothing broke has met them all.
+    ran = attacks if right and not breaking else attacks[: len(verdicts)]
+    if list(verdicts) != ran or (verdicts and not right):
+        raise ValueError(f"verdicts of {', '.join(verdicts) or 'no attack'}, where {', '.join(ran)} ran")
+    if any(each.get("found", each["broken"]) != (each["linf"] is not None) for each in verdicts.values()):
+        raise ValueError("a distance of nothing that was found, or none of what was found")
 
 
 def _flat(header: dict[str, Any]) -> dict[str, Any]:
@@ -192,16 +209,14 @@ def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:
     kinds = sorted(set(entries), key=entries.index)
     columns = [f"{attack}.{kind}" for attack in attacks for kind in kinds]
 
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["index", "label", "prediction", "broken_by", *columns])
-            for row in rows:
-                verdicts: Mapping[str, Mapping[str, Any]] = row["attacks"]
-                cells = [verdicts.get(attack, {}).get(kind) for attack in attacks for kind in kinds]
-                table.writerow([row["index"], row["label"], row["prediction"], row["broken_by"], *cells])
-
-    replace_file(path, write)
+    content = StringIO(newline="")
+    table = csv.writer(content)
+    table.writerow(["index", "label", "prediction", "broken_by", *columns])
+    for row in rows:
+        verdicts: Mapping[str, Mapping[str, Any]] = row["attacks"]
+        cells = [verdicts.get(attack, {}).get(kind) for attack in attacks for kind in kinds]
+        table.writerow([row["index"], row["label"], row["prediction"], row["broken_by"], *cells])
+    write_file(path, content.getvalue().encode())
 
 
 def summarise(

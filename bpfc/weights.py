@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from bpfc.files import replace_file
+from bpfc.files import write_file
 
 DIGEST = "bpfc_tensors_sha256"
 """Under which name a file's own metadata holds the digest of its tensors."""
@@ -29,7 +29,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes the tensors, whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    replace_file(path, lambda temporary: save_file(contiguous, temporary, metadata={DIGEST: digest(contiguous)}))
+    write_file(path, save(contiguous, metadata={DIGEST: digest(contiguous)}))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Models of which a figure would be wrong in silence: refused, or said beside the figure."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -187,3 +189,19 @@ def test_gradients_are_those_of_the_sources_in_a_transfer(trained: nn.Module, te
     rows = run_transfer_block({"blind": Levels(trained).eval()}, {"seen": trained}, block, plan)["seen"]
     assert any("exactly zero" in told for told in caveats(rows))
     assert not any("gradient" in row for row in run_block(trained, block, plan))
+
+
+def test_what_only_attacks_without_gradients_break_is_said() -> None:
+    from bpfc.evaluation.caveats import caveats
+
+    def row(**broken: bool) -> Any:
+        attacks = {name.replace("_", "-"): {"broken": value} for name, value in broken.items()}
+        return {"broken_by": next((name for name, value in broken.items() if value), None), "attacks": attacks}
+
+    stands = [row(fgsm=False, apgd_50=False, square_100=False)] * 99
+    (told,) = caveats([*stands, row(fgsm=False, apgd_50=False, square_100=True)])
+    assert told.startswith("attacks without gradients broke 1.0%")
+    assert "run standard" in told
+    assert not caveats([*stands, row(fgsm=False, apgd_50=True)])
+    assert not caveats([*stands, row(noise_20=True)])  # before any attack by gradients
+    assert not caveats([*stands * 10, row(fgsm=False, square_100=True)])  # 0.1 points

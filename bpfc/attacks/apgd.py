@@ -61,27 +61,29 @@ def auto_ascent(
     would cost one more forward here. No forward is larger than `room`, if given.
     """
     active = torch.arange(len(images), device=images.device)
-    climb = _Climb.begin(images, ball.project(images, start), 2 * ball.eps)
-    perturbed = climb.current.clone()
+    ascent = _Ascent.begin(images, ball.project(images, start), 2 * ball.eps)
+    perturbed = ascent.current.clone()
     checkpoints = _checkpoints(steps)
     for done in range(steps):
-        gradient, values, logits = _ascent(model, climb.current, targets[active], losses, room or len(images))
+        gradient, values, logits = _gradient_and_values(
+            model, ascent.current, targets[active], losses, room or len(images)
+        )
         if watch is not None:
-            going = ~watch(active, climb.current, logits, done)
+            going = ~watch(active, ascent.current, logits, done)
             if not going.any():
                 return perturbed
             if not going.all():
                 active, gradient, values = active[going], gradient[going], values[going]
-                climb = climb.keep(going)
-        climb.arrive(gradient, values, first=done == 0)
+                ascent = ascent.keep(going)
+        ascent.arrive(gradient, values, first=done == 0)
         if done in checkpoints:
-            climb.check(checkpoints[done])
-        climb.step(ball, MOMENTUM if done else 0.0)
-        perturbed[active] = climb.current
+            ascent.check(checkpoints[done])
+        ascent.step(ball, MOMENTUM if done else 0.0)
+        perturbed[active] = ascent.current
     return perturbed
 
 
-def _ascent(
+def _gradient_and_values(
     model: nn.Module, points: Tensor, targets: Tensor, losses: Losses, room: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the losses by the images alone, the losses, and the logits, by forwards of at most `room` images."""
@@ -110,7 +112,7 @@ def _checkpoints(steps: int) -> dict[int, int]:
 
 
 @dataclass
-class _Climb:
+class _Ascent:
     """Where the images that are still at work stand, a row each."""
 
     images: Tensor

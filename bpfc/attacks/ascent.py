@@ -11,8 +11,8 @@ from bpfc.attacks.objectives import Objective, cross_entropy
 from bpfc.wrappers import is_random
 
 GradientOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Called as gradient_of(current, positions): what to climb along from the iterates of the images at `positions`, and
-the logits there."""
+"""Called as gradient_of(current, positions): the direction of ascent from the iterates of the images at `positions`,
+and the logits there."""
 
 
 def input_gradient(
@@ -26,8 +26,8 @@ def input_gradient(
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = model(images).float()
-        climbed = objective(logits, targets)
-        gradient = torch.autograd.grad(climbed, images, allow_unused=True)[0] if climbed.requires_grad else None
+        value = objective(logits, targets)
+        gradient = torch.autograd.grad(value, images, allow_unused=True)[0] if value.requires_grad else None
     if gradient is None:
         raise ValueError(
             "the model lets no gradient through (no_grad, detach or whole numbers on the way), so that attacks by "

@@ -67,7 +67,7 @@ class Behind:
             return towards, torch.stack([labels, others[:, turn - len(self.losses)]], dim=1)
 
         def run(turn: int, left: Tensor, observe: Watch | None) -> Tensor:
-            ascended, goals = objective(turn)
+            target_objective, goals = objective(turn)
 
             def observe_images(at: Tensor, points: Tensor, logits: Tensor, step: int) -> Tensor:
                 assert observe is not None
@@ -82,7 +82,7 @@ class Behind:
                 step_size=self.step_size,
                 steps=self.steps_each,
                 watch=observe_images if observe else None,
-                objective=ascended,
+                objective=target_objective,
             )
             return curve.preimage(points, images[left], self.eps)
 

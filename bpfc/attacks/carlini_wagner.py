@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.balls import L2Ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
-from bpfc.attacks.minimum_norm import Nearest, bisect
+from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 from bpfc.attacks.objectives import margins
 
 
@@ -39,7 +39,7 @@ class CarliniWagner:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        nearest = Nearest(images, labels, L2Ball(1.0))
+        nearest = MinimumNorm(images, labels, L2Ball(1.0))
         going = torch.arange(len(images), device=images.device)
         low, high = images.new_zeros(len(images)), images.new_full((len(images),), torch.inf)
         c = images.new_full((len(images),), self.first_c)
@@ -56,7 +56,7 @@ class CarliniWagner:
         images: Tensor,
         labels: Tensor,
         c: Tensor,
-        nearest: Nearest,
+        nearest: MinimumNorm,
         watch: Watch | None,
         going: Tensor,
         step: int,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
-from bpfc.attacks.minimum_norm import Nearest, bisect
+from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DeepFool:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        nearest = Nearest(images, labels, ball(self.norm, 1.0))
+        nearest = MinimumNorm(images, labels, ball(self.norm, 1.0))
         active = torch.arange(len(images), device=images.device)
         current = images
         for done in range(self.steps + 1):

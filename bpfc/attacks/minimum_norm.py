@@ -7,7 +7,7 @@ from bpfc.attacks.balls import Ball
 from bpfc.attacks.base import Watch
 
 
-class Nearest:
+class MinimumNorm:
     """For each image the nearest version that is misclassified; NaN where there is none, so that no failure passes
     for an image."""
 
@@ -27,7 +27,7 @@ class Nearest:
 
 
 @torch.no_grad()
-def bisect(model: nn.Module, nearest: Nearest, watch: Watch | None, step: int, halvings: int = 10) -> Tensor:
+def bisect(model: nn.Module, nearest: MinimumNorm, watch: Watch | None, step: int, halvings: int = 10) -> Tensor:
     """Draws what was found towards its image while it stays misclassified, along the straight line; gives back the
     points. Shown to `watch` as after `step` steps."""
     found = torch.nonzero(nearest.distances.isfinite())[:, 0]

@@ -1,7 +1,6 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,17 @@ from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.files import read_json, read_jsonl, write_json, write_jsonl
+from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json, write_jsonl
 from bpfc.judge import exact_logits
 from bpfc.models import behind, state_sha256
 from bpfc.wrappers import EOT, is_random
 
 SCHEMA = 1
 """Of audit.json and of what an audit keeps to go on from."""
+
+
+KEPT = ("probe", "settings", "eps", "found", "seconds")
+"""What is kept of an attack."""
 
 
 class Probe(NamedTuple):
@@ -112,8 +115,13 @@ class Measurements:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {mine.get(name)!r}" for name in changed)
                 raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
         write_json(path, mine)
-        lines = read_jsonl(folder / "measured.jsonl")
-        write_jsonl(folder / "measured.jsonl", lines)  # without a last line that a kill cut short
+        measured = folder / "measured.jsonl"
+        try:
+            lines = [without_checksum(line, KEPT) for line in read_jsonl(measured)]
+        except ValueError as error:
+            raise ValueError(f"{measured}: {error}; put the file back as it was, or choose another --out") from error
+        # Without a last line that a kill cut short.
+        write_jsonl(measured, [with_checksum(line) for line in lines])
         self._kept = {line["probe"]: line for line in lines}
 
     # The images
@@ -182,10 +190,7 @@ class Measurements:
         seconds = round(time.perf_counter() - started, 2)
         line = {"probe": name, "settings": settings, "eps": attack.eps, "found": found, "seconds": seconds}
         if self.folder is not None:
-            with (self.folder / "measured.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self.folder / "measured.jsonl", [line])
         self.told(f"{name}: {len(found)} of {int(chosen.sum())} images broken, {seconds:.0f} s")
         return line
 

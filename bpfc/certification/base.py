@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.bounds import FLOAT32, Bounds, Graph, propagate, trace, without_label
+from bpfc.errors import UserError
 from bpfc.judge import SLACK
 
 ROUNDING = 2.0**-22
@@ -19,7 +20,7 @@ Radius = float | Tensor
 """ε in ℓ∞, in units of [0, 1]: one for all images, or (N,)."""
 
 
-class ContradictionError(RuntimeError):
+class ContradictionError(UserError):
     """What is proven does not hold: a fault of this package, or an arithmetic that is not float32."""
 
 

@@ -69,7 +69,7 @@ def run(options: Certify) -> dict[str, Any]:
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    attacked = None if options.evaluation is None else _attacked(options.evaluation, subject, eps)
+    attacked = None if options.evaluation is None else _attacked(options.evaluation, subject, eps, options.limit)
     make_writable_folder(out)
     device = pick_device(options.device)
     subject = subject.on(device, options.limit)
@@ -88,9 +88,10 @@ def run(options: Certify) -> dict[str, Any]:
     return summary
 
 
-def _attacked(folder: Path, subject: "Subject", eps: float) -> list[dict[str, Any]]:
-    """The rows of an evaluation, if it is one of the same model, images and threat."""
-    from bpfc.files import read_json, read_jsonl
+def _attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) -> list[dict[str, Any]]:
+    """The rows of an evaluation, if it is one of the same model, images and threat, and has all that are certified."""
+    from bpfc.files import read_json
+    from bpfc.ledger import read_rows
 
     header = folder / "evaluation.json"
     if not header.exists():
@@ -107,7 +108,18 @@ def _attacked(folder: Path, subject: "Subject", eps: float) -> list[dict[str, An
     if other:
         told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
         raise ValueError(f"--evaluation {folder}: is of something else ({told})")
-    return read_jsonl(folder / "ledger.jsonl")
+    attacks = settings.get("plan")
+    if not isinstance(attacks, list):
+        raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation")
+    labels = subject.images.labels.tolist()
+    rows = {row["index"]: row for row in read_rows(folder / "ledger.jsonl", labels, attacks)}
+    lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in rows]
+    if lacking:
+        raise ValueError(
+            f"--evaluation {folder}: lacks {len(lacking)} images, the first of them {lacking[0]}; let it come "
+            "to its end, or certify with the --limit that it has"
+        )
+    return [dict(rows[index]) for index in sorted(rows)]
 
 
 def print_table(summary: dict[str, Any], console: "Console") -> None:

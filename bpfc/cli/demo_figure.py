@@ -1,11 +1,12 @@
 """The demo's figure: digits, their bit planes and quantised versions, adversarial versions, accuracies."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from bpfc.files import replace_file
+from bpfc.files import write_file
 
 if TYPE_CHECKING:
     from bpfc.cli.demo import Exhibit
@@ -56,4 +57,6 @@ def draw_demo(path: Path, exhibits: "list[Exhibit]", accuracy: dict[str, dict[st
     bars.set_ylabel("accuracy, %")
     bars.legend(frameon=False, loc="upper right")
     bars.spines[["top", "right"]].set_visible(False)
-    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=130, format="png"))
+    content = BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    write_file(path, content.getvalue())

@@ -30,9 +30,7 @@ def main(options: Report) -> None:
         NothingToReportError, ValueError: a run holds nothing to show, or a damaged file.
         OSError: the page cannot be written.
     """
-    from functools import partial
-
-    from bpfc.files import make_writable_folder, replace_file
+    from bpfc.files import make_writable_folder, write_file
     from bpfc.report.page import render_page
 
     if not options.runs:
@@ -43,5 +41,5 @@ def main(options: Report) -> None:
         )
     make_writable_folder(options.out.parent)
     page = render_page(options.runs, options.out, options.data_dir)
-    replace_file(options.out, partial(Path.write_text, data=page, encoding="utf-8"))
+    write_file(options.out, page.encode())
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from bpfc.data.formats import DataError
@@ -60,6 +60,7 @@ def _read(file: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The pixels of a picture, (C, H, W)."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, in a line of its own; pixels decide
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 if any(";16" in str(part) for part in picture.tile) and picture.mode == "RGB":
@@ -75,7 +76,9 @@ def _read(file: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
                 pixels = np.atleast_3d(np.asarray(upright))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{file}: too large to be a picture for a classifier ({error}); make it smaller") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises whatever parsing does
         raise DataError(f"{file}: not a picture that can be read ({error}); remove or mend it") from error
     if pixels.dtype == np.int32 and (pixels.min() < 0 or pixels.max() > 65535):
         raise DataError(f"{file}: values from {pixels.min()} to {pixels.max()}; must be of 8 or 16 bits")

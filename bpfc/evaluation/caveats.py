@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from bpfc.ledger import Row
 
+WITHOUT_GRADIENTS = ("aa-square", "square-", "spsa-", "noise-", "corners-")
+"""How the names of attacks begin that ask for answers alone."""
+
 
 def caveats(rows: Sequence[Row]) -> list[str]:
     """A sentence for each thing that makes the accuracies of these rows say less than they seem to."""
@@ -31,12 +34,16 @@ def _no_answer(rows: Sequence[Row]) -> list[str]:
 
 
 def _beyond_gradients(rows: Sequence[Row]) -> list[str]:
-    """AutoAttack's own flag: Square alone breaks more than 0.2 points (Croce and Hein 2020)."""
+    """AutoAttack's own flag, for all attacks without gradients: they alone break more than 0.2 points.
+
+    Croce and Hein 2020 raise it for Square.
+    """
 
     def alone(row: Row) -> bool:
-        others = [verdict["broken"] for name, verdict in row["attacks"].items() if name != "aa-square"]
-        return row["broken_by"] == "aa-square" and bool(others) and not any(others)
+        by_gradients = [v["broken"] for name, v in row["attacks"].items() if not name.startswith(WITHOUT_GRADIENTS)]
+        by_others = [v["broken"] for name, v in row["attacks"].items() if name.startswith(WITHOUT_GRADIENTS)]
+        return any(by_others) and bool(by_gradients) and not any(by_gradients)
 
     share = sum(map(alone, rows)) / max(1, len(rows))
-    told = f"Square broke {share:.1%} that the other attacks left: gradients may be masked"
-    return [told] if share > 0.002 else []
+    told = f"attacks without gradients broke {share:.1%} that those by gradients left: gradients may be masked"
+    return [f"{told}; run standard, and bpfc audit"] if share > 0.002 else []

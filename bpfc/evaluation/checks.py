@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bpfc.data import Images, to_float
+from bpfc.errors import UserError
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.judge import exact_logits
 from bpfc.wrappers import is_random
@@ -117,14 +118,20 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
     before = images.clone()
 
     def told(model: nn.Module, inputs: object, answer: object) -> None:
-        if not isinstance(answer, Tensor) or not answer.is_floating_point():
-            what = f"a tensor of {answer.dtype}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
-            raise ValueError(f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes)")
+        if not isinstance(answer, Tensor):
+            what = f"a {type(answer).__name__}"
+        elif not answer.is_floating_point() or answer.layout != torch.strided or answer.is_meta:
+            what = f"a tensor of {answer.dtype}, {answer.layout}, on {answer.device}"
+        else:
+            return
+        raise UserError(f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes)")
 
     heard = model.register_forward_hook(told)
     try:
         logits = exact_logits(model, images)
-    except (RuntimeError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:  # it is somebody's code
         shown = " × ".join(map(str, images.shape))
         raise ValueError(
             f"the model fails on images of shape {shown} (N × C × H × W): {_first_line(error)}; it must take any N"

@@ -10,7 +10,7 @@ from bpfc.attacks import ImageRng
 from bpfc.data import Images, to_float
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan, PlannedAttack
-from bpfc.judge import Judge, exact_logits, no_answer
+from bpfc.judge import Judge, clean_logits
 from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
 
@@ -120,14 +120,7 @@ def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
     Raises:
         ValueError: the model gives NaN or infinite logits on one of them.
     """
-    logits = exact_logits(model, block.images)
-    if (silent := no_answer(logits)).any():
-        index = block.indices[int(silent.int().argmax())]
-        raise ValueError(
-            f"image {index}: the model gives NaN or infinite logits on it as it is, and no figure of such a model can "
-            "be trusted; check its weights, or take the image out"
-        )
-    predictions = logits.argmax(dim=1).tolist()
+    predictions = clean_logits(model, block.images, block.indices).argmax(dim=1).tolist()
     return [
         Row(index=index, label=label, prediction=guess, broken_by=None if guess == label else "clean", attacks={})
         for index, label, guess in zip(block.indices, block.labels.tolist(), predictions, strict=True)

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
-from bpfc.files import make_writable_folder, owned, replace_file, write_json
+from bpfc.files import make_writable_folder, owned, write_file, write_json
 from bpfc.ledger import Ledger, Row, summarise
 from bpfc.provenance import provenance
 
@@ -106,10 +107,8 @@ def _saver(folder: Path) -> Callable[[int, Tensor], None]:
     folder.mkdir(exist_ok=True)
 
     def save(index: int, image: Tensor) -> None:
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.save(file, image.cpu().numpy())
-
-        replace_file(_image_file(folder, index), write)
+        content = BytesIO()  # into a file itself, numpy cuts it short in silence where the disk is full
+        np.save(content, image.cpu().numpy())
+        write_file(_image_file(folder, index), content.getvalue())
 
     return save

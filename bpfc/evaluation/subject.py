@@ -94,13 +94,17 @@ def from_factory(
         model = named(factory)()
     except UserError:
         raise
-    except Exception as error:  # it is somebody's code
+    except (Exception, SystemExit) as error:  # it is somebody's code
         told = " ".join(str(error).split())
         raise ValueError(
             f"{factory!r}: fails when called without arguments ({type(error).__name__}: {told})"
         ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{factory!r}: gives a {type(model).__name__}, must give a torch.nn.Module")
+    if lacking := [name for name, each in (*model.named_parameters(), *model.named_buffers()) if each.is_meta]:
+        raise ValueError(
+            f"{factory!r}: {lacking[0]} is on the meta device, without values; let it make the model on the CPU"
+        )
     if weights is not None:
         load_weights(model, weights)
     digest = state_sha256(model)

@@ -53,7 +53,7 @@ def named(name: str) -> Callable[..., Any]:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{name!r}: must be package.module:function, importable from here ({error})") from error
-    except Exception as error:  # it is somebody's code
+    except (Exception, SystemExit) as error:  # it is somebody's code
         told = " ".join(str(error).split())
         raise UserError(f"{name!r}: importing it fails ({type(error).__name__}: {told})") from error
     if not callable(found):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from bpfc.files import replace_file
+from bpfc.files import write_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1, stability
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
@@ -104,7 +104,7 @@ def write_tables(files: tyro.conf.Positional[tuple[Path, ...]], results: Path = 
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         if after != before:
-            replace_file(path, partial(Path.write_text, data=after))
+            write_file(path, after.encode())
             print(f"{path}: written")
 
 

@@ -29,6 +29,8 @@ from bpfc.files import (
     make_writable_folder,
     read_json,
     read_jsonl,
+    with_checksum,
+    without_checksum,
     write_json,
     write_jsonl,
 )
@@ -45,6 +47,9 @@ EVALUATION, CERTIFICATION = "evaluation", "certification"
 
 TENSORS = ("weights", "momentum", "averaged", "selected")
 """What a state holds, each in a file of its own."""
+
+STATE = ("epochs_done", "selected_epoch", "selected_score", "recipe_sha256", "tensors_sha256", "log")
+"""What state.json holds."""
 
 RENAMED = {"attack_step": "step_size", "step": "step_size"}
 """Settings of recipes and methods by the names that earlier versions wrote."""
@@ -133,7 +138,7 @@ class Run:
         elif states := self._states():
             raise RunError(f"{states[-1]}: a state without its recipe.json; put that back or choose another --out")
         else:
-            write_json(self._recipe_file, _recipe_json(recipe, precision))
+            write_json(self._recipe_file, with_checksum(_recipe_json(recipe, precision)))
         starts = self.folder / "provenance.json"
         write_json(starts, [*(read_json(starts, list) if starts.exists() else []), dict(provenance)])
 
@@ -192,7 +197,7 @@ class Run:
             "tensors_sha256": {name: digest(values) for name, values in tensors.items()},
             "log": state.log,
         }
-        write_json(temporary / "state.json", content)
+        write_json(temporary / "state.json", with_checksum(content))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         flush_folder(self.folder)
@@ -214,7 +219,7 @@ class Run:
         if (folder / "state.pt").exists():
             raise RunError(f"{folder}: a state of an earlier version; train anew, into another --out")
         try:
-            content = read_json(folder / "state.json")
+            content = without_checksum(read_json(folder / "state.json"), STATE)
             if content["recipe_sha256"] != self._recipe_digest():
                 raise ValueError("it was written under another recipe.json")
             tensors = {name: load_tensors(folder / f"{name}.safetensors") for name in TENSORS}
@@ -284,9 +289,11 @@ def _recipe_json(recipe: Recipe, precision: Arithmetic | None) -> dict[str, Any]
 
 
 def _recipe_from(content: dict[str, Any]) -> Recipe:
-    known = {item.name for item in fields(Recipe)}
-    values = {RENAMED.get(name, name): value for name, value in content.items()}
-    values = {name: value for name, value in values.items() if name in known}
+    values = {RENAMED.get(name, name): value for name, value in without_checksum(content).items()}
+    known = {"precision", *(item.name for item in fields(Recipe))}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(f"an unknown setting {unknown[0]!r}")
+    values.pop("precision", None)
     settings = {RENAMED.get(name, name): value for name, value in values["method"].items()}
     method = METHODS[settings.pop("name")]
     lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}

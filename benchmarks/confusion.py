@@ -1,0 +1,320 @@
+"""Whether the audit calls masked what is masked, and lets stand what is honest.
+
+    python benchmarks/confusion.py [--seeds 3] [--cases bit-depth,trades] [--out results/audit] [--runs runs/confusion]
+
+Each case is a small network, trained by a recipe on 4,000 digits, mostly with a defence around it (controls.py). It is
+audited as `bpfc audit --quick` does, on the first 60 held-out digits, against the figure that a careless report would
+claim: what stands under FGSM and PGD-40. Beside it, on the same digits, what stands under an attacker who knows the
+defence. Masked cases must be called masked or falling; honest ones must stand.
+
+The audit's thresholds have seen seed 0 alone. Each case that is done is a line in OUT/rows.jsonl, under a digest of the
+recipe, the budget and the code that decide it; it is not made again as long as they are the same, so that a stopped
+benchmark goes on. OUT/summary.json holds the rows of today's digests. Trained networks stay in RUNS.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch counts the cores
+
+import controls
+import torch
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.attacks import FGSM, PGD, Adaptive, Attack, ImageRng, MultiTargeted, Square
+from bpfc.auditing import QUICK, audit
+from bpfc.auditing.stand_ins import Through, Ungraded
+from bpfc.data import DataSet, Images, load
+from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
+from bpfc.files import read_jsonl, write_json
+from bpfc.methods import BPFC, FGSMAT, IBP, PGDAT, TRADES
+from bpfc.provenance import provenance
+from bpfc.training.recipe import Recipe
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import Run
+from bpfc.training.settings import Schedule
+
+IMAGES = 60
+NEAR, SAMPLES = 0.1, 16
+"""Of ε, the deviation of the points that an attacker of rugged surfaces averages over; and how many answers anybody
+averages over."""
+
+Change = Callable[[nn.Module], nn.Module]
+
+
+def recipes() -> dict[str, Recipe]:
+    """The trainings, by name: the demo's one-cycle schedule with other methods and networks."""
+    base = replace(
+        RECIPES["mnist-5k-normal"][1],
+        network="controls:small",
+        epochs=4,
+        batch_size=32,
+        lr=0.06,
+        lr_schedule=Schedule(shape="one-cycle"),
+        clip_norm=1.0,
+        validation_attacked=50,
+        ifgsm_steps=5,
+        select="last",
+    )
+    pgd = {"eps": 0.1, "step_size": 0.03, "steps": 5}
+    l1 = BPFC(k=7, weight=1.0, distance="l1")
+    bounded = replace(base, network="controls:sparse", epochs=8, lr=0.1, eps=0.1, weight_decay=0.0)
+    growing = Schedule(shape="ramp", milestones=(0.05, 0.5))
+    return {
+        "normal": base,
+        "gelu": replace(base, network="controls:gelu"),
+        "dropout": replace(base, network="controls:dropout"),
+        "thermometer": replace(base, network="controls:thermometer"),
+        "k-winners": replace(base, network="controls:k_winners"),
+        "fgsm-at": replace(base, epochs=16, lr=0.04, method=FGSMAT(eps=0.3)),
+        "pgd-at": replace(base, eps=0.1, method=PGDAT(**pgd)),
+        "trades": replace(base, eps=0.1, method=TRADES(**pgd, weight=3.0)),
+        "bpfc": replace(base, epochs=10, method=BPFC(k=7, weight=30.0)),
+        "bpfc-l1": replace(base, epochs=8, method=l1),
+        "ibp": replace(bounded, method=IBP(eps=0.1), weight_schedule=growing),
+    }
+
+
+def standing(judged: nn.Module, source: nn.Module, given: Images, eps: float, attacks: list[Attack]) -> float:
+    """The share that stands under attacks by the gradients of `source`, each on what those before it left."""
+    planned = [PlannedAttack(f"attack {i}", Through(each, source, alike=False)) for i, each in enumerate(attacks)]
+    plan = Plan(tuple(planned), ThreatModel("linf", eps), cascade=True)
+    rows = [row for block in blocks(given, range(len(given)), len(given)) for row in run_block(judged, block, plan)]
+    return sum(row["broken_by"] is None for row in rows) / len(rows)
+
+
+def one_step(model: nn.Module, judged: nn.Module, given: Images, eps: float) -> float:
+    """What a report claims that knows FGSM alone."""
+    return standing(judged, model, given, eps, [FGSM(eps)])
+
+
+def plain(model: nn.Module, judged: nn.Module, given: Images, eps: float) -> float:
+    """What a careless report claims: FGSM and PGD-40, idle where no gradient comes through."""
+    try:
+        return standing(judged, model, given, eps, [FGSM(eps), PGD(eps, eps / 4, 40)])
+    except (ValueError, RuntimeError):
+        return standing(judged, Ungraded(model).eval(), given, eps, [FGSM(eps)])
+
+
+def not_fooled(model: nn.Module, judged: nn.Module, given: Images, eps: float) -> float:
+    """What is claimed of a detector: under PGD-40 on the network alone, the answer is right or a rejection."""
+    assert isinstance(model, controls.Detector)
+    images, labels = given.pixels / 255, given.labels
+    moved = PGD(eps, eps / 4, 40)(model.network, images, labels, ImageRng(0, range(len(given))))
+    with torch.no_grad():
+        answers = model(moved).argmax(dim=1)
+    return float(((answers == labels) | (answers == 10)).float().mean())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that is audited.
+
+    Attributes:
+        recipe: of the network.
+        eps: of the audit.
+        honest: hides nothing.
+        defend: the network with its defence.
+        known: what an attacker who knows the defence differentiates.
+        claim: what is claimed of it.
+        random: it answers at random; the mean of SAMPLES answers is judged.
+        odd: asked is whether the digit is odd.
+    """
+
+    recipe: str
+    eps: float
+    honest: bool = False
+    defend: Change = lambda network: network
+    known: Change = lambda network: network
+    claim: Callable[[nn.Module, nn.Module, Images, float], float] = plain
+    random: bool = False
+    odd: bool = False
+
+
+def in_front(layer: nn.Module) -> dict[str, Change]:
+    """A layer before the network, for the defender and for the attacker who knows it."""
+    known = layer.known() if hasattr(layer, "known") else layer
+    return {
+        "defend": lambda network: nn.Sequential(layer, network),
+        "known": lambda network: nn.Sequential(known, network),
+    }
+
+
+def averaged(model: nn.Module) -> nn.Module:
+    return bpfc.EOT(model, SAMPLES)
+
+
+def random(change: Change) -> dict[str, Any]:
+    return {"defend": change, "known": lambda network: averaged(change(network)), "random": True}
+
+
+def pruned(network: nn.Module) -> nn.Module:
+    return controls.with_activation(network, lambda: nn.Sequential(nn.ReLU(), controls.ActivationPruning()))
+
+
+def detector(squeeze: nn.Module) -> Change:
+    return lambda network: controls.Detector(network, squeeze)
+
+
+def cases() -> dict[str, Case]:
+    bits, thermometer = controls.BitDepth(), controls.Thermometer()
+    return {
+        "fgsm-at": Case("fgsm-at", 0.3, claim=one_step),
+        "bpfc-l1": Case("bpfc-l1", 0.3),
+        "bit-depth": Case("normal", 0.1, **in_front(bits)),
+        "median": Case("normal", 0.1, **in_front(controls.MedianFilter())),
+        "block-cosine": Case("normal", 0.1, **in_front(controls.BlockCosine())),
+        "times-1000": Case("normal", 0.1, defend=lambda network: nn.Sequential(network, controls.Times())),
+        "softmax": Case("normal", 0.1, defend=lambda network: nn.Sequential(network, nn.Softmax(dim=1))),
+        "noise": Case("normal", 0.1, **random(lambda network: nn.Sequential(controls.RandomNoise(), network))),
+        "resize": Case("normal", 0.1, **random(lambda network: nn.Sequential(controls.RandomResize(), network))),
+        "thermometer": Case(
+            "thermometer", 0.1, known=lambda network: nn.Sequential(thermometer.known(), *list(network)[1:])
+        ),
+        "pruning": Case("normal", 0.1, **random(pruned)),
+        "k-winners": Case("k-winners", 0.1, known=lambda network: averaged(nn.Sequential(Near(NEAR * 0.1), network))),
+        "detector": Case("normal", 0.1, defend=detector(bits), known=detector(bits.known()), claim=not_fooled),
+        "no-gradient": Case("normal", 0.1, defend=controls.NoGradient),
+        "pgd-at": Case("pgd-at", 0.1, honest=True),
+        "trades": Case("trades", 0.1, honest=True),
+        "bpfc": Case("bpfc", 0.3, honest=True),
+        "ibp": Case("ibp", 0.1, honest=True),
+        "normal": Case("normal", 0.3, honest=True),
+        "gelu": Case("gelu", 0.1, honest=True),
+        "dropout": Case("dropout", 0.1, honest=True),
+        "two-classes": Case("pgd-at", 0.1, honest=True, defend=controls.Odd, known=controls.Odd, odd=True),
+    }
+
+
+class Near(nn.Module):
+    """A random point near the image: averaged over, it smooths a rugged surface (Tramèr et al. 2020)."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.deviation * torch.randn_like(images)
+
+
+def attacker(case: Case, method: object) -> list[Attack]:
+    """The attacks of one who knows the defence."""
+    eps = case.eps
+    found: list[Attack] = [PGD(eps, eps / 8, 60, "margin"), PGD(eps, eps / 10, 100), MultiTargeted(eps, eps / 8, 20)]
+    if case.recipe == "k-winners":
+        found.append(PGD(eps, eps / 20, 200, "margin"))
+    if isinstance(method, BPFC):
+        found.append(Adaptive(eps, eps / 8, 40, method.k))
+    return found if case.random else [*found, Square(eps, 1000)]
+
+
+def row_of(name: str, case: Case, recipe: Recipe, run: Run, digits: DataSet) -> dict[str, Any]:
+    """The audit of a case, and the figures beside it."""
+    network = run.model(digits).eval().requires_grad_(False)
+    pixels, labels = digits.test.pixels[:IMAGES], digits.test.labels[:IMAGES]
+    given = Images(pixels, labels % 2 if case.odd else labels)
+    model = case.defend(network).eval()
+    judged = averaged(model).eval() if case.random else model
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        claim = case.claim(model, judged, given, case.eps)
+        known = standing(judged, case.known(network).eval(), given, case.eps, attacker(case, recipe.method))
+    started = time.perf_counter()
+    k = recipe.method.k if isinstance(recipe.method, BPFC) else None
+    found = audit(model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed)
+    return {
+        "seconds": round(time.perf_counter() - started, 1),
+        "right": found.verdict == "stands" if case.honest else found.verdict in ("masked", "falls"),
+        "verdict": found.verdict,
+        "clean": found.clean,
+        "claim": claim,
+        "robust": found.robust,
+        "known": known,
+        "flags": {each.id: each.settled for each in found.findings if each.outcome == "flag"},
+        "sentence": found.sentence,
+        "settlements": [asdict(each) for each in found.settlements],
+        "measured": {each.id: each.value for each in found.findings if each.value is not None},
+    }
+
+
+def code() -> str:
+    """A digest of the code that decides a row: the audit's, the attacks' and this, without comments and docstrings."""
+    here = Path(__file__).parent
+    package = Path(bpfc.__file__).parent
+    rooms = ("auditing", "attacks")
+    files = [
+        here / "controls.py",
+        here / "confusion.py",
+        *(f for room in rooms for f in (package / room).rglob("*.py")),
+    ]
+    return hashlib.sha256("".join(_bare(file) for file in sorted(files)).encode()).hexdigest()[:16]
+
+
+def _bare(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [
+                each for each in body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+            ]
+    return ast.dump(tree)
+
+
+def trained(name: str, seed: int, folder: Path) -> tuple[Recipe, Run]:
+    from bpfc.cli.train import Train, train
+
+    recipe = replace(recipes()[name], seed=seed)
+    out = folder / f"{name}-{seed}"
+    return recipe, train(Train(recipe=recipe, out=out, device="cpu", precision="fp32", resume=out.exists()))
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--seeds", type=int, default=3)
+    words.add_argument("--cases", default=",".join(cases()))
+    words.add_argument("--out", type=Path, default=Path("results/audit"))
+    words.add_argument("--runs", type=Path, default=Path("runs/confusion"))
+    given = words.parse_args()
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    file = given.out / "rows.jsonl"
+    digits, version, today = load("mnist-5k"), code(), []
+    for seed in range(given.seeds):
+        for name in given.cases.split(","):
+            case = cases()[name]
+            recipe, run = trained(case.recipe, seed, given.runs)
+            decides = json.dumps([asdict(recipe), asdict(QUICK), IMAGES, version], sort_keys=True)
+            digest = hashlib.sha256(decides.encode()).hexdigest()[:16]
+            key = {"case": name, "seed": seed, "digest": digest}
+            today.append(key)
+            if any(key.items() <= row.items() for row in read_jsonl(file)):
+                continue
+            fixed = {"honest": case.honest, "recipe": case.recipe, "eps": case.eps}
+            row = key | fixed | row_of(name, case, recipe, run, digits)
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            shown = ("verdict", "clean", "claim", "robust", "known", "flags", "seconds")
+            print("" if row["right"] else "WRONG", name, seed, {each: row[each] for each in shown}, flush=True)
+    rows = [row for key in today for row in read_jsonl(file) if key.items() <= row.items()]
+    made_by = {
+        **provenance(torch.device("cpu")),
+        "command": " ".join(["python", "benchmarks/confusion.py", *sys.argv[1:]]),
+    }
+    write_json(given.out / "summary.json", {"images": IMAGES, "rows": rows, "provenance": made_by})
+    for kind in (False, True):
+        mine = [row for row in rows if row["honest"] is kind]
+        print("honest" if kind else "masked", f"{sum(row['right'] for row in mine)} of {len(mine)} called so")
+
+
+if __name__ == "__main__":
+    main()
