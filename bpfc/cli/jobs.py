@@ -2,19 +2,17 @@
 
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bpfc.cli import evaluate, train, transfer
 from bpfc.cli.speed import Estimate
 from bpfc.errors import UserError
-from bpfc.files import replace_file
+from bpfc.files import write_file
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.reproduction import Shelf, Task
 from bpfc.training.recipe import Recipe
@@ -150,7 +148,7 @@ def _copy(run: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*KEPT[1:], KEPT[0]):
         if (run / name).exists():
-            replace_file(folder / name, partial(shutil.copyfile, run / name))
+            write_file(folder / name, (run / name).read_bytes())
 
 
 def do(
