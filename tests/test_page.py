@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -172,6 +173,23 @@ def test_runs_of_one_name_are_told_apart(made: Path, run: Path) -> None:
     assert "BPFC, again" in page
     assert "2 networks under attack" in page
     assert "any network here" in page
+
+
+def test_the_committed_page_says_what_results_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what needs the images. If it differs: make page."""
+    page = (ROOT / "docs" / "fashion-mnist.html").read_text()
+    assert len(page.encode()) < 10**6
+    command = re.search(r"<code>(bpfc report .*?)</code>", page)
+    assert command
+    asked = report.parse(shlex.split(command[1])[2:])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("bpfc.report.page.render.images_of", lambda *_: None)
+    again = render_page(asked.runs, asked.out)
+    for part in ("attacks", "over", "audit", "training", "unknown", "provenance"):
+        found = [re.search(rf'<section id="{part}">.*?</section>', text, re.DOTALL) for text in (page, again)]
+        assert found[0]
+        assert found[1]
+        assert found[0][0] == found[1][0], part
 
 
 # What the ledger knows
