@@ -19,7 +19,7 @@ from PIL import Image
 from bpfc.certification import ContradictionError
 from bpfc.cli import evaluate, report, train
 from bpfc.data import DataSet
-from bpfc.files import read_jsonl, write_json, write_jsonl
+from bpfc.files import read_jsonl, without_checksum, write_json, write_jsonl
 from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC
 from bpfc.models import NETWORKS
@@ -86,7 +86,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 
 def change(path: Path, **changes: Any) -> None:
-    write_json(path, json.loads(path.read_text()) | changes)
+    write_json(path, without_checksum(json.loads(path.read_text())) | changes)
 
 
 def certify(run: Path, proves: Callable[[dict[str, Any]], bool]) -> None:
@@ -272,6 +272,14 @@ def test_ledger_and_summary_must_agree(run: Path) -> None:
     worst = {"accuracy": 0.99, "interval_95": [0.9, 1.0]}
     change(run / "evaluation" / "summary.json", worst_case=worst)
     with pytest.raises(ValueError, match=r"ledger.jsonl: its rows give .* but summary.json beside it says 99.0%"):
+        read_run(run)
+
+
+def test_a_row_that_somebody_changed_is_named(run: Path) -> None:
+    path = run / "evaluation" / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1].replace('"index": 1', '"index": 99'), *lines[2:]]))
+    with pytest.raises(ValueError, match=r"ledger.jsonl, line 2: damaged or edited"):
         read_run(run)
 
 

@@ -15,6 +15,7 @@ from bpfc.cli.jobs import Job
 from bpfc.cli.reproduce import Reproduce
 from bpfc.cli.speed import Estimate, Speed, passes
 from bpfc.data import DataSet
+from bpfc.files import without_checksum
 from bpfc.ledger import Ledger
 from bpfc.methods.classes import standing
 from bpfc.models import NETWORKS
@@ -136,7 +137,7 @@ def test_runs_that_are_there_are_taken_and_evaluated(capsys: pytest.CaptureFixtu
     """Known by their recipe, not by their folder's name; but for the number of validation images."""
     run(capsys, methods=("bpfc",), out=Path("first"))
     mine = Path(shutil.move("first/mnist-5k-bpfc-quick-seed0", "results/mine"))
-    recipe = json.loads((mine / "recipe.json").read_text())
+    recipe = without_checksum(json.loads((mine / "recipe.json").read_text()))
     (mine / "recipe.json").write_text(json.dumps(recipe | {"validation_attacked": 7}))
     printed = run(capsys, methods=("bpfc",), out=Path("second"))
     assert "1/1" not in printed
