@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from bpfc.errors import UserError
 from bpfc.files import read_json
-from bpfc.report.budgets import Budget, ExperimentName
+from bpfc.report.budgets import BUDGETS, Budget, ExperimentName
+from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
-from bpfc.report.figures import DATA, METHODS, paper
+from bpfc.report.figures import DATA, METHODS, Results, paper
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run
 
@@ -180,6 +181,12 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     return header, body, _caption(task, used)
 
 
+def reproduced(results: Results, name: ExperimentName, data: str, seeds: int, images: int | None = None) -> str:
+    """The table as markdown, of what stands in results/ alone: for README and docs."""
+    task = Task(name, data, BUDGETS["paper"], images, seeds, EXPERIMENTS[name].methods)
+    return captioned(*compared(task, shelf([results.folder])))
+
+
 def _spread(ours: Sequence[float]) -> str:
     if not ours:
         return "not run"
@@ -208,5 +215,5 @@ def _caption(task: Task, used: Sequence[Known]) -> str:
     if arithmetic:
         told += f" Trained in {' or '.join(arithmetic)}."
     if used:
-        told += f" From {', '.join(f'`{known.run.folder}`' for known in used)}."
+        told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told
