@@ -105,7 +105,7 @@ def missing(task: Task, on: Shelf, out: Path) -> list[Job | BlackBox]:
             row = task.row(on, method, seed)
             lacks = [column for column, figure in zip(task.columns, row.figures, strict=True) if figure is None]
             if lacks:
-                attacks = dict.fromkeys(column.attacks[0] for column in lacks or task.columns if column.attacks)
+                attacks = dict.fromkeys(column.attacks[0] for column in lacks if column.attacks)
                 attacks = attacks or dict.fromkeys(task.columns[-1].attacks[:1])
                 lacking[method] = ",".join(attacks)
         if task.name == "table3":
