@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tables bench
+.PHONY: demo test lint tables page bench
 
 demo: $(VENV)/installed
 	$(BIN)/bpfc demo --out demo
@@ -19,6 +19,11 @@ lint: $(VENV)/installed
 # The tables of README and docs, from results/.
 tables: $(VENV)/installed
 	$(BIN)/python -m bpfc.report.tables README.md docs/*.md
+
+# The page about the Fashion-MNIST networks. Its pictures need Fashion-MNIST, and its weights those in results/.
+PAGE := bpfc normal mixup fgsm-at rss-at pgd-at-6-epochs bpfc-simple-quantisation bpfc-uniform-noise bpfc-l1
+page: $(VENV)/installed
+	$(BIN)/bpfc report $(PAGE:%=results/fashion-mnist-%) --out docs/fashion-mnist.html
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/training.py

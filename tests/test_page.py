@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +18,8 @@ from PIL import Image
 
 from bpfc.certification import ContradictionError
 from bpfc.cli import evaluate, report, train
-from bpfc.files import read_jsonl, write_json, write_jsonl
+from bpfc.data import DataSet
+from bpfc.files import read_jsonl, without_checksum, write_json, write_jsonl
 from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC
 from bpfc.models import NETWORKS
@@ -38,9 +40,11 @@ LIMIT = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_network() -> Iterator[None]:
-    """Under the name of a real one, so that training it takes a second."""
+def _quick(digits: DataSet) -> Iterator[None]:
+    """A small network under the name of a real one, and digits that are read once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bpfc.data.load", lambda *_: digits)
+        patch.setattr(gallery_module, "load", lambda *_: digits)
         patch.setitem(NETWORKS, "m-lenet", lambda *_: small_network())
         yield
 
@@ -82,7 +86,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 
 def change(path: Path, **changes: Any) -> None:
-    write_json(path, json.loads(path.read_text()) | changes)
+    write_json(path, without_checksum(json.loads(path.read_text())) | changes)
 
 
 def certify(run: Path, proves: Callable[[dict[str, Any]], bool]) -> None:
@@ -171,6 +175,23 @@ def test_runs_of_one_name_are_told_apart(made: Path, run: Path) -> None:
     assert "any network here" in page
 
 
+def test_the_committed_page_says_what_results_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what needs the images. If it differs: make page."""
+    page = (ROOT / "docs" / "fashion-mnist.html").read_text()
+    assert len(page.encode()) < 10**6
+    command = re.search(r"<code>(bpfc report .*?)</code>", page)
+    assert command
+    asked = report.parse(shlex.split(command[1])[2:])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("bpfc.report.page.render.images_of", lambda *_: None)
+    again = render_page(asked.runs, asked.out)
+    for part in ("attacks", "over", "audit", "training", "unknown", "provenance"):
+        found = [re.search(rf'<section id="{part}">.*?</section>', text, re.DOTALL) for text in (page, again)]
+        assert found[0]
+        assert found[1]
+        assert found[0][0] == found[1][0], part
+
+
 # What the ledger knows
 
 
@@ -251,6 +272,14 @@ def test_ledger_and_summary_must_agree(run: Path) -> None:
     worst = {"accuracy": 0.99, "interval_95": [0.9, 1.0]}
     change(run / "evaluation" / "summary.json", worst_case=worst)
     with pytest.raises(ValueError, match=r"ledger.jsonl: its rows give .* but summary.json beside it says 99.0%"):
+        read_run(run)
+
+
+def test_a_row_that_somebody_changed_is_named(run: Path) -> None:
+    path = run / "evaluation" / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1].replace('"index": 1', '"index": 99'), *lines[2:]]))
+    with pytest.raises(ValueError, match=r"ledger.jsonl, line 2: damaged or edited"):
         read_run(run)
 
 

@@ -51,8 +51,8 @@ def paper(data: str, method: str, what: str) -> str:
     Args:
         data: a data set by its name.
         method: by its name in recipes.
-        what: clean, pgd-1000 (Tables 1 and 2); fgsm, ifgsm-7, pgd-7, pgd-20 (Table 1); from-net-a, from-m-lenet,
-            from-vgg-19, from-resnet-18 (Table 3).
+        what: clean, pgd-1000 (Tables 1 and 2); fgsm, ifgsm-7, pgd-7, pgd-20 (Table 1); pgd-500, pgd-500x100 (its
+            footnote); from-net-a, from-m-lenet, from-vgg-19, from-resnet-18 (Table 3).
     """
     clean_and_pgd = dict(zip(("clean", "pgd-1000"), PAPER.get(data, {}).get(method, ()), strict=False))
     row = _paper().get(data, {}).get(method, {}) | clean_and_pgd

@@ -18,6 +18,7 @@ from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_ta
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
+from bpfc.report.reproduction import reproduced
 from bpfc.report.suites import cascade, costs, suites
 from bpfc.report.torture import torture
 
@@ -44,6 +45,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "stability": stability,
     "torture": torture,
     "table-1": paper_table_1,
+    "fashion-mnist-table-2": partial(reproduced, name="table2", data="fashion-mnist", seeds=3),
+    "mnist-table-2": partial(reproduced, name="table2", data="mnist", seeds=3, images=1_000),
     "fashion-mnist-white-box": _accuracies(
         "fashion-mnist", "evaluation-10000", (*_GREY, "rss-at", "pgd-at-6-epochs", *_ABLATIONS), _WHITE_BOX, "clean"
     ),

@@ -49,18 +49,20 @@ def _figures(
     curve: Callable[[Evaluated, str], list[tuple[float, float]] | None],
     told: str,
 ) -> Iterator[Figure]:
-    """A figure for each attack of the same images, with a line for each run."""
-    lines: dict[tuple[str, int, float], dict[str, list[tuple[float, float]]]] = {}
+    """A figure for each attack, of the most images that it met, with a line for each run."""
+    lines: dict[tuple[str, float, int], dict[str, list[tuple[float, float]]]] = {}
     for record in records:
         for item in record.evaluations:
             for name in item.attacks if item.rows and not item.cascade else ():
                 if points := curve(item, name):
-                    lines.setdefault((name, item.images, item.eps), {}).setdefault(record.label, points)
-    for number, ((name, images, eps), found) in enumerate(lines.items()):
-        most = max(points[-1][0] for points in found.values())
+                    lines.setdefault((name, item.eps, item.images), {}).setdefault(record.label, points)
+    most = {of[:2]: max(other[2] for other in lines if other[:2] == of[:2]) for of in lines}
+    kept = {of: found for of, found in lines.items() if of[2] == most[of[:2]]}
+    for number, ((name, eps, images), found) in enumerate(kept.items()):
+        last = max(points[-1][0] for points in found.values())
         least = min(points[0][0] for points in found.values())
         series = [Series(label, points, style, stairs=True) for style, (label, points) in enumerate(found.items())]
-        axis = Axis(unit, least, most, ticks(least, most))
+        axis = Axis(unit, least, last, ticks(least, last))
         drawn = chart(f"{slug}{number}", f"{name}: accuracy in % over {unit}", axis, PERCENT, series)
         yield Figure(
             drawn + legend((each.name, each.style) for each in series),

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from bpfc.certification import join
 from bpfc.report.figures import percent
 from bpfc.report.page.records import Evaluated, Record
-from bpfc.report.page.svg import LEFT, PERCENT, RIGHT, STYLES, WIDTH, frame, legend, marker, text
+from bpfc.report.page.svg import PERCENT, RIGHT, STYLES, WIDTH, frame, legend, marker, text
 
 KINDS = {
     "clean": "misclassified as it is",
@@ -149,6 +149,3 @@ def accuracy_dots(rows: Sequence[tuple[str, dict[str, tuple[float, float, float]
     body.append(text(WIDTH - RIGHT, floor + 32, PERCENT.label, "label", "end"))
     drawn = frame(slug, "Accuracy, clean and under attacks, in %", "; ".join(told), "".join(body), floor + 38)
     return drawn + legend((name, style) for style, name in enumerate(attacks))
-
-
-__all__ = ["KINDS", "LEFT", "Outcome", "accuracy_dots", "outcome_bars", "outcomes"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.errors import UserError
-from bpfc.files import read_json, read_jsonl
+from bpfc.files import read_json, read_jsonl, without_checksum
 from bpfc.ledger import summarise
 from bpfc.report.figures import Results
 
@@ -107,7 +107,7 @@ def read_run(folder: Path) -> Record:
         NothingToReportError: neither is there.
         ValueError: a file is damaged, or a ledger and its summary disagree; the message names it.
     """
-    recipe = read_json(folder / "recipe.json") if (folder / "recipe.json").is_file() else None
+    recipe = _sound(folder / "recipe.json") if (folder / "recipe.json").is_file() else None
     starts = read_json(folder / "provenance.json", list) if (folder / "provenance.json").is_file() else []
     inside = [folder, *sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))]
     evaluations = [found for path in inside if (found := _evaluated(path)) is not None]
@@ -130,13 +130,33 @@ def _evaluated(folder: Path) -> Evaluated | None:
     if not header.is_file():
         return None if summary is None else Evaluated(folder.name, summary, [], summary["images"], {})
     settings = read_json(header)
-    rows: list[Any] = sorted(read_jsonl(ledger), key=lambda row: row["index"])
+    rows = _rows(ledger)
     if rows:
         summary = _agreed(ledger, settings, rows, summary)
     if summary is None:
         return None
     saved = {int(path.stem): path for path in sorted((folder / "adversarial").glob("*.npy"))}
     return Evaluated(folder.name, summary, rows, int(settings["images"]), saved)
+
+
+def _sound(path: Path) -> dict[str, Any]:
+    """A JSON object without its checksum. Raises ValueError, naming the file, if it is not as it was written."""
+    try:
+        return without_checksum(read_json(path))
+    except ValueError as error:
+        told = error if str(path) in str(error) else f"{path}: {error}; put it back as it was"
+        raise ValueError(told) from error
+
+
+def _rows(ledger: Path) -> list[Any]:
+    """The rows of a ledger by index. Raises ValueError, naming file and line, for one that is not as it was written."""
+    rows = []
+    for number, line in enumerate(read_jsonl(ledger), start=1):
+        try:
+            rows.append(without_checksum(line))
+        except ValueError as error:
+            raise ValueError(f"{ledger}, line {number}: {error}; put the file back as it was") from error
+    return sorted(rows, key=lambda row: row["index"])
 
 
 def _agreed(ledger: Path, settings: dict[str, Any], rows: list[Any], summary: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,219 @@
+"""The paper's tables with ours beside them: which runs are there, what they say, and what is not run."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bpfc.errors import UserError
+from bpfc.files import read_json
+from bpfc.report.budgets import BUDGETS, Budget, ExperimentName
+from bpfc.report.captions import captioned
+from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
+from bpfc.report.figures import DATA, METHODS, Results, paper
+from bpfc.training.recipe import Recipe
+from bpfc.training.run import Run
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished training that is there.
+
+    Attributes:
+        run: its folder.
+        recipe: the effective one.
+        summaries: of its evaluations.
+    """
+
+    run: Run
+    recipe: Recipe
+    summaries: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def has_weights(self) -> bool:
+        return self.run.weights.is_file()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What stands in some folders of runs: finished trainings, and black-box evaluations."""
+
+    runs: list[Known]
+    transfers: list[tuple[Path, dict[str, Any]]] = field(repr=False)
+
+    def of(self, recipe: Recipe) -> list[Known]:
+        """The trainings by a recipe, those with weights first.
+
+        The arithmetic may be another, and the number of validation images by which the epoch was chosen: both hang on
+        the machine's speed, and stand below the table.
+        """
+        found = [
+            known
+            for known in self.runs
+            if replace(known.recipe, validation_attacked=recipe.validation_attacked) == recipe
+        ]
+        return sorted(found, key=lambda known: not known.has_weights)
+
+
+def shelf(folders: Sequence[Path]) -> Shelf:
+    """Everything that can be reused in the folders, each of which holds runs. A folder that is not there holds none."""
+    runs, transfers = [], []
+    for folder in folders:
+        for path in sorted(folder.glob("*/recipe.json")):
+            try:
+                run, recipe = Run(path.parent), Run(path.parent).recipe()
+            except UserError:
+                continue  # of a network or a method that this version does not know: no row of the paper
+            if len(run.log) == recipe.epochs:
+                summaries = [read_json(found) for found in sorted(path.parent.glob("*/summary.json"))]
+                runs.append(Known(run, recipe, [each for each in summaries if {"clean", "attacks"} <= each.keys()]))
+        for path in sorted(folder.glob("*/summary.json")):
+            content = read_json(path)
+            if {"targets", "sources_sha256"} <= content.keys():
+                transfers.append((path.parent, content))
+    return Shelf(runs, transfers)
+
+
+class Row(NamedTuple):
+    """A method with one seed.
+
+    Attributes:
+        recipe: of its training.
+        known: the training, if it is there.
+        figures: by column, shares; None where not run.
+    """
+
+    recipe: Recipe
+    known: Known | None
+    figures: list[float | None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A table for one data set, as far as it is done."""
+
+    name: ExperimentName
+    data: str
+    budget: Budget
+    images: int | None
+    seeds: int
+    methods: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return columns(self.name, self.data, self.budget)
+
+    @property
+    def counted(self) -> int:
+        """How many test images a figure counts."""
+        whole = TEST_IMAGES[self.data]
+        asked = self.images or self.budget.images or whole
+        return min(asked, EXPERIMENTS[self.name].images or whole, whole)
+
+    def recipe(self, method: str, seed: int) -> Recipe:
+        return trained_by(self.data, method, seed, self.budget)
+
+    def sources(self, seed: int) -> dict[str, Recipe]:
+        """The networks that black-box images are made on, by name; none but in Table 3."""
+        if self.name != "table3":
+            return {}
+        return {name: source_trained_by(self.data, name, seed, self.budget) for name in sources(self.data)}
+
+    def row(self, on: Shelf, method: str, seed: int) -> Row:
+        """What is known of a method with a seed: of the training there that knows most."""
+        recipe = self.recipe(method, seed)
+        rows = [
+            Row(recipe, known, [self._figure(on, known, seed, each) for each in self.columns])
+            for known in on.of(recipe)
+        ]
+        nothing = Row(recipe, None, [None] * len(self.columns))
+        return max(rows, key=lambda row: sum(figure is not None for figure in row.figures), default=nothing)
+
+    def _figure(self, on: Shelf, known: Known, seed: int, column: Column) -> float | None:
+        if column.source is not None:
+            return self._black_box(on, known, seed, column.source)
+        for summary in known.summaries:
+            same = summary["images"] == self.counted and abs(summary.get("eps", 0) - known.recipe.eps) < 1e-9
+            if same and summary.get("norm", "linf") == "linf":
+                if not column.attacks:
+                    return float(summary["clean"]["accuracy"])
+                for name in column.attacks if not summary.get("cascade") else ():
+                    if name in summary["attacks"]:
+                        return float(summary["attacks"][name]["accuracy"])
+        return self._black_box(on, known, seed, None) if not column.attacks else None
+
+    def _black_box(self, on: Shelf, known: Known, seed: int, source: str | None) -> float | None:
+        """Accuracy under FGSM images of a source; without one the clean accuracy, as the same evaluation has it."""
+        made = on.of(self.sources(seed)[source]) if source is not None else []
+        for folder, content in on.transfers:
+            target = content["targets"].get(known.run.name)
+            if target is None or folder.parent != known.run.folder.parent or target["images"] != self.counted:
+                continue
+            if source is None:
+                return float(target["clean"]["accuracy"])
+            for other in made:
+                share = target["attacks"].get(f"fgsm@{other.run.name}")
+                if share is not None and other.run.folder.parent == folder.parent:
+                    return float(share["accuracy"])
+        return None
+
+
+TEST_IMAGES = {"mnist-5k": 500, "mnist": 10_000, "fashion-mnist": 10_000, "cifar-10": 10_000}
+
+
+def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
+    """Header, rows and caption: for each figure the paper's, ours ± the deviation over seeds, and the difference."""
+    header = ["", "seeds"]
+    for column in task.columns:
+        header += [f"{column.shown}: paper", "ours", "difference"]
+    body, used = [], []
+    for method in task.methods:
+        every = [task.row(on, method, seed) for seed in range(task.seeds)]
+        there = [row for row in every if any(figure is not None for figure in row.figures)]
+        cells = [METHODS.get(method, method), f"{len(there)}" if there else "not run"]
+        for place, column in enumerate(task.columns):
+            told = paper(task.data, method, column.paper)
+            ours = [100 * figure for row in there if (figure := row.figures[place]) is not None]
+            cells += [told, _spread(ours), _difference(ours, told)]
+        body.append(cells)
+        used += [row.known for row in there if row.known is not None]
+    return header, body, _caption(task, used)
+
+
+def reproduced(results: Results, name: ExperimentName, data: str, seeds: int, images: int | None = None) -> str:
+    """The table as markdown, of what stands in results/ alone: for README and docs."""
+    task = Task(name, data, BUDGETS["paper"], images, seeds, EXPERIMENTS[name].methods)
+    return captioned(*compared(task, shelf([results.folder])))
+
+
+def _spread(ours: Sequence[float]) -> str:
+    if not ours:
+        return "not run"
+    mean = f"{statistics.fmean(ours):.1f}"
+    return mean if len(ours) == 1 else f"{mean} ± {statistics.stdev(ours):.1f}"
+
+
+def _difference(ours: Sequence[float], told: str) -> str:
+    if not ours or told == "no row":
+        return ""
+    difference = round(statistics.fmean(ours) - float(told), 1)
+    return "0.0" if difference == 0 else f"{difference:+.1f}".replace("-", "−")
+
+
+def _caption(task: Task, used: Sequence[Known]) -> str:
+    whole = task.counted == TEST_IMAGES[task.data]
+    images = f"all {task.counted:,} test images" if whole else f"the first {task.counted:,} test images"
+    told = (
+        f"Accuracy in %, {DATA[task.data]}, {images}. Trained by {task.budget.told}. ± is the standard deviation over "
+        "seeds; without it, one seed."
+    )
+    validated = sorted({known.recipe.validation_attacked for known in used if known.recipe.select == "ifgsm"})
+    if validated:
+        told += f" Epochs were chosen on {' or '.join(f'{count:,}' for count in validated)} validation images."
+    arithmetic = sorted({known.run.precision or "unknown" for known in used})
+    if arithmetic:
+        told += f" Trained in {' or '.join(arithmetic)}."
+    if used:
+        told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
+    return told

@@ -1,0 +1,266 @@
+"""The paper's tables by one command: what is there is taken, what is missing is made, what a kill left goes on."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import small_network
+from rich.console import Console
+
+from bpfc.cli import jobs, reproduce, train
+from bpfc.cli.jobs import Job
+from bpfc.cli.reproduce import Reproduce
+from bpfc.cli.speed import Estimate, Speed, passes
+from bpfc.data import DataSet
+from bpfc.files import without_checksum
+from bpfc.ledger import Ledger
+from bpfc.methods.classes import standing
+from bpfc.models import NETWORKS
+from bpfc.report.budgets import BUDGETS, Budget
+from bpfc.report.experiments import EXPERIMENTS, columns, source_trained_by, sources, trained_by
+from bpfc.report.figures import METHODS, paper
+from bpfc.report.reproduction import Task, _difference, _spread, compared, shelf
+from bpfc.training.health import TrainingError
+from bpfc.training.recipe import Recipe
+from bpfc.training.recipes import PAPER, RECIPES
+from bpfc.training.run import Run, State
+
+TINY = Budget("a test's schedule", 0.04, 100, 10, 12, 3, 2)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: DataSet) -> None:
+    """Small networks under the names of real ones, two epochs, a dozen images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(BUDGETS, "quick", TINY)
+    for name in ("m-lenet", "net-a"):
+        monkeypatch.setitem(NETWORKS, name, lambda *_: small_network())
+    for maker in (trained_by, source_trained_by):
+
+        def short(*words: object, maker: Callable[..., Recipe] = maker) -> Recipe:
+            return replace(maker(*words), ifgsm_steps=2, validation=20)
+
+        monkeypatch.setattr(f"bpfc.report.reproduction.{maker.__name__}", short)
+    monkeypatch.setattr("bpfc.data.load", lambda *_: digits)  # read once for all tests
+    monkeypatch.setattr("bpfc.machine._seconds", lambda _: 1.0)  # `auto` is float32, without timing it
+
+
+def options(table: str = "table2", **changes: object) -> Reproduce:
+    asked = {"data": ("mnist-5k",), "methods": ("normal", "bpfc"), "device": "cpu"} | changes
+    return Reproduce(table, **asked)  # type: ignore[arg-type]
+
+
+def run(capsys: pytest.CaptureFixture[str], table: str = "table2", **changes: object) -> str:
+    """What the verb prints, in one line a blank."""
+    reproduce.main(options(table, **changes))
+    return capsys.readouterr().out
+
+
+def figures(folder: Path = Path("runs")) -> list[list[str]]:
+    task = Task("table2", "mnist-5k", TINY, None, 1, ("normal", "bpfc"))
+    return compared(task, shelf([folder]))[1]
+
+
+def test_what_is_missing_is_made_once_and_the_table_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(capsys)
+    assert "1/2 train    mnist-5k-normal-quick-seed0, 2 epochs; attack 12 images with pgd-3" in " ".join(
+        first.split("\n")
+    )
+    weights = sorted(Path("runs").glob("*/model.safetensors"))
+    assert len(weights) == 2
+    before = [path.stat().st_mtime_ns for path in weights]
+    summary = json.loads(Path("runs/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3/summary.json").read_text())
+    row = figures()[1]
+    assert row[:2] == ["BPFC", "1"]
+    assert row[3] == f"{100 * summary['clean']['accuracy']:.1f}"
+    assert row[6] == f"{100 * summary['attacks']['pgd-3']['accuracy']:.1f}"
+    second = run(capsys, markdown=True)
+    assert "train" not in second
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    assert f"| {' | '.join(row)} |".replace("  ", " ") in second
+    assert "the first 12 test images. Trained by a test's schedule" in " ".join(second.split())
+
+
+def test_a_dry_run_says_what_and_how_long_and_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, dry_run=True, seeds=2)
+    assert printed.count("train    mnist-5k-") == 4
+    assert "seed1, 2 epochs; attack 12 images with pgd-3: 0:00:0" in printed
+    assert "4 pieces of work, about 0:00:" in printed
+    assert printed.count("not run") == 6
+    assert not Path("runs").exists()
+
+
+def test_seeds_have_a_mean_and_a_deviation(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, methods=("normal",), seeds=2)
+    assert len(list(Path("runs").glob("*-seed*"))) == 2
+    assert "±" in printed.split("Accuracy in %")[0]
+    assert _spread([]) == "not run"
+    assert _spread([61.0]) == "61.0"
+    assert _spread([60.0, 62.0, 64.0]) == "62.0 ± 2.0"
+    assert _difference([80.4], "85.7") == "−5.3"
+    assert _difference([75.3], "15.1") == "+60.2"
+    assert _difference([1.0], "no row") == ""
+
+
+@pytest.mark.parametrize("where", ["training", "evaluation"])
+def test_a_killed_reproduction_goes_on_where_it_was(
+    where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the bit, against one that nothing stopped."""
+    run(capsys, methods=("bpfc",), out=Path("whole"))
+    save, append = Run.save, Ledger.append
+
+    def dies_after(self: Run, state: State) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    def dies_half_way(self: Ledger, rows: list[object], warnings: object = ()) -> None:
+        append(self, list(rows)[:5], warnings)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Run, "save", dies_after) if where == "training" else (Ledger, "append", dies_half_way)))
+        with pytest.raises(KeyboardInterrupt):
+            run(capsys, methods=("bpfc",), out=Path("cut"))
+    name = "mnist-5k-bpfc-quick-seed0"
+    left = (len(Run(Path("cut") / name).log), len(list((Path("cut") / name).glob("*/ledger.jsonl"))))
+    assert left == ((1, 0) if where == "training" else (2, 1))
+    run(capsys, methods=("bpfc",), out=Path("cut"))
+    for file in ("model.safetensors", "evaluation-pgd-3/ledger.jsonl"):
+        assert (Path("cut") / name / file).read_bytes() == (Path("whole") / name / file).read_bytes()
+
+
+def test_runs_that_are_there_are_taken_and_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
+    """Known by their recipe, not by their folder's name; but for the number of validation images."""
+    run(capsys, methods=("bpfc",), out=Path("first"))
+    mine = Path(shutil.move("first/mnist-5k-bpfc-quick-seed0", "results/mine"))
+    recipe = without_checksum(json.loads((mine / "recipe.json").read_text()))
+    (mine / "recipe.json").write_text(json.dumps(recipe | {"validation_attacked": 7}))
+    printed = run(capsys, methods=("bpfc",), out=Path("second"))
+    assert "1/1" not in printed
+    assert "Epochs were chosen on 7 validation images" in " ".join(printed.split())
+    shutil.rmtree(mine / "evaluation-pgd-3")
+    printed = run(capsys, methods=("bpfc",), out=Path("second"))
+    assert "1/1 reuse    results/mine; attack 12 images with pgd-3" in printed
+    copied = Path("second/mnist-5k-bpfc-quick-seed0")
+    assert (copied / "model.safetensors").read_bytes() == (mine / "model.safetensors").read_bytes()
+    assert (copied / "evaluation-pgd-3/summary.json").is_file()
+    (mine / "recipe.json").write_text(json.dumps(recipe | {"epochs": 3}))
+    assert "train" in run(capsys, methods=("bpfc",), out=Path("third"), dry_run=True)
+
+
+def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, methods=("normal",))
+    assert figures()[0][6] != "not run"
+    path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3/summary.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"images": 11}))
+    assert figures()[0][1] == "not run"
+    path.write_text(json.dumps(content | {"cascade": True}))
+    assert figures()[0][6] == "not run"
+    path.write_text(json.dumps(content | {"eps": 0.2}))
+    assert figures()[0][1] == "not run"
+
+
+def test_the_black_box_table_trains_sources_and_transfers(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "table3", methods=("normal",))
+    assert [line.split()[:2] for line in printed.splitlines() if line[1:3] == "/3"] == [
+        ["1/3", "train"],
+        ["2/3", "train"],
+        ["3/3", "transfer"],
+    ]
+    task = Task("table3", "mnist-5k", TINY, None, 1, ("normal",))
+    row = compared(task, shelf([Path("runs")]))[1][0]
+    summary = json.loads(Path("runs/mnist-5k-table3-quick-seed0/summary.json").read_text())
+    target = summary["targets"]["mnist-5k-normal-quick-seed0"]
+    shares = [100 * share["accuracy"] for share in (target["clean"], *target["attacks"].values())]
+    assert [row[3], row[6], row[9]] == [f"{share:.1f}" for share in shares]
+    assert "1/" not in run(capsys, "table3", methods=("normal",))
+
+
+def test_one_failure_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = train.train
+
+    def fails(asked: train.Train) -> Run:
+        if asked.recipe.method.name == "normal":
+            raise TrainingError("the loss is no longer finite")
+        return real(asked)
+
+    monkeypatch.setattr(train, "train", fails)
+    with pytest.raises(ValueError, match="mnist-5k-normal-quick-seed0: the loss is no longer finite"):
+        reproduce.main(options())
+    assert [row[1] for row in figures()] == ["not run", "1"]
+    assert "failed: mnist-5k-normal" in capsys.readouterr().out
+
+
+def test_several_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """One suffices to show it: a run is copied in another process, whose words go to a file."""
+    run(capsys, methods=("normal",))
+    done = Path("runs/mnist-5k-normal-quick-seed0")
+    recipe = Run(done).recipe()
+    console = Console()
+    work = [Job(Path("side/copy"), recipe, done.resolve(), "", 12)]
+    assert jobs.do(work, 2, "cpu", None, console) == []
+    assert Run(Path("side/copy")).digest == Run(done).digest
+    assert Path("side/copy.log").exists()
+    assert "1/1 done: reuse" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_costs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "cost", methods=("bpfc",), markdown=True)
+    lines = printed.splitlines()
+    assert lines[0] == "| | passes | milliseconds a step | normal training is 1 |"
+    assert lines[2].startswith("| normal | 1 | ")
+    assert lines[2].endswith("| 1.00 |")
+    assert lines[3].startswith("| BPFC | 2 | ")
+
+
+def test_estimates_multiply_a_step_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Speed, "step", lambda *_: 2.0)
+    monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.5)
+    estimate = Estimate(Speed(None, "fp32"))  # type: ignore[arg-type]
+    recipe = replace(RECIPES["mnist-bpfc"][1], epochs=3, limit=640, validation_attacked=10, ifgsm_steps=8)
+    cost = standing(recipe.method).cost
+    assert cost == 2
+    assert estimate.training(recipe) == 3 * (10 * 2.0 * cost + 10 * 20 * 0.5)
+    assert estimate.evaluation(recipe, "fgsm,pgd-20", 4) == 4 * (2 + 21) * 0.5
+    assert passes("pgd-500x100") == 1 + 200 * 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data": ("svhn",)}, "--data svhn: must be of mnist-5k"),
+        ({"methods": ("bqfc",)}, "mnist-5k-bqfc: no such recipe"),
+        ({"seeds": 0}, "seeds"),
+        ({"jobs": 0}, "jobs"),
+    ],
+)
+def test_what_makes_no_sense_is_told_first(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        reproduce.main(options(**changes))
+    assert not Path("runs").exists()
+
+
+def test_every_column_has_the_paper_s_figure_where_the_paper_has_one() -> None:
+    budget = BUDGETS["paper"]
+    for data in ("cifar-10", "fashion-mnist", "mnist"):
+        for method in PAPER[data]:
+            assert all(paper(data, method, each.paper) != "no row" for each in columns("table2", data, budget))
+        for method in EXPERIMENTS["table3"].methods:
+            told = [paper(data, method, each.paper) for each in columns("table3", data, budget)]
+            assert "no row" not in told
+            assert len(told) == 1 + len(sources(data))
+    for method in EXPERIMENTS["table1"].methods:
+        assert all(paper("cifar-10", method, each.paper) != "no row" for each in columns("table1", "cifar-10", budget))
+    assert [paper("cifar-10", "bpfc-l1", each.paper) for each in columns("restarts", "cifar-10", budget)] == [
+        "92.1",
+        "37.5",
+        "24.8",
+    ]
+    assert {method for experiment in EXPERIMENTS.values() for method in experiment.methods} == set(METHODS)
