@@ -279,7 +279,7 @@ def test_a_row_that_somebody_changed_is_named(run: Path) -> None:
     path = run / "evaluation" / "ledger.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1].replace('"index": 1', '"index": 99'), *lines[2:]]))
-    with pytest.raises(ValueError, match=r"ledger.jsonl, line 2: damaged or edited"):
+    with pytest.raises(ValueError, match=r"ledger.jsonl: line 2 is damaged or edited"):
         read_run(run)
 
 
