@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from bpfc.cli.recipes import named
 from bpfc.cli.train import Train, train
 from bpfc.files import read_jsonl
