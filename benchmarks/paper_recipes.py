@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 
-from bpfc.cli.recipes import named
-from bpfc.cli.train import Train, train
 from bpfc.files import read_jsonl
 from bpfc.memory import keep_memory
 from bpfc.provenance import provenance
 from bpfc.training.health import TrainingError
+from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import Schedule
+from bpfc.training.start import train
 
 EPOCHS = 8
 """All of them before the paper's first drop of the learning rate, after a quarter of 50."""
@@ -56,12 +56,12 @@ def main() -> None:
 
 def trained(data: str, seed: int, folder: Path, precision: Any) -> dict[str, Any]:
     """One training's row; `failed` says what it came to, if it came to nothing."""
-    recipe = replace(named(f"{data}-bpfc")[1], epochs=EPOCHS, lr_schedule=Schedule(), seed=seed)
+    recipe = replace(RECIPES[f"{data}-bpfc"][1], epochs=EPOCHS, lr_schedule=Schedule(), seed=seed)
     made_by = provenance(torch.device("cpu"))
     row: dict[str, Any] = {"recipe": f"{data}-bpfc", "seed": seed, "failed": None}
     row |= {name: made_by[name] for name in ("commit", "versions", "hardware", "time")}
     try:
-        train(Train(recipe=recipe, out=folder, device="cpu", precision=precision, resume=folder.exists()))
+        train(recipe, folder, device="cpu", precision=precision, resume=folder.exists())
     except TrainingError as failure:
         row["failed"] = str(failure)
     run = Run(folder)

@@ -20,12 +20,12 @@ from common import medians, peak_mib, print_machine
 
 import bpfc
 from bpfc.attacks import ImageRng
-from bpfc.cli.train import Train, train
 from bpfc.data import load, to_float
 from bpfc.machine import Arithmetic, pick_device, resolve
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import Schedule
+from bpfc.training.start import train
 
 STEPS, BATCH = 100, 256
 
@@ -72,7 +72,7 @@ def short_training(folder: Path) -> Path:
     recipe = RECIPES["fashion-mnist-bpfc"][1]
     quick = replace(recipe, epochs=4, limit=6000, lr=0.03, lr_schedule=Schedule(shape="one-cycle"))
     recipe = replace(quick, validation_attacked=50, ifgsm_steps=5, clip_norm=1.0)
-    return train(Train(recipe=recipe, out=folder / "run")).folder
+    return train(recipe, folder / "run").folder
 
 
 def main() -> None:

@@ -129,10 +129,10 @@ def one(precision: Any, seed: int) -> dict[str, Any]:
 
     from bpfc.cli.demo import demo_recipes
     from bpfc.cli.evaluate import Evaluate, run
-    from bpfc.cli.train import Train, train
     from bpfc.memory import keep_memory
     from bpfc.provenance import provenance
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     keep_memory()
     made_by = provenance(torch.device("cpu"))
@@ -142,7 +142,7 @@ def one(precision: Any, seed: int) -> dict[str, Any]:
         for name, recipe in demo_recipes().items():
             out = Path(folder) / name
             try:
-                train(Train(recipe=replace(recipe, seed=seed), out=out, device="cpu", precision=precision))
+                train(replace(recipe, seed=seed), out, device="cpu", precision=precision)
             except TrainingError as failure:
                 found[name] = {"failed": "diverged" if "finite" in str(failure) else "collapsed", "why": str(failure)}
                 continue

@@ -99,15 +99,15 @@ def main(options: Demo) -> None:
 def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, Any]:
     """One network, resumed or taken as it is where an earlier demo left it in the folder."""
     from bpfc.cli.evaluate import Evaluate, run
-    from bpfc.cli.train import Train, train
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     epochs = recipe.epochs if options.epochs is None else options.epochs
     recipe = replace(recipe, seed=options.seed, limit=options.limit, epochs=epochs)
     folder = options.out / name
     print(f"Training: {name} ({recipe.epochs} epochs)", flush=True)
     try:
-        train(Train(recipe=recipe, out=folder, device=options.device, resume=True))
+        train(recipe, folder, device=options.device, resume=True)
     except TrainingError as failure:
         raise TrainingError(
             f"{failure}. The demo is meant to train on every machine: please report this, with the lines above; "

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bpfc.cli import evaluate, train, transfer
+from bpfc.cli import evaluate, transfer
 from bpfc.cli.speed import Estimate
 from bpfc.errors import UserError
 from bpfc.files import write_file
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.reproduction import Shelf, Task
 from bpfc.training.recipe import Recipe
+from bpfc.training.start import train
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,8 +59,7 @@ class Job:
     def do(self, device: DeviceName, data_dir: Path | None) -> None:
         """Trains or copies, then attacks, from what a kill left on."""
         if self.reused is None:
-            options = train.Train(recipe=self.recipe, out=self.folder, device=device, data_dir=data_dir, resume=True)
-            train.train(options)
+            train(self.recipe, self.folder, device=device, data_dir=data_dir, resume=True)
         elif self.reused != self.folder:
             _copy(self.reused, self.folder)
         if self.attacks:
