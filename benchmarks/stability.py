@@ -91,9 +91,9 @@ def main() -> None:
 
 
 def recipe_digest() -> str:
-    from bpfc.cli.demo import demo_recipes
+    from bpfc.training.demo_recipes import DEMO_RECIPES
 
-    return hashlib.sha256(repr(demo_recipes()).encode()).hexdigest()
+    return hashlib.sha256(repr(DEMO_RECIPES).encode()).hexdigest()
 
 
 def rows_of_this_recipe(file: Path) -> list[dict[str, Any]]:
@@ -127,10 +127,10 @@ def one(precision: Any, seed: int) -> dict[str, Any]:
     """Both trainings with that seed, what they stand, and what made them."""
     import torch
 
-    from bpfc.cli.demo import demo_recipes
     from bpfc.cli.evaluate import Evaluate, run
     from bpfc.memory import keep_memory
     from bpfc.provenance import provenance
+    from bpfc.training.demo_recipes import DEMO_RECIPES
     from bpfc.training.health import TrainingError
     from bpfc.training.start import train
 
@@ -139,7 +139,7 @@ def one(precision: Any, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {name: made_by[name] for name in ("commit", "versions", "hardware", "time")}
     found["recipe"] = recipe_digest()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        for name, recipe in demo_recipes().items():
+        for name, recipe in DEMO_RECIPES.items():
             out = Path(folder) / name
             try:
                 train(replace(recipe, seed=seed), out, device="cpu", precision=precision)

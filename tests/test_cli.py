@@ -9,8 +9,8 @@ import pytest
 import bpfc
 from bpfc.__main__ import VERBS, main
 from bpfc.cli import demo, recipes, train
-from bpfc.cli.demo import demo_recipes
 from bpfc.files import read_jsonl
+from bpfc.training import demo_recipes
 from bpfc.training.recipes import RECIPES
 
 
@@ -141,8 +141,8 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     """In miniature; its figures are those of `make demo`, in results/."""
     import matplotlib.image
 
-    quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes().items()}
-    monkeypatch.setattr(demo, "demo_recipes", lambda: quick)
+    quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes.DEMO_RECIPES.items()}
+    monkeypatch.setattr(demo_recipes, "DEMO_RECIPES", quick)
     call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "200")
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("normal", "BPFC", "pgd-100", "fgsm"))
