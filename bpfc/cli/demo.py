@@ -81,10 +81,15 @@ def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, A
     try:
         train(recipe, folder, device=options.device, resume=True)
     except TrainingError as failure:
-        raise TrainingError(
-            f"{failure}. The demo is meant to train on every machine: please report this, with the lines above; "
-            f"bpfc demo --seed {options.seed + 1} --out {options.out}-2 may do better"
-        ) from failure
+        given = [f"--{name}" for name in ("epochs", "limit") if getattr(options, name) is not None]
+        if given:
+            advice = f"leave out {' and '.join(given)}, and choose another --out"
+        else:
+            advice = (
+                "the demo is meant to train on every machine: please report this, with the lines above; "
+                f"--seed {options.seed + 1} --out {options.out}-2 may do better"
+            )
+        raise TrainingError(f"{failure}; {advice}") from failure
     print(f"Attacking: {name}", flush=True)
     return run(
         Evaluate(folder, attacks=",".join(ATTACKS), device=options.device, limit=options.limit, seed=options.seed)

@@ -15,6 +15,7 @@ from bpfc.errors import UserError
 from bpfc.files import write_file
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.reproduction import Shelf, Task
+from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.start import train
 
@@ -59,7 +60,12 @@ class Job:
     def do(self, device: DeviceName, data_dir: Path | None) -> None:
         """Trains or copies, then attacks, from what a kill left on."""
         if self.reused is None:
-            train(self.recipe, self.folder, device=device, data_dir=data_dir, resume=True)
+            try:
+                train(self.recipe, self.folder, device=device, data_dir=data_dir, resume=True)
+            except TrainingError as failure:
+                raise TrainingError(
+                    f"{failure}; given again it would come to the same, but --seeds trains with other seeds too"
+                ) from failure
         elif self.reused != self.folder:
             _copy(self.reused, self.folder)
         if self.attacks:
