@@ -14,7 +14,8 @@ from bpfc.files import append_lines, without_checksum, write_file, write_json
 
 SCHEMA = 3
 """Version of header, rows and summary."""
-
+HEADER, ROWS = "evaluation.json", "ledger.jsonl"
+"""A ledger's files in its folder."""
 
 Blind = Literal["zero", "not_finite"]
 """What a gradient can be, so that attacks by gradients see nothing."""
@@ -76,9 +77,9 @@ class Ledger:
             ValueError: the folder holds an evaluation of another header or schema, or of more images; or a row that is
                 not one of this evaluation. The message names the file and the line.
         """
-        self.path = folder / "ledger.jsonl"
+        self.path = folder / ROWS
         self.warnings: list[str] = []
-        self._header_path = folder / "evaluation.json"
+        self._header_path = folder / HEADER
         self._header = json.loads(json.dumps({"schema": SCHEMA} | header))
         self._labels, self._attacks = labels, list(attacks)
         self._check_header()

@@ -27,7 +27,8 @@ from bpfc.report.reproduction import Task, _difference, _spread, compared, shelf
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import PAPER, RECIPES
-from bpfc.training.run import Run, State
+from bpfc.training.run import Run
+from bpfc.training.state import State
 
 TINY = Budget("a test's schedule", 0.04, 100, 10, 12, 3, 2)
 

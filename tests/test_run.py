@@ -14,8 +14,9 @@ from bpfc.data import DataSet
 from bpfc.files import owned
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import TENSORS, Run, RunError
+from bpfc.training.run import Run, RunError
 from bpfc.training.start import train
+from bpfc.training.state import TENSORS
 from bpfc.weights import digest, load_tensors
 
 SHORT = replace(

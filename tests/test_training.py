@@ -24,8 +24,9 @@ from bpfc.training.engine import averaged_model
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import Run, RunError, State
+from bpfc.training.run import Run, RunError
 from bpfc.training.start import train
+from bpfc.training.state import State
 
 SHORT = replace(
     RECIPES["mnist-5k-bpfc"][1],

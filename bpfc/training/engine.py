@@ -23,7 +23,8 @@ from bpfc.options import Arithmetic
 from bpfc.training.health import TrainingError, check_finite, collapse
 from bpfc.training.overfitting import warning
 from bpfc.training.recipe import Recipe
-from bpfc.training.run import Run, State
+from bpfc.training.run import Run
+from bpfc.training.state import State
 from bpfc.training.validation import total, validate
 
 CHECK_EVERY = 50
