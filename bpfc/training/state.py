@@ -26,7 +26,8 @@ class State:
     """The moving average of the weights; empty where the recipe takes none."""
     selected: dict[str, Tensor]
     selected_epoch: int
-    selected_score: float
+    selected_score: float | None
+    """Its accuracy under I-FGSM; None where no epoch may be selected by that yet."""
     log: list[dict[str, Any]]
 
     def write(self, folder: Path, recipe_sha256: str) -> None:
@@ -62,7 +63,7 @@ def read_state(folder: Path, recipe_sha256: str) -> State:
         state = State(
             epochs_done=int(content["epochs_done"]),
             selected_epoch=int(content["selected_epoch"]),
-            selected_score=float(content["selected_score"]),
+            selected_score=None if (score := content["selected_score"]) is None else float(score),
             log=list(content["log"]),
             **tensors,
         )
