@@ -21,6 +21,7 @@ import torch
 
 from bpfc.files import read_json, write_json
 from bpfc.memory import keep_memory
+from bpfc.methods import BPFC
 from bpfc.provenance import provenance
 from bpfc.training.demo_recipes import DEMO_RECIPES
 from bpfc.training.health import TrainingError
@@ -54,7 +55,8 @@ def main() -> None:
 def one(weight: float, lr: float, seed: int) -> dict[str, float]:
     """Accuracies on the validation digits, after the last epoch; both 0 where training came to nothing."""
     recipe = DEMO_RECIPES["bpfc"]
-    method = replace(recipe.method, weight=weight)  # type: ignore[call-arg]
+    assert isinstance(recipe.method, BPFC)
+    method = replace(recipe.method, weight=weight)
     recipe = replace(recipe, method=method, lr=lr, seed=seed, validation_attacked=500, ifgsm_steps=20)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         try:

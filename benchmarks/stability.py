@@ -120,7 +120,7 @@ def in_a_process(setting: str, seed: int) -> dict[str, Any]:
     environment = {**os.environ, **INSTRUCTIONS[instructions], "OMP_NUM_THREADS": str(threads)}
     words = [sys.executable, __file__, "--one", precision, str(seed)]
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def one(precision: Any, seed: int) -> dict[str, Any]:
