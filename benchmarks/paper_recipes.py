@@ -4,9 +4,10 @@
 
 Trains `mnist-bpfc` and `fashion-mnist-bpfc` for the first 8 of their 50 epochs, at the learning rate of those epochs,
 before its first drop. Seed 0 is not trained again: its 50 epochs stand in results/DATA-bpfc. Fewer validation images
-are attacked than in the recipe, which changes nothing in these epochs. Needs the data sets. A stopped benchmark goes on where it was: trainings resume in --work, and
-those that are in OUT/paper.jsonl are not made again. Writes there, and prints, a row a training: whether it diverged or
-collapsed, and loss and accuracy of each epoch, on training and on validation images. Exit status 1 where a training came to nothing.
+are attacked than in the recipe, which changes nothing in these epochs. Needs the data sets. A stopped benchmark goes on
+where it was: trainings resume in --work, and those that are in OUT/paper.jsonl are not made again. Writes there, and
+prints, a row a training: whether it diverged or collapsed, and loss and accuracy of each epoch, on training and on
+validation images. Exit status 1 where a training came to nothing.
 """
 
 import argparse
