@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from bpfc.report.accuracy import accuracies, demo, stability
+from bpfc.report.accuracy import accuracies, demo
 from bpfc.report.captions import check_same
 from bpfc.report.figures import METHODS, Results, paper, percent, with_interval
 from bpfc.report.logs import overfitting
 from bpfc.report.markdown import fill, names, outside, table
+from bpfc.report.stability import stability
 from bpfc.report.suites import cascade, costs
 from bpfc.report.tables import TABLES, render, write_tables
 from bpfc.training.recipes import PAPER
