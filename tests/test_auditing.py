@@ -219,8 +219,8 @@ def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, s
     images = to_float(shown[0])
     found = around(Rounded(trained).eval(), images, shown[1], EPS)
     assert found is not None
-    stand_in, told = found
-    assert told == "code before layer network.0, Conv2d"
+    (stand_in,) = found.stand_ins
+    assert found.told == "code before layer network.0, Conv2d"
     knows = nn.Sequential(BitDepth().known(), trained)
     expected, mine = (input_gradient(each, images, shown[1]) for each in (knows, stand_in))
     torch.testing.assert_close(mine, expected)

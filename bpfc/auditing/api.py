@@ -12,8 +12,10 @@ from bpfc.answers import Answers
 from bpfc.attacks.base import check_radius
 from bpfc.auditing.budget import FULL, QUICK, Budget
 from bpfc.auditing.checks import EVERY
+from bpfc.auditing.figures import figures
 from bpfc.auditing.finding import Finding
-from bpfc.auditing.measurements import SCHEMA, Measurements
+from bpfc.auditing.kept import SCHEMA
+from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
 from bpfc.data import Images
@@ -38,6 +40,7 @@ class Audit:
         settlements: the settling attacks, in order.
         cascade: by attack in the order in which they ran, the share that stands after it.
         images, eps: how many, and the radius in ℓ∞.
+        figures: curves and the loss surface, ready to be drawn; see bpfc.auditing.figures.
     """
 
     verdict: Verdict
@@ -51,6 +54,7 @@ class Audit:
     cascade: dict[str, float] = field(repr=False)
     images: int
     eps: float
+    figures: dict[str, Any] = field(repr=False)
 
     @property
     def flags(self) -> list[str]:
@@ -147,6 +151,7 @@ def audit(
             m.cascade,
             len(m),
             eps,
+            figures(m),
         )
 
 

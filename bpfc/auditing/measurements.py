@@ -1,6 +1,5 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,24 +10,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import FGSM, PGD, Attack, Behind, MultiTargeted
+from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted
+from bpfc.attacks.objectives import margins
 from bpfc.auditing.budget import Budget
+from bpfc.auditing.kept import keep, open_kept
 from bpfc.auditing.stand_ins import Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json, write_jsonl
 from bpfc.judge import clean_logits
 from bpfc.models import behind, state_sha256
 from bpfc.wrappers import EOT, is_random
 
-SCHEMA = 1
-"""Of audit.json and of what an audit keeps to go on from."""
-
-
-KEPT = ("probe", "settings", "eps", "found", "seconds")
-"""What is kept of an attack."""
+CLIMBED = 100
+"""At how many images that stand the loss along an attack is looked at."""
 
 
 class Probe(NamedTuple):
@@ -95,34 +91,14 @@ class Measurements:
         except (ValueError, RuntimeError, NotImplementedError):
             self.plain = Ungraded(self.plain).eval()
         if self.folder is not None:
-            self._open(self.folder)
-
-    def _open(self, folder: Path) -> None:
-        path = folder / "measured.json"
-        decides = {
-            "schema": SCHEMA,
-            "eps": self.eps,
-            "seed": self.seed,
-            "budget": asdict(self.budget),
-            "model_sha256": state_sha256(self.given),
-            "images_sha256": self.handed.sha256(),
-        }
-        mine = json.loads(json.dumps(decides | dict(self.header)))
-        if path.exists():
-            before = read_json(path)
-            changed = [name for name in {**before, **mine} if before.get(name) != mine.get(name)]
-            if changed:
-                told = "; ".join(f"{name} was {before.get(name)!r}, is {mine.get(name)!r}" for name in changed)
-                raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
-        write_json(path, mine)
-        measured = folder / "measured.jsonl"
-        try:
-            lines = [without_checksum(line, KEPT) for line in read_jsonl(measured)]
-        except ValueError as error:
-            raise ValueError(f"{measured}: {error}; put the file back as it was, or choose another --out") from error
-        # Without a last line that a kill cut short.
-        write_jsonl(measured, [with_checksum(line) for line in lines])
-        self._kept = {line["probe"]: line for line in lines}
+            decides = {
+                "eps": self.eps,
+                "seed": self.seed,
+                "budget": asdict(self.budget),
+                "model_sha256": state_sha256(self.given),
+                "images_sha256": self.handed.sha256(),
+            }
+            self._kept = open_kept(self.folder, decides | dict(self.header))
 
     # The images
 
@@ -191,7 +167,7 @@ class Measurements:
         seconds = round(time.perf_counter() - started, 2)
         line = {"probe": name, "settings": settings, "eps": attack.eps, "found": found, "seconds": seconds}
         if self.folder is not None:
-            append_lines(self.folder / "measured.jsonl", [line])
+            keep(self.folder, line)
         self.told(f"{name}: {len(found)} of {int(chosen.sum())} images broken, {seconds:.0f} s")
         return line
 
@@ -285,6 +261,27 @@ class Measurements:
             curved = self.probe(f"behind-{self.short // 2}", Behind(self.eps, self.short // 2), on=left)
             left = left & ~curved.broken
         return left
+
+    @cached_property
+    def climb(self) -> Tensor:
+        """(steps + 1, N ≤ CLIMBED) of images that stand, the highest margin (of another class over the label's) so far.
+
+        Along PGD on the margin; as they are, before the first step.
+        """
+        at = self.white_box.nonzero()[:CLIMBED, 0]
+        steps = 2 * self.short
+        images, labels = self.images[at], self.labels[at]
+        seen = torch.full((steps + 1, len(at)), -torch.inf, device=at.device)
+        seen[0] = margins(self.logits[at], labels)
+
+        def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+            seen[step + 1, positions] = margins(logits, labels[positions])
+            return torch.zeros_like(positions, dtype=torch.bool)
+
+        attack = PGD(self.eps, self.eps / 8, steps, "margin")
+        if len(at):
+            attack(self.plain, images, labels, ImageRng(self.seed, at.tolist()), watch)
+        return seen.cummax(dim=0).values
 
     @cached_property
     def twin(self) -> nn.Module:

@@ -31,7 +31,7 @@ class Audit(SubjectOptions):
     batch_size: BatchSize = 256
     device: Device = "auto"
     out: Path | None = None
-    """Folder for audit.json; RUN/audit or RUN/audit-quick unless given. A killed audit goes on there."""
+    """Folder for audit.json and figures; RUN/audit or RUN/audit-quick unless given. A killed audit goes on there."""
 
 
 def parse(arguments: list[str]) -> Audit:
@@ -49,7 +49,7 @@ def main(options: Audit) -> int:
 
 
 def run(options: Audit, console: "Console") -> "Found":
-    """Audits by the options; what is found also stands in audit.json.
+    """Audits by the options; what is found also stands in audit.json, and in figures beside it.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -59,9 +59,10 @@ def run(options: Audit, console: "Console") -> "Found":
     from bpfc.attacks.base import check_count
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
-    from bpfc.files import write_json
+    from bpfc.files import write_file, write_json
     from bpfc.machine import pick_device
     from bpfc.provenance import provenance
+    from bpfc.report.audit_figures import draw
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     if options.claim is not None:
@@ -96,6 +97,8 @@ def run(options: Audit, console: "Console") -> "Found":
     seconds = round(time.perf_counter() - started, 1)
     content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
     write_json(out / "audit.json", content)
+    for name, drawn in draw(found.figures):
+        write_file(out / name, drawn.encode())
     return found
 
 
