@@ -45,9 +45,9 @@ def planes_of(image: Tensor, coarse: Tensor, k: int, answers: Sequence[tuple[str
         for answer in answers
     ]
     return Markup(
-        '<div class="planes">{}</div><p class="soft">The dimmed planes are dropped. A pixel of q(x), the coarse '
-        "version, has {} values in place of 256.</p><ul>{}</ul>"
-    ).format(Markup("").join(cells), 2 ** (8 - k), Markup("").join(parts))
+        '<div class="planes">{}</div><p class="soft">The dimmed planes are dropped. The pixels of q(x), the '
+        "coarse version, have {} values, those of the image {}.</p><ul>{}</ul>"
+    ).format(Markup("").join(cells), len(coarse.unique()), len(image.unique()), Markup("").join(parts))
 
 
 @dataclass
