@@ -16,6 +16,7 @@ LAYERS = (
     ("answers", "judge", "ledger"),
     ("certification", "evaluation", "training"),
     ("auditing", "report"),
+    ("explore",),
     ("cli", "__init__", "__main__"),
 )
 """From the bottom up; a name is a module or a folder of bpfc. What is not there yet has its place."""
