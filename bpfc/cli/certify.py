@@ -103,9 +103,9 @@ def run(options: Certify) -> dict[str, Any]:
 def _attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) -> list[dict[str, Any]]:
     """The rows of an evaluation, if it is one of the same model, images and threat, and has all that are certified."""
     from bpfc.files import read_json
-    from bpfc.ledger import read_ledger
+    from bpfc.ledger import HEADER, ROWS, read_ledger
 
-    header = folder / "evaluation.json"
+    header = folder / HEADER
     if not header.exists():
         raise ValueError(f"--evaluation {folder}: holds no evaluation (there is no {header.name})")
     settings = read_json(header)
@@ -124,7 +124,7 @@ def _attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) -
     if not isinstance(attacks, list):
         raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation")
     labels = subject.images.labels.tolist()
-    rows = {row["index"]: row for row in read_ledger(folder / "ledger.jsonl", labels, attacks)}
+    rows = {row["index"]: row for row in read_ledger(folder / ROWS, labels, attacks)}
     lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in rows]
     if lacking:
         raise ValueError(
