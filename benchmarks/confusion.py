@@ -240,7 +240,9 @@ def row_of(name: str, case: Case, recipe: Recipe, run: Run, digits: DataSet) -> 
         known = attacked(case, recipe.method, judged, case.known(network).eval(), given)
     started = time.perf_counter()
     k = recipe.method.k if isinstance(recipe.method, BPFC) else None
-    found = audit(model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed)
+    found = audit(
+        model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed, log=run.log
+    )
     honest = claim - known <= NEAR_ENOUGH if case.honest is None else case.honest
     near = found.robust <= known + NEAR_ENOUGH
     called = found.verdict == "stands" if honest else found.verdict in ("masked", "falls")

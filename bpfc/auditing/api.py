@@ -1,6 +1,6 @@
 """`bpfc.audit`: checks, settling attacks, verdict. The verb `audit` is this with files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,6 +85,7 @@ def audit(
     folder: Path | None = None,
     header: Mapping[str, Any] | None = None,
     told: Callable[[str], None] = lambda _: None,
+    log: Sequence[Mapping[str, Any]] = (),
 ) -> Audit:
     """Whether a robustness is real: signs of masked gradients, and the attacks that settle them.
 
@@ -103,6 +104,7 @@ def audit(
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         header: what else decides the measurements, ready for JSON; an audit goes on only where it is the same.
         told: hears how far the audit is.
+        log: of the training up to the epoch whose weights were kept, as bpfc train writes it; empty without one.
 
     Raises:
         ValueError: images, labels, the model's answers, ε or the claim are not as above; or the folder holds the audit
@@ -127,6 +129,7 @@ def audit(
             header or {},
             told,
             trained,
+            log,
         )
         findings = []
         for check in EVERY:

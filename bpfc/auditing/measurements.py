@@ -1,7 +1,7 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,7 @@ class Measurements:
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         told: hears of each attack that is done, and how long it took.
         train_mode: whether the model was handed in in train mode.
+        log: of its training up to the epoch kept, a row an epoch; empty where there is none.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class Measurements:
     header: Mapping[str, Any] = field(default_factory=dict)
     told: Callable[[str], None] = lambda _: None
     train_mode: bool = False
+    log: Sequence[Mapping[str, Any]] = ()
     given: nn.Module = field(init=False)
     plain: nn.Module = field(init=False)
     varies: bool = field(init=False)

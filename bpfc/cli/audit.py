@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bpfc.cli.subjects import SubjectOptions
 from bpfc.options import AttackSeed, BatchSize, Device, Number, read_words
@@ -93,6 +93,7 @@ def run(options: Audit, console: "Console") -> "Found":
         folder=out,
         header=subject.header(),
         told=told,
+        log=_log_of(options.run),
     )
     seconds = round(time.perf_counter() - started, 1)
     content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
@@ -100,6 +101,14 @@ def run(options: Audit, console: "Console") -> "Found":
     for name, drawn in draw(found.figures):
         write_file(out / name, drawn.encode())
     return found
+
+
+def _log_of(run: Path | None) -> list[dict[str, Any]]:
+    """Of a run's training, the rows up to the epoch whose weights were kept; none of a model that was handed in."""
+    from bpfc.training.run import Run
+
+    rows = [] if run is None else Run(run).log
+    return rows[: rows[-1].get("selected_epoch", rows[-1]["epoch"]) + 1] if rows else []
 
 
 def print_table(found: "Found", console: "Console") -> None:
