@@ -1,13 +1,14 @@
 """`bpfc.audit`: checks, settling attacks, verdict. The verb `audit` is this with files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from bpfc.answers import Answers
 from bpfc.attacks.base import check_radius
 from bpfc.auditing.budget import FULL, QUICK, Budget
 from bpfc.auditing.checks import EVERY
@@ -109,6 +110,7 @@ def audit(
     Raises:
         ValueError: images, labels, the model's answers, ε or the claim are not as above; or the folder holds the audit
             of something else.
+        UserError: the model fails on one of the images, or answers in another form.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     check_radius(eps=eps)
@@ -116,7 +118,7 @@ def audit(
     if folder is not None:
         make_writable_folder(folder)
     trained = in_train_mode(model)
-    with eval_mode(model), nullcontext() if folder is None else owned(folder):
+    with eval_mode(model), nullcontext() if folder is None else owned(folder), ExitStack() as watched:
         m = Measurements(
             model,
             Images(images, labels),
@@ -131,6 +133,7 @@ def audit(
             trained,
             log,
         )
+        watched.enter_context(Answers(model).to(range(len(m))))
         findings = []
         for check in EVERY:
             findings.append(check(m))

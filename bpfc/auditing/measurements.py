@@ -19,7 +19,7 @@ from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.judge import exact_logits
+from bpfc.judge import clean_logits
 from bpfc.models import behind, state_sha256
 from bpfc.wrappers import EOT, is_random
 
@@ -119,7 +119,8 @@ class Measurements:
     @cached_property
     def logits(self) -> Tensor:
         """Of the clean images, (N, classes)."""
-        return torch.cat([exact_logits(self.model, part) for part in self.images.split(self.batch_size)])
+        every = blocks(self.handed, range(len(self)), self.batch_size)
+        return torch.cat([clean_logits(self.model, block.images, block.indices) for block in every])
 
     @cached_property
     def right(self) -> Tensor:

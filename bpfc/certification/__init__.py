@@ -6,6 +6,7 @@ from bpfc.certification.crown_ibp import CrownIBP
 from bpfc.certification.engine import CERTIFIERS, CertificateRow, Certification, certify, certify_block, parse_methods
 from bpfc.certification.interval import IntervalBounds
 from bpfc.certification.radii import certified_radii, certified_shares
+from bpfc.certification.recorded import record
 
 __all__ = [
     "CERTIFIERS",
@@ -22,4 +23,5 @@ __all__ = [
     "certify_block",
     "join",
     "parse_methods",
+    "record",
 ]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from bpfc.answers import Answers
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_block
@@ -66,7 +67,7 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
     """Runs the plan on the images that the ledger lacks, and tells how far it is."""
     missing, total, attacks = ledger.missing, len(subject.images), len(plan.attacks)
     done, robust = total - len(missing), sum(row["broken_by"] is None for row in ledger.rows)
-    started, before = time.perf_counter(), done
+    started, before, answers = time.perf_counter(), done, Answers(subject.model)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, transient=True, disable=not Console().is_terminal) as progress,
@@ -75,13 +76,14 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
         warnings.simplefilter("always")
         task = progress.add_task("clean", total=total * attacks, completed=done * attacks)
         for block in blocks(subject.images, missing, plan.batch_size, channels_last=subject.channels_last):
-            rows = run_block(
-                subject.model,
-                block,
-                plan,
-                passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
-                adversary=adversary,
-            )
+            with answers.to(block.indices):
+                rows = run_block(
+                    subject.model,
+                    block,
+                    plan,
+                    passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
+                    adversary=adversary,
+                )
             ledger.append(rows, {str(warning.message) for warning in warned})
             done, robust = done + len(rows), robust + sum(row["broken_by"] is None for row in rows)
             left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))
