@@ -138,11 +138,11 @@ class ActivationPruning(nn.Module):
 
 
 class KWinners(nn.Module):
-    """The largest tenth of a layer's values passes, the rest is zero (Xiao et al. 2020): jumps everywhere."""
+    """The largest twentieth of a layer's values passes, the rest is zero (Xiao et al. 2020): jumps everywhere."""
 
     def forward(self, values: Tensor) -> Tensor:
         flat = values.flatten(1)
-        least = flat.topk(max(1, flat.shape[1] // 10), dim=1).values[:, -1:]
+        least = flat.topk(max(1, flat.shape[1] // 20), dim=1).values[:, -1:]
         return torch.where(flat >= least, flat, 0).view_as(values)
 
 
