@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import AttackSeed, BatchSize, Device, Number, read_words
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, Number, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,7 @@ class Audit(SubjectOptions):
     seed: AttackSeed = 0
     batch_size: BatchSize = 256
     device: Device = "auto"
+    precision: AttackPrecision = "auto"
     out: Path | None = None
     """Folder for audit.json and figures; RUN/audit or RUN/audit-quick unless given. A killed audit goes on there."""
 
@@ -60,7 +61,7 @@ def run(options: Audit, console: "Console") -> "Found":
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
     from bpfc.files import write_file, write_json
-    from bpfc.machine import pick_device
+    from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
     from bpfc.report.audit_figures import draw
 
@@ -70,6 +71,7 @@ def run(options: Audit, console: "Console") -> "Found":
     out = options.folder(options.out, "audit-quick" if options.quick else "audit")
     budget = QUICK if options.quick else FULL
     device = pick_device(options.device)
+    precision = resolve(options.precision, device, precision_of(out / "measured.json"))
     subject = options.subject()
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
@@ -94,6 +96,7 @@ def run(options: Audit, console: "Console") -> "Found":
         header=subject.header(),
         told=told,
         log=_log_of(options.run),
+        precision=precision,
     )
     seconds = round(time.perf_counter() - started, 1)
     content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
