@@ -53,6 +53,10 @@ class Row(TypedDict):
     """By name. An attack that did not run on the image (it was broken already) has no entry."""
     gradient: NotRequired[Blind]
     """Of cross-entropy at the clean image, where attacks by gradients see nothing in it."""
+    certified_by: NotRequired[str | None]
+    """Where certificates were at hand: what proves that nothing breaks the image. Then no attack has run on it."""
+    margin_lower: NotRequired[float | None]
+    """Likewise: the proven lower bound of logit_label − the largest other logit."""
 
 
 class Ledger(Resumed[Row]):
@@ -89,10 +93,13 @@ def _check(attacks: Sequence[str]) -> Callable[[Row], None]:
         breaking = [name for name, verdict in verdicts.items() if verdict["broken"]]
         right = row["prediction"] == row["label"]
         expected = (breaking[0] if breaking else None) if right else "clean"
+        if row.get("certified_by") is not None and not right:
+            raise ValueError(f"certified by {row['certified_by']!r}, but it is misclassified as it is")
         if broken_by != expected:
             raise ValueError(f"broken by {broken_by!r}, but its verdicts say {expected!r}")
         # What broke the image may have been the last to run on it; what nothing broke has met them all.
-        ran = names if right and not breaking else names[: len(verdicts)]
+        certified = row.get("certified_by") is not None
+        ran = [] if certified else names if right and not breaking else names[: len(verdicts)]
         if list(verdicts) != ran or (verdicts and not right):
             raise ValueError(f"verdicts of {', '.join(verdicts) or 'no attack'}, where {', '.join(ran)} ran")
         if any(each.get("found", each["broken"]) != (each["linf"] is not None) for each in verdicts.values()):
@@ -126,18 +133,21 @@ def summarise(
     rightly and no attack breaks it. `minimum_norm` names the attacks without a radius and the norm of their distances:
     for these, also the share of the attacked images for which one was found, and the median and mean distance of what
     was found (in the median, a failure is infinitely far: null). `gradients` counts the images at which attacks by
-    gradients are blind (see Row).
+    gradients are blind (see Row). Where certificates were at hand, `between` says what they and the attacks leave.
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]
 
     def stands(row: Row, name: str) -> bool:
-        # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand.
-        return name in row["attacks"] and not row["attacks"][name]["broken"]
+        # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand; or
+        # it is certified.
+        certified = row.get("certified_by") is not None
+        return certified or (name in row["attacks"] and not row["attacks"][name]["broken"])
 
     shares = {name: _share(sum(stands(row, name) for row in rows), total) for name in attacks}
     for name, norm in (minimum_norm or {}).items():
         shares[name] |= _distances([row["attacks"][name] for row in rows if name in row["attacks"]], norm)
+    proven = {"between": between(rows)} if any("certified_by" in row for row in rows) else {}
     return {
         "schema": SCHEMA,
         "images": total,
@@ -145,6 +155,27 @@ def summarise(
         "attacks": shares,
         "worst_case": _share(sum(row["broken_by"] is None for row in rows), total),
         "gradients": {kind: sum(row.get("gradient") == kind for row in rows) for kind in get_args(Blind)},
+        **proven,
+    }
+
+
+def between(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Between which shares the robust accuracy lies, of rows that have met certificates and attacks.
+
+    Gives:
+        certified, not_broken: shares of all images, the proven lower and the attacks' upper bound.
+        open: the share that is neither certified nor broken.
+        interval_95: from the lower end of the 95 % interval of `certified` to the upper end of that of `not_broken`.
+    """
+    total = len(rows)
+    certified = sum(row["certified_by"] is not None for row in rows)
+    standing = sum(row["broken_by"] is None for row in rows)
+    low, high = wilson_interval(certified, total)[0], wilson_interval(standing, total)[1]
+    return {
+        "certified": certified / total,
+        "not_broken": standing / total,
+        "open": (standing - certified) / total,
+        "interval_95": [round(low, 6), round(high, 6)],
     }
 
 

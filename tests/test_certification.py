@@ -18,7 +18,6 @@ from bpfc.certification import (
     ContradictionError,
     CrownIBP,
     IntervalBounds,
-    between,
     certified_radii,
     certified_shares,
     certify,
@@ -26,6 +25,7 @@ from bpfc.certification import (
 )
 from bpfc.data import DataSet, to_float
 from bpfc.judge import run_attack
+from bpfc.ledger import between
 
 EPS = 0.005
 

@@ -11,7 +11,9 @@ import bpfc
 import bpfc.certification
 from bpfc.__main__ import main
 from bpfc.certification import certify_block
-from bpfc.data import DataSet
+from bpfc.data import DataSet, Images
+from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
+from bpfc.evaluation.engine import Proof
 from bpfc.files import owned, read_jsonl
 
 
@@ -168,3 +170,75 @@ def test_a_certification_is_checked_when_it_is_opened(
     with owned(tmp_path / "c"):
         assert "another process is at work there" in error("--eps", "0.01")
     call(monkeypatch, *words, "--eps", "0.01")
+
+
+def test_what_is_certified_meets_no_attack(
+    handed_in: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = [*handed_in, "--eps", "0.01", "--device", "cpu", "--limit", "30", "--out"]
+    call(monkeypatch, "certify", *fixed, str(tmp_path / "c"))
+    proven = {row["index"]: row for row in read_jsonl(tmp_path / "c" / "certificates.jsonl")}
+    for name, more in (("plain", []), ("spared", ["--certificates", str(tmp_path / "c")])):
+        capsys.readouterr()
+        call(monkeypatch, "evaluate", *fixed, str(tmp_path / name), "--attacks", "fgsm,pgd-10", *more)
+    printed = re.sub(r"\s+", " ", capsys.readouterr().out)
+    plain, spared = (read_jsonl(tmp_path / name / "ledger.jsonl") for name in ("plain", "spared"))
+    for before, row in zip(plain, spared, strict=True):
+        proof = proven[row["index"]]
+        assert (row.pop("certified_by"), row.pop("margin_lower")) == (proof["certified_by"], proof["margin_lower"])
+        if proof["certified_by"] is None:
+            assert row == before
+        else:
+            assert (row["attacks"], row["broken_by"], before["broken_by"]) == ({}, None, None)
+    certified = sum(each["certified_by"] is not None for each in proven.values())
+    assert 0 < certified < 30
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("plain", "spared")]
+    assert summaries[0]["attacks"] == summaries[1]["attacks"]
+    assert summaries[1]["certificates"] == ["interval", "crown-ibp"]
+    robust, sides = summaries[0]["worst_case"]["accuracy"], summaries[1]["between"]
+    assert (sides["certified"], sides["not_broken"]) == (certified / 30, robust)
+    assert sides["open"] == pytest.approx(robust - certified / 30)
+    assert "between" not in summaries[0]
+    assert f"lies between {certified / 30:.1%} (certified) and {robust:.1%} (not broken)" in printed
+    # A killed one goes on, and what a row says is checked when it is read.
+    ledger = tmp_path / "spared" / "ledger.jsonl"
+    whole = ledger.read_bytes()
+    ledger.write_bytes(b"".join(whole.splitlines(keepends=True)[:7]))
+    again = ["evaluate", *fixed, str(tmp_path / "spared"), "--attacks", "fgsm,pgd-10"]
+    call(monkeypatch, *again, "--certificates", str(tmp_path / "c"))
+    assert ledger.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--eps", "0.02"], "is of something else (eps was 0.01, is 0.02)"),
+        (["--eps", "0.01", "--limit", "9"], "lack 4 images, the first of them 5"),
+        (["--eps", "0.01", "--norm", "l2", "--attacks", "pgd-2"], "hold for ℓ∞"),
+        (["--eps", "0.01", "--limit", "5", "--attacks", "deepfool"], "deepfool: looks for the nearest image"),
+        (["--eps", "0.01", "--limit", "5", "--certificates", "nowhere"], "nowhere: holds no certification"),
+    ],
+)
+def test_certificates_of_something_else_are_refused(
+    words: list[str],
+    told: str,
+    handed_in: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--device", "cpu", "--limit", "5", "--methods", "interval", "--out", "c"]
+    call(monkeypatch, "certify", *handed_in, "--eps", "0.01", *few)
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "evaluate", *handed_in, "--out", "e", "--certificates", "c", *words)
+    assert stopped.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_certificates_that_contradict_the_model_are_an_error(trained: nn.Module, digits: DataSet) -> None:
+    images, labels = digits.test.pixels[:8], (digits.test.labels[:8] + 1) % 10
+    (block,) = blocks(Images(images, labels), range(8), 8)
+    plan = parse("fgsm", Context(ThreatModel("linf", 0.01), channels=1))
+    with pytest.raises(bpfc.certification.ContradictionError, match="image 0 is certified by magic, but misclassified"):
+        run_block(trained, block, plan, proofs={0: Proof("magic", 1.0)})

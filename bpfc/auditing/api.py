@@ -1,6 +1,6 @@
 """`bpfc.audit`: checks, settling attacks, verdict. The verb `audit` is this with files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from bpfc.evaluation.checks import in_train_mode
 from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
+from bpfc.options import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def audit(
     folder: Path | None = None,
     header: Mapping[str, Any] | None = None,
     told: Callable[[str], None] = lambda _: None,
+    log: Sequence[Mapping[str, Any]] = (),
+    precision: Arithmetic = "fp32",
 ) -> Audit:
     """Whether a robustness is real: signs of masked gradients, and the attacks that settle them.
 
@@ -104,6 +107,8 @@ def audit(
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         header: what else decides the measurements, ready for JSON; an audit goes on only where it is the same.
         told: hears how far the audit is.
+        log: of the training up to the epoch whose weights were kept, as bpfc train writes it; empty without one.
+        precision: of the attacks' gradients; verdicts are in float32 always.
 
     Raises:
         ValueError: images, labels, the model's answers, ε or the claim are not as above; or the folder holds the audit
@@ -129,6 +134,8 @@ def audit(
             header or {},
             told,
             trained,
+            log,
+            precision,
         )
         watched.enter_context(Answers(model).to(range(len(m))))
         findings = []

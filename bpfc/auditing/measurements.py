@@ -1,7 +1,7 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,8 @@ from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
 from bpfc.judge import clean_logits
 from bpfc.models import behind, state_sha256
+from bpfc.options import Arithmetic
 from bpfc.wrappers import EOT, is_random
-
-CLIMBED = 100
-"""At how many images that stand the loss along an attack is looked at."""
 
 
 class Probe(NamedTuple):
@@ -57,6 +55,8 @@ class Measurements:
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         told: hears of each attack that is done, and how long it took.
         train_mode: whether the model was handed in in train mode.
+        log: of its training up to the epoch kept, a row an epoch; empty where there is none.
+        precision: of the attacks' gradients; verdicts are in float32 always.
     """
 
     model: nn.Module
@@ -70,6 +70,8 @@ class Measurements:
     header: Mapping[str, Any] = field(default_factory=dict)
     told: Callable[[str], None] = lambda _: None
     train_mode: bool = False
+    log: Sequence[Mapping[str, Any]] = ()
+    precision: Arithmetic = "fp32"
     given: nn.Module = field(init=False)
     plain: nn.Module = field(init=False)
     varies: bool = field(init=False)
@@ -94,6 +96,7 @@ class Measurements:
             decides = {
                 "eps": self.eps,
                 "seed": self.seed,
+                "precision": self.precision,
                 "budget": asdict(self.budget),
                 "model_sha256": state_sha256(self.given),
                 "images_sha256": self.handed.sha256(),
@@ -157,7 +160,8 @@ class Measurements:
     def _run(self, name: str, settings: str, attack: Attack, chosen: Tensor, restarts: int) -> dict[str, Any]:
         started = time.perf_counter()
         threat = ThreatModel("linf", float(attack.eps or 0))
-        plan = Plan((PlannedAttack(name, attack, restarts),), threat, seed=self.seed, batch_size=self.batch_size)
+        planned = (PlannedAttack(name, attack, restarts),)
+        plan = Plan(planned, threat, seed=self.seed, precision=self.precision, batch_size=self.batch_size)
         found = []
         for block in blocks(self.handed, chosen.nonzero()[:, 0].tolist(), self.batch_size):
             for row in run_block(self.model, block, plan):
@@ -264,11 +268,11 @@ class Measurements:
 
     @cached_property
     def climb(self) -> Tensor:
-        """(steps + 1, N ≤ CLIMBED) of images that stand, the highest margin (of another class over the label's) so far.
+        """(steps + 1, N ≤ 100) of images that stand, the highest margin (of another class over the label's) so far.
 
         Along PGD on the margin; as they are, before the first step.
         """
-        at = self.white_box.nonzero()[:CLIMBED, 0]
+        at = self.white_box.nonzero()[:100, 0]
         steps = 2 * self.short
         images, labels = self.images[at], self.labels[at]
         seen = torch.full((steps + 1, len(at)), -torch.inf, device=at.device)

@@ -18,9 +18,9 @@ LOSSES = {"C6", "C7"}
 """Flags that say that cross-entropy hides something: its figure is what the settling attack is held against."""
 GRADIENTS = {"C1", "C4", "C5", "C8", "C9", "C10", "C11", "C12"}
 """Flags that say that the gradients lead nowhere."""
-EFFORT = {"C2", "C3", "C4", "C13"}
+EFFORT = {"C2", "C3", "C4", "C13", "C16"}
 """Flags that say that the attack was too weak."""
-CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15"}
+CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15", "C16"}
 """Flags that are answered by an attack which finds nothing more; the others stay open, because what masks is not known.
 """
 NEAR = 0.1

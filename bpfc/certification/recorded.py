@@ -12,7 +12,7 @@ from bpfc.certification.base import Certifier
 from bpfc.certification.engine import CertificateRow, Certification, certify_block, check, check_reading
 from bpfc.certification.radii import certified_radii
 from bpfc.data import Images, to_float
-from bpfc.resumed import Kind, Resumed
+from bpfc.resumed import Kind, Resumed, read_rows
 
 SCHEMA = 1
 """Version of certification.json and of the rows beside it."""
@@ -61,6 +61,21 @@ def record(
                 made = [{**row, "radius": radius} for row, radius in zip(made, found, strict=True)]
         rows.append(made)
     return Certification(eps, names, rows.rows)
+
+
+def read_certificates(
+    folder: Path, labels: Sequence[int], methods: Sequence[str], *, radii: bool
+) -> list[CertificateRow]:
+    """The rows of a folder's certificates.jsonl.
+
+    Args:
+        labels: of all images, by their index.
+        methods, radii: as its certification.json says.
+
+    Raises:
+        ValueError: a row disagrees with the data, with the other rows or with itself; the message names its line.
+    """
+    return read_rows(folder / "certificates.jsonl", labels, CertificateRow, _Check(methods, radii))
 
 
 class _Check:

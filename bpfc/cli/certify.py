@@ -10,8 +10,6 @@ from bpfc.options import BatchSize, Device, Number, read_words
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bpfc.evaluation.subject import Subject
-
 
 @dataclass(frozen=True)
 class Certify(SubjectOptions):
@@ -58,8 +56,10 @@ def run(options: Certify) -> dict[str, Any]:
     import torch
 
     from bpfc.attacks.base import check_count
-    from bpfc.certification import between, certified_shares, join, parse_methods, record
+    from bpfc.certification import certified_shares, join, parse_methods, record
+    from bpfc.cli.beside import attacked
     from bpfc.files import make_writable_folder, owned, write_json
+    from bpfc.ledger import between
     from bpfc.machine import pick_device
     from bpfc.provenance import provenance
     from bpfc.training.run import CERTIFICATION
@@ -71,7 +71,7 @@ def run(options: Certify) -> dict[str, Any]:
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    attacked = None if options.evaluation is None else _attacked(options.evaluation, subject, eps, options.limit)
+    beaten = None if options.evaluation is None else attacked(options.evaluation, subject, eps, options.limit)
     device = pick_device(options.device)
     subject = subject.on(device, options.limit)
     make_writable_folder(out)
@@ -88,8 +88,8 @@ def run(options: Certify) -> dict[str, Any]:
         )
         told = {"data": subject.data, "weights_sha256": subject.weights_sha256, "model": subject.factory}
         summary = told | found.summary
-        if attacked is not None:
-            some = [row for row in attacked if row["index"] < len(subject.images)]
+        if beaten is not None:
+            some = [row for row in beaten if row["index"] < len(subject.images)]
             summary["between"] = between(join(some, found.rows))
         if options.curve:
             radii = torch.tensor([row["radius"] for row in found.rows], dtype=torch.float64)
@@ -100,43 +100,11 @@ def run(options: Certify) -> dict[str, Any]:
     return summary
 
 
-def _attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) -> list[dict[str, Any]]:
-    """The rows of an evaluation, if it is one of the same model, images and threat, and has all that are certified."""
-    from bpfc.files import read_json
-    from bpfc.ledger import HEADER, ROWS, read_ledger
-
-    header = folder / HEADER
-    if not header.exists():
-        raise ValueError(f"--evaluation {folder}: holds no evaluation (there is no {header.name})")
-    settings = read_json(header)
-    asked = {
-        "weights_sha256": subject.weights_sha256,
-        "data": subject.data,
-        "data_sha256": subject.data_sha256,
-        "norm": "linf",
-        "eps": eps,
-    }
-    other = [name for name, mine in asked.items() if settings.get(name) != mine]
-    if other:
-        told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
-        raise ValueError(f"--evaluation {folder}: is of something else ({told})")
-    attacks = settings.get("plan")
-    if not isinstance(attacks, list):
-        raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation")
-    labels = subject.images.labels.tolist()
-    rows = {row["index"]: row for row in read_ledger(folder / ROWS, labels, attacks)}
-    lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in rows]
-    if lacking:
-        raise ValueError(
-            f"--evaluation {folder}: lacks {len(lacking)} images, the first of them {lacking[0]}; let it come "
-            "to its end, or certify with the --limit that it has"
-        )
-    return [dict(rows[index]) for index in sorted(rows)]
-
-
 def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
     from rich.table import Table
+
+    from bpfc.cli.evaluate import told_between
 
     table = Table(title=f"{summary['data']}, {summary['images']} images, ℓ∞ ε {summary['eps']:.4g}")
     table.add_column("proven by")
@@ -148,11 +116,7 @@ def print_table(summary: dict[str, Any], console: "Console") -> None:
         table.add_row(label, f"{share['accuracy']:.1%}", f"{low:.1%} … {high:.1%}", end_section=name == "clean")
     console.print(table)
     if "between" in summary:
-        sides = summary["between"]
-        told = (
-            f"The robust accuracy lies between {sides['certified']:.1%} (certified) and {sides['not_broken']:.1%} (not"
-        )
-        console.print(f"{told} broken); {sides['open']:.1%} are open.")
+        console.print(told_between(summary["between"]))
     if "curve" in summary:
         for eps, share in zip(summary["curve"]["eps"], summary["curve"]["certified"], strict=True):
             console.print(f"ε {eps:g}: {share:.1%} certified")

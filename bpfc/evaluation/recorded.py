@@ -2,11 +2,11 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -16,7 +16,7 @@ from torch import Tensor
 from bpfc.answers import Answers
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import blocks, run_block
+from bpfc.evaluation.engine import Proof, blocks, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
@@ -24,7 +24,16 @@ from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
 
 
-def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False) -> tuple[list[Row], dict[str, Any]]:
+class Proven(NamedTuple):
+    """Certificates of the subject: the methods that made them, and what they prove by an image's index."""
+
+    methods: Sequence[str]
+    proofs: Mapping[int, Proof]
+
+
+def record(
+    subject: Subject, plan: Plan, out: Path, *, save_images: bool = False, proven: Proven | None = None
+) -> tuple[list[Row], dict[str, Any]]:
     """Runs the plan on the subject, from what the folder holds on; gives back rows and summary.
 
     Args:
@@ -32,9 +41,12 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
         plan: what to run.
         out: folder for evaluation.json, ledger.jsonl and summary.json; made if need be.
         save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W).
+        proven: certificates; what is certified is not attacked.
 
     Raises:
-        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation; or an attack
+            without a radius should meet certificates.
+        ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     make_writable_folder(out)
@@ -43,11 +55,19 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
         if plan.by_gradients:
             check_gradient(subject.model, subject.images)
         settings = plan.header() | subject.header()
+        if proven is not None:
+            settings["certificates"] = list(proven.methods)
+            if plan.minimum_norm:
+                raise ValueError(
+                    f"{next(iter(plan.minimum_norm))}: looks for the nearest image of every image, and certified ones "
+                    "are not attacked; leave the certificates out"
+                )
         ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
         if save_images:
             _check_saved(out / "adversarial", ledger.rows)
         started, before = time.perf_counter(), len(ledger.rows)
-        _attack(subject, plan, ledger, _saver(out / "adversarial") if save_images else lambda *_: None)
+        saver = _saver(out / "adversarial") if save_images else lambda *_: None
+        _attack(subject, plan, ledger, saver, proven.proofs if proven else {})
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
         summary["warnings"] = ledger.warnings + caveats(rows)
@@ -63,7 +83,13 @@ def started_in(out: Path) -> Path:
     return out / HEADER
 
 
-def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[int, Tensor], None]) -> None:
+def _attack(
+    subject: Subject,
+    plan: Plan,
+    ledger: Ledger,
+    adversary: Callable[[int, Tensor], None],
+    proofs: Mapping[int, Proof],
+) -> None:
     """Runs the plan on the images that the ledger lacks, and tells how far it is."""
     missing, total, attacks = ledger.missing, len(subject.images), len(plan.attacks)
     done, robust = total - len(missing), sum(row["broken_by"] is None for row in ledger.rows)
@@ -83,6 +109,7 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
                     plan,
                     passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
                     adversary=adversary,
+                    proofs=proofs,
                 )
             ledger.append(rows, {str(warning.message) for warning in warned})
             done, robust = done + len(rows), robust + sum(row["broken_by"] is None for row in rows)

@@ -70,7 +70,7 @@ def _surface(surface: Mapping[str, Any]) -> str:
     body = "".join(cells) + "".join(
         [
             text((at_x(x.low) + at_x(x.high)) / 2, SIDE - 5, x.label, "label", "middle"),
-            text(6, 14, f"{y.label}; blue: the label is ahead by up to {end:.3g}, red: another class", "label"),
+            text(6, 14, f"{y.label}; blue: the label is ahead, red: another", "label"),
             *(text(at_x(t), SIDE - 20, f"{t:g}", "tick", "middle") for t in x.ticks),
             *(text(18, at_y(t) + 4, f"{t:g}", "tick", "end") for t in y.ticks),
         ]
