@@ -2,9 +2,7 @@
 
 from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
 from bpfc.data.formats import DataError
-from bpfc.data.sets import DataSet, Images, load, load_images, split
-
-DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
+from bpfc.data.sets import DATA_SETS, DataSet, Images, load, load_images, split
 
 __all__ = [
     "DATA_SETS",

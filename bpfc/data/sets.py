@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from bpfc.data.folders import load_folder
 from bpfc.data.formats import DataError, Pixels, cifar10_binary, digits_csv, idx
 from bpfc.data.npz import load_npz
 from bpfc.data.sources import CIFAR10, FASHION_MNIST, MNIST, Source, contents, embedded_digits
+from bpfc.options import DataName
+
+DATA_SETS: tuple[str, ...] = get_args(DataName)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class DataSet:
 
 
 def load(name: str, data_dir: Path | None = None) -> DataSet:
-    """A data set by name: mnist-5k, mnist, fashion-mnist or cifar-10; see `bpfc.data.sources.contents` for from where.
+    """A data set by name, one of DATA_SETS; see `bpfc.data.sources.contents` for from where.
 
     Raises:
         ValueError: there is no data set of that name.
@@ -81,7 +85,7 @@ def load(name: str, data_dir: Path | None = None) -> DataSet:
         return _idx_set(name, FASHION_MNIST, data_dir)
     if name == "cifar-10":
         return _cifar10(data_dir)
-    raise ValueError(f"data set {name!r}: must be one of mnist-5k, mnist, fashion-mnist, cifar-10")
+    raise ValueError(f"data set {name!r}: must be one of {', '.join(DATA_SETS)}")
 
 
 def load_images(path: Path) -> Images:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bpfc.options import Number
+from bpfc.options import DataName, Number
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ QUARTERS = (0.25, 0.5, 0.75)
 class Settings:
     """One training but for its method."""
 
-    data: Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
+    data: DataName
     """Data set."""
     network: str
     """Network, by its name in bpfc.models, or package.module:function for one of yours."""
