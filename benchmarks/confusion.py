@@ -287,11 +287,11 @@ def _bare(file: Path) -> str:
 
 
 def trained(name: str, seed: int, folder: Path) -> tuple[Recipe, Run]:
-    from bpfc.cli.train import Train, train
+    from bpfc.training.start import train
 
     recipe = replace(recipes()[name], seed=seed)
     out = folder / f"{name}-{seed}"
-    return recipe, train(Train(recipe=recipe, out=out, device="cpu", precision="fp32", resume=out.exists()))
+    return recipe, train(recipe, out, device="cpu", precision="fp32", resume=out.exists())
 
 
 def main() -> None:

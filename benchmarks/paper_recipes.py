@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bpfc.cli.recipes import named
-from bpfc.cli.train import Train, train
 from bpfc.files import read_jsonl
 from bpfc.memory import keep_memory
 from bpfc.training.health import TrainingError
+from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import Schedule
+from bpfc.training.start import train
 
 EPOCHS = 8
 """All of them before the paper's first drop of the learning rate, after a quarter of 50."""
@@ -57,12 +57,12 @@ def main() -> None:
 
 def trained(data: str, seed: int, folder: Path, precision: Any) -> dict[str, Any]:
     """One training's row; `failed` says what it came to, if it came to nothing."""
-    recipe = named(f"{data}-bpfc")[1]
+    recipe = RECIPES[f"{data}-bpfc"][1]
     recipe = replace(recipe, epochs=EPOCHS, lr_schedule=Schedule(), validation_attacked=ATTACKED, seed=seed)
     run, failed = Run(folder if seed else Path("results") / f"{data}-bpfc"), None
     if seed:
         try:
-            train(Train(recipe=recipe, out=folder, device="cpu", precision=precision, resume=folder.exists()))
+            train(recipe, folder, device="cpu", precision=precision, resume=folder.exists())
         except TrainingError as failure:
             failed = str(failure)
     made_by = json.loads((run.folder / "provenance.json").read_text())[0]

@@ -91,9 +91,9 @@ def main() -> None:
 
 
 def recipe_digest() -> str:
-    from bpfc.cli.demo import demo_recipes
+    from bpfc.training.demo_recipes import DEMO_RECIPES
 
-    return hashlib.sha256(repr(demo_recipes()).encode()).hexdigest()
+    return hashlib.sha256(repr(DEMO_RECIPES).encode()).hexdigest()
 
 
 def rows_of_this_recipe(file: Path) -> list[dict[str, Any]]:
@@ -120,29 +120,29 @@ def in_a_process(setting: str, seed: int) -> dict[str, Any]:
     environment = {**os.environ, **INSTRUCTIONS[instructions], "OMP_NUM_THREADS": str(threads)}
     words = [sys.executable, __file__, "--one", precision, str(seed)]
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def one(precision: Any, seed: int) -> dict[str, Any]:
     """Both trainings with that seed, what they stand, and what made them."""
     import torch
 
-    from bpfc.cli.demo import demo_recipes
     from bpfc.cli.evaluate import Evaluate, run
-    from bpfc.cli.train import Train, train
     from bpfc.memory import keep_memory
     from bpfc.provenance import provenance
+    from bpfc.training.demo_recipes import DEMO_RECIPES
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     keep_memory()
     made_by = provenance(torch.device("cpu"))
     found: dict[str, Any] = {name: made_by[name] for name in ("commit", "versions", "hardware", "time")}
     found["recipe"] = recipe_digest()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        for name, recipe in demo_recipes().items():
+        for name, recipe in DEMO_RECIPES.items():
             out = Path(folder) / name
             try:
-                train(Train(recipe=replace(recipe, seed=seed), out=out, device="cpu", precision=precision))
+                train(replace(recipe, seed=seed), out, device="cpu", precision=precision)
             except TrainingError as failure:
                 found[name] = {"failed": "diverged" if "finite" in str(failure) else "collapsed", "why": str(failure)}
                 continue

@@ -14,7 +14,8 @@ from bpfc.resumed import Kind, Resumed, read_rows
 
 SCHEMA = 3
 """Version of header, rows and summary."""
-
+HEADER, ROWS = "evaluation.json", "ledger.jsonl"
+"""A ledger's files in its folder."""
 
 Blind = Literal["zero", "not_finite"]
 """What a gradient can be, so that attacks by gradients see nothing."""
@@ -68,7 +69,7 @@ class Ledger(Resumed[Row]):
             folder, header, labels: as there; the header is of the plan and of the subject.
             attacks: the names in the rows, in the order in which they run.
         """
-        kind = Kind("an evaluation", "evaluation.json", "ledger.jsonl", SCHEMA, Row, _check(attacks))
+        kind = Kind("an evaluation", HEADER, ROWS, SCHEMA, Row, _check(attacks))
         super().__init__(folder, header, labels, kind)
 
 

@@ -20,7 +20,7 @@ from bpfc.evaluation.engine import Proof, blocks, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
-from bpfc.ledger import Ledger, Row, summarise
+from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
 
 
@@ -80,7 +80,7 @@ def record(
 
 def started_in(out: Path) -> Path:
     """The file that tells with which settings an evaluation in the folder began."""
-    return out / "evaluation.json"
+    return out / HEADER
 
 
 def _attack(

@@ -25,7 +25,8 @@ SECONDS = 30.0
 """After which an attack ends, whatever is left of it."""
 AT_ONCE, WAITING = 2, 8
 """Attacks of all visitors: that run side by side, and that wait. One more is turned away with a word."""
-STEPS_DEFAULT = 20
+FRAME = 0.1
+"""Seconds that each step is to be seen, at least; a browser that falls behind would show them after the end."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def build_page(scene: Scene) -> gr.Blocks:
                         wanted = gr.Dropdown(["any class", *scene.classes], value="any class", label="Next of class")
                         following = gr.Button("Next image")
                 upload = gr.File(label="Or a picture of your own", file_types=["image"], type="filepath", height=130)
+                refused = _words("")
                 inverted = gr.Checkbox(False, label="Swap dark and light in it")
                 _words(
                     f"<p class='soft'>{', '.join(FORMATS)}; up to {BYTES / 1e6:.0f} MB and {PIXELS / 1e6:.0f} million "
@@ -101,7 +103,7 @@ def build_page(scene: Scene) -> gr.Blocks:
         _words("<h2>Attack</h2>")
         with gr.Row():
             eps = gr.Slider(0.01, 0.5, value=scene.eps, step=0.01, label="ε, largest change of a pixel in [0, 1]")
-            steps = gr.Slider(1, STEPS, value=STEPS_DEFAULT, step=1, label="Steps of PGD")
+            steps = gr.Slider(1, STEPS, value=20, step=1, label="Steps of PGD")
         with gr.Row():
             attack = gr.Button("Attack", variant="primary")
             stop = gr.Button("Stop")
@@ -116,16 +118,8 @@ def build_page(scene: Scene) -> gr.Blocks:
 
         look = _Handlers(scene)
         quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        views = [picture, planes, shown, told]
+        views = [picture, planes, shown, told, refused]
         blocks.load(look.test_image, [index, k], [chosen, *views], **quick)
-        renewed = [
-            index.submit(look.test_image, [index, k], [chosen, *views], **quick),
-            index.blur(look.test_image, [index, k], [chosen, *views], **quick),
-            following.click(look.next_image, [index, wanted, k], [index, chosen, *views], **quick),
-            upload.upload(look.own_picture, [upload, inverted, k], [chosen, *views], **quick),
-        ]
-        inverted.change(look.own_picture, [upload, inverted, k], [chosen, *views], **quick)
-        k.change(look.planes, [chosen, k], planes, trigger_mode="always_last", **quick)
         running = attack.click(
             look.attack,
             [chosen, eps, steps],
@@ -134,9 +128,17 @@ def build_page(scene: Scene) -> gr.Blocks:
             concurrency_limit=AT_ONCE,
             **quick,
         )
+        # Another image ends the attack on the one before, and is shown after that.
+        for event, handler, given, more in (
+            (index.input, look.test_image, [index, k], []),
+            (following.click, look.next_image, [index, wanted, k], [index]),
+            (upload.upload, look.own_picture, [upload, inverted, k], []),
+            (inverted.input, look.own_picture, [upload, inverted, k], []),
+        ):
+            ended = event(None, cancels=[running], trigger_mode="multiple", api_visibility="private")
+            ended.then(handler, given, [*more, chosen, *views], trigger_mode="always_last", **quick)
+        k.change(look.planes, [chosen, k], planes, trigger_mode="always_last", **quick)
         stop.click(None, cancels=[running], api_visibility="private")
-        for event in renewed:
-            event.success(None, cancels=[running], api_visibility="private")
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     return blocks
 
@@ -152,21 +154,27 @@ def _words(html: str) -> gr.HTML:
     return gr.HTML(html, elem_classes="explore", js_on_load=None)
 
 
+UNCHANGED = (gr.skip(),) * 6
+"""Of the image and all that shows it."""
+
+
 class _Handlers:
     """What the controls do. Values are checked here again: a page's bounds hold for its visitors, not for a script."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
 
-    def test_image(self, index: float, k: float) -> tuple[Any, ...]:
+    def test_image(self, index: float | None, k: float) -> tuple[Any, ...]:
+        if index is None:  # while one types
+            return UNCHANGED
         place = int(_within(index, 0, len(self.scene.images) - 1, "test image"))
         label = int(self.scene.images.labels[place])
         image = to_float(self.scene.images.pixels[place])
         return self._views(Chosen(image, label, place, f"test image {place}, {self.scene.classes[label]}"), k)
 
-    def next_image(self, index: float, wanted: str, k: float) -> tuple[Any, ...]:
+    def next_image(self, index: float | None, wanted: str, k: float) -> tuple[Any, ...]:
         labels = self.scene.images.labels
-        after = torch.arange(len(labels)).roll(-1 - int(_within(index, 0, len(labels) - 1, "test image")))
+        after = torch.arange(len(labels)).roll(-1 - int(_within(index or 0, 0, len(labels) - 1, "test image")))
         if wanted in self.scene.classes:
             after = after[labels[after] == self.scene.classes.index(wanted)]
         if not len(after):
@@ -176,12 +184,12 @@ class _Handlers:
 
     def own_picture(self, path: str | None, inverted: bool, k: float) -> tuple[Any, ...]:
         if path is None:
-            return tuple(gr.skip() for _ in range(5))
+            return UNCHANGED
         channels, size = self.scene.images.pixels.shape[1:3]
         try:
             image = read_picture(Path(path), channels, size, inverted=inverted)
         except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            return *UNCHANGED[:-1], Markup('<p role="alert">Not taken: {}.</p>').format(error)
         return self._views(Chosen(image, None, 0, f"your picture, at {size} × {size} pixels"), k)
 
     def planes(self, chosen: Chosen, k: float) -> str:
@@ -212,10 +220,11 @@ class _Handlers:
             yield view, _summary(courses, self.scene.classes, ended) if over else ""
             if over:
                 return
+            time.sleep(max(0.0, began + (number + 1) * FRAME - time.monotonic()))
 
     def _views(self, chosen: Chosen, k: float) -> tuple[Any, ...]:
         shown = courses_of(self._courses(chosen), self.scene.classes, self.scene.eps, 0)
-        return chosen, image_of(chosen.image, chosen.told), self.planes(chosen, k), shown, ""
+        return chosen, image_of(chosen.image, chosen.told), self.planes(chosen, k), shown, "", ""
 
     def _courses(self, chosen: Chosen) -> list[Course]:
         courses = []
