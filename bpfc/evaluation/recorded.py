@@ -44,8 +44,7 @@ def record(
         proven: certificates; what is certified is not attacked.
 
     Raises:
-        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation; or an attack
-            without a radius should meet certificates.
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
         ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
@@ -57,11 +56,6 @@ def record(
         settings = plan.header() | subject.header()
         if proven is not None:
             settings["certificates"] = list(proven.methods)
-            if plan.minimum_norm:
-                raise ValueError(
-                    f"{next(iter(plan.minimum_norm))}: looks for the nearest image of every image, and certified ones "
-                    "are not attacked; leave the certificates out"
-                )
         ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
         if save_images:
             _check_saved(out / "adversarial", ledger.rows)
