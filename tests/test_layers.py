@@ -8,12 +8,12 @@ import bpfc
 
 PACKAGE = Path(bpfc.__file__).parent
 LAYERS = (
-    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "weights"),
+    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "resumed", "weights"),
     ("data", "models", "wrappers"),
     ("bounds",),
     ("attacks",),
     ("methods",),
-    ("judge", "ledger"),
+    ("answers", "judge", "ledger"),
     ("certification", "evaluation", "training"),
     ("auditing", "report"),
     ("explore",),

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -17,7 +17,6 @@ from bpfc.training.settings import Settings
 
 if TYPE_CHECKING:
     from bpfc.training.recipe import Recipe
-    from bpfc.training.run import Run
 
 HELP = """Train a network by a recipe.
 
@@ -83,10 +82,18 @@ def _help() -> NoReturn:
 def main(options: Train) -> None:
     """The verb: train, and say what comes next, or what to do where it came to nothing."""
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     recipe = options.recipe
     try:
-        run = train(options)
+        run = train(
+            recipe,
+            options.out,
+            device=options.device,
+            precision=options.precision,
+            data_dir=options.data_dir,
+            resume=options.resume,
+        )
     except TrainingError as failure:
         weight = "" if getattr(recipe.method, "weight", None) is None else ", a lower --method.weight"
         advice = f"--clip-norm {recipe.clip_norm / 2 if recipe.clip_norm else 1:g}, a lower --lr{weight}"
@@ -95,49 +102,3 @@ def main(options: Train) -> None:
         return  # of several processes one tells
     selected = run.log[-1]["selected_epoch"] + 1
     print(f"Selected: epoch {selected}, in {run.weights}. Attack it with: bpfc evaluate {shlex.quote(str(run.folder))}")
-
-
-def train(options: Train) -> "Run":
-    """Trains by the options.
-
-    Raises:
-        ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
-        TrainingError: the training comes to nothing; says which state is good still.
-    """
-    import torch
-
-    from bpfc.data import load, split
-    from bpfc.files import owned
-    from bpfc.machine import pick_device, resolve
-    from bpfc.models import build
-    from bpfc.provenance import provenance
-    from bpfc.training.engine import engine, fit
-    from bpfc.training.run import Run, RunError
-
-    recipe, run = options.recipe, Run(options.out)
-    device = pick_device(options.device)
-    precision = resolve(options.precision, device, run.precision)
-    if run.begun() and not options.resume:
-        raise RunError(f"{options.out}: holds a run already; continue it with --resume, or choose another --out")
-    data = load(recipe.data, options.data_dir)
-    training, validation = split(data.train, recipe.validation, recipe.seed)
-    if recipe.limit is not None:
-        training = training[: recipe.limit]
-    fabric = engine(device)
-    precision = fabric.broadcast(precision)  # processes that time their CPU may differ
-    torch.manual_seed(recipe.seed)
-    model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
-    with owned(options.out) if fabric.is_global_zero else nullcontext():
-        if fabric.is_global_zero:
-            run.begin(recipe, precision, provenance(device))
-        fabric.barrier()
-        fit(
-            fabric,
-            recipe,
-            precision,
-            model,
-            training.to(fabric.device),
-            validation[: recipe.validation_attacked].to(fabric.device),
-            run,
-        )
-    return run

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng
+from bpfc.certification import ContradictionError
 from bpfc.data import Images, to_float
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan, PlannedAttack
@@ -27,6 +28,13 @@ class Block(NamedTuple):
     indices: list[int]
     images: Tensor
     labels: Tensor
+
+
+class Proof(NamedTuple):
+    """What is proven of an image; see bpfc.ledger.Row."""
+
+    certified_by: str | None
+    margin_lower: float | None
 
 
 def blocks(images: Images, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
@@ -50,19 +58,24 @@ def run_block(
     *,
     passed: Callable[[PlannedAttack], None] = lambda _: None,
     adversary: Callable[[int, Tensor], None] = lambda *_: None,
+    proofs: Mapping[int, Proof] | None = None,
 ) -> list[Row]:
     """The ledger rows of one block of images under a plan.
 
     Every attack runs on every image that is classified rightly, so that its accuracy is its own; in a cascade, only
     on what the attacks before it left standing. `passed` hears of each attack that is done, `adversary` gets the index
-    of each broken image, and the first perturbed image that breaks it.
+    of each broken image, and the first perturbed image that breaks it. What is proven of an image, by its index, goes
+    into its row, and one that is certified meets no attack.
+
+    Raises:
+        ContradictionError: an image is certified, but misclassified as it is.
     """
     indices, images, labels = block
     rows = _clean_rows(model, block)
+    _note_proofs(rows, proofs or {})
+    standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
-        right = [place for place, row in enumerate(rows) if row["broken_by"] is None]
-        _note_blind(model, block, right, rows)
-    standing = [place for place, row in enumerate(rows) if row["broken_by"] is None]
+        _note_blind(model, block, standing, rows)
     for item in plan.attacks:
         if plan.cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
@@ -125,6 +138,17 @@ def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
         Row(index=index, label=label, prediction=guess, broken_by=None if guess == label else "clean", attacks={})
         for index, label, guess in zip(block.indices, block.labels.tolist(), predictions, strict=True)
     ]
+
+
+def _note_proofs(rows: list[Row], proofs: Mapping[int, Proof]) -> None:
+    for row in rows:
+        if (proof := proofs.get(row["index"])) is not None:
+            row["certified_by"], row["margin_lower"] = proof
+            if proof.certified_by is not None and row["broken_by"] == "clean":
+                raise ContradictionError(
+                    f"image {row['index']} is certified by {proof.certified_by}, but misclassified as it is: the "
+                    "certificates are of another model, or wrong"
+                )
 
 
 def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row]) -> None:

@@ -2,28 +2,38 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from bpfc.answers import Answers
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import blocks, run_block
+from bpfc.evaluation.engine import Proof, blocks, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
-from bpfc.ledger import Ledger, Row, summarise
+from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
 
 
-def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False) -> tuple[list[Row], dict[str, Any]]:
+class Proven(NamedTuple):
+    """Certificates of the subject: the methods that made them, and what they prove by an image's index."""
+
+    methods: Sequence[str]
+    proofs: Mapping[int, Proof]
+
+
+def record(
+    subject: Subject, plan: Plan, out: Path, *, save_images: bool = False, proven: Proven | None = None
+) -> tuple[list[Row], dict[str, Any]]:
     """Runs the plan on the subject, from what the folder holds on; gives back rows and summary.
 
     Args:
@@ -31,9 +41,12 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
         plan: what to run.
         out: folder for evaluation.json, ledger.jsonl and summary.json; made if need be.
         save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W).
+        proven: certificates; what is certified is not attacked.
 
     Raises:
-        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation; or an attack
+            without a radius should meet certificates.
+        ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     make_writable_folder(out)
@@ -42,11 +55,19 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
         if plan.by_gradients:
             check_gradient(subject.model, subject.images)
         settings = plan.header() | subject.header()
+        if proven is not None:
+            settings["certificates"] = list(proven.methods)
+            if plan.minimum_norm:
+                raise ValueError(
+                    f"{next(iter(plan.minimum_norm))}: looks for the nearest image of every image, and certified ones "
+                    "are not attacked; leave the certificates out"
+                )
         ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
         if save_images:
             _check_saved(out / "adversarial", ledger.rows)
         started, before = time.perf_counter(), len(ledger.rows)
-        _attack(subject, plan, ledger, _saver(out / "adversarial") if save_images else lambda *_: None)
+        saver = _saver(out / "adversarial") if save_images else lambda *_: None
+        _attack(subject, plan, ledger, saver, proven.proofs if proven else {})
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
         summary["warnings"] = ledger.warnings + caveats(rows)
@@ -59,14 +80,20 @@ def record(subject: Subject, plan: Plan, out: Path, *, save_images: bool = False
 
 def started_in(out: Path) -> Path:
     """The file that tells with which settings an evaluation in the folder began."""
-    return out / "evaluation.json"
+    return out / HEADER
 
 
-def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[int, Tensor], None]) -> None:
+def _attack(
+    subject: Subject,
+    plan: Plan,
+    ledger: Ledger,
+    adversary: Callable[[int, Tensor], None],
+    proofs: Mapping[int, Proof],
+) -> None:
     """Runs the plan on the images that the ledger lacks, and tells how far it is."""
     missing, total, attacks = ledger.missing, len(subject.images), len(plan.attacks)
     done, robust = total - len(missing), sum(row["broken_by"] is None for row in ledger.rows)
-    started, before = time.perf_counter(), done
+    started, before, answers = time.perf_counter(), done, Answers(subject.model)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, transient=True, disable=not Console().is_terminal) as progress,
@@ -75,13 +102,15 @@ def _attack(subject: Subject, plan: Plan, ledger: Ledger, adversary: Callable[[i
         warnings.simplefilter("always")
         task = progress.add_task("clean", total=total * attacks, completed=done * attacks)
         for block in blocks(subject.images, missing, plan.batch_size, channels_last=subject.channels_last):
-            rows = run_block(
-                subject.model,
-                block,
-                plan,
-                passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
-                adversary=adversary,
-            )
+            with answers.to(block.indices):
+                rows = run_block(
+                    subject.model,
+                    block,
+                    plan,
+                    passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
+                    adversary=adversary,
+                    proofs=proofs,
+                )
             ledger.append(rows, {str(warning.message) for warning in warned})
             done, robust = done + len(rows), robust + sum(row["broken_by"] is None for row in rows)
             left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))

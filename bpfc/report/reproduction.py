@@ -13,7 +13,7 @@ from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
 from bpfc.report.figures import DATA, METHODS, Results, paper
 from bpfc.training.recipe import Recipe
-from bpfc.training.run import Run
+from bpfc.training.run import Run, runs_in
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def shelf(folders: Sequence[Path]) -> Shelf:
     """Everything that can be reused in the folders, each of which holds runs. A folder that is not there holds none."""
     runs, transfers = [], []
     for folder in folders:
-        for path in sorted(folder.glob("*/recipe.json")):
+        for run in runs_in(folder):
             try:
-                run, recipe = Run(path.parent), Run(path.parent).recipe()
+                recipe = run.recipe()
             except UserError:
                 continue  # of a network or a method that this version does not know: no row of the paper
             if len(run.log) == recipe.epochs:
@@ -80,8 +80,7 @@ def _summaries(run: Run) -> list[dict[str, Any]]:
     Raises:
         ValueError: the weights are not there, and its evaluations are of several.
     """
-    every = [read_json(path) for path in sorted(run.folder.glob("*/summary.json"))]
-    every = [each for each in every if {"clean", "attacks"} <= each.keys()]
+    every = run.summaries
     if run.weights.is_file():
         return [each for each in every if each.get("weights_sha256") == run.digest]
     if len(named := {each.get("weights_sha256") for each in every}) > 1:
