@@ -2,6 +2,7 @@
 
 import re
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -47,6 +48,26 @@ DataFolder = Annotated[
         help="Where the data files are; else BPFC_DATA, the user's cache, Debian's package, the network.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures of one's own are taken; without these options, as they are, and all must be alike."""
+
+    size: int | None = None
+    """Pictures of one's own: bring the shorter side to this (bicubic) and cut the middle out of the longer."""
+    colour: Literal["grey", "rgb"] | None = None
+    """Pictures of one's own: make all of them that; else they must be alike."""
+    skip_unreadable: bool = False
+    """Pictures of one's own: leave out those that cannot be read, and name them; costs a look at all of them."""
+    workers: int | None = None
+    """Threads that decode pictures; as many as there are cores unless given."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name} {value}: must be 1 or more")
+
 
 PLAIN = (tyro.conf.AvoidSubcommands,)
 """How every verb reads its words."""

@@ -1,13 +1,13 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and the loop over blocks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, in_parts, to_float
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.judge import Judge, clean_logits
@@ -29,18 +29,21 @@ class Block(NamedTuple):
     labels: Tensor
 
 
-def blocks(images: Images, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
+def blocks(images: AnyImages, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
     """The images at `indices`, `size` at a time: the one loop over images, and the only place where they become floats.
 
     `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
     """
-    for begin in range(0, len(indices), size):
-        chosen = list(indices[begin : begin + size])
-        part = images[torch.tensor(chosen, device=images.labels.device)]
+    chosen = [list(indices[begin : begin + size]) for begin in range(0, len(indices), size)]
+    for places, part in zip(chosen, in_parts(images, _places(chosen, images)), strict=True):
         floats = to_float(part.pixels)
         if channels_last:
             floats = floats.contiguous(memory_format=torch.channels_last)
-        yield Block(chosen, floats, part.labels)
+        yield Block(places, floats, part.labels)
+
+
+def _places(chosen: Iterable[list[int]], images: AnyImages) -> Iterator[Tensor]:
+    return (torch.tensor(places, device=images.labels.device) for places in chosen)
 
 
 def run_block(

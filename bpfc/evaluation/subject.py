@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from bpfc.data import DATA_SETS, Images, load, load_images
+from bpfc.data import DATA_SETS, AnyImages, load, load_images
 from bpfc.errors import UserError
 from bpfc.models import Normalise, load_weights, named, state_sha256
 from bpfc.wrappers import EOT
@@ -31,7 +31,7 @@ class Subject:
     """
 
     model: nn.Module
-    images: Images
+    images: AnyImages
     data: str
     weights_sha256: str
     data_sha256: str | None = None
