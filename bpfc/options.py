@@ -69,6 +69,8 @@ class Reading:
                 raise UserError(f"--{name} {value}: must be 1 or more")
 
 
+AS_THEY_ARE = Reading()
+
 PLAIN = (tyro.conf.AvoidSubcommands,)
 """How every verb reads its words."""
 
@@ -81,10 +83,22 @@ def read_words(kind: type[Options], prog: str, words: list[str], default: Option
     Raises:
         UserError: a word is not one of the verb's, or its value makes no sense; in one line.
     """
+    return _read(kind, prog, words, {} if default is None else {"default": default})
+
+
+def read_some_words(kind: type[Options], prog: str, words: list[str]) -> tuple[Options, list[str]]:
+    """The same where some words may belong to other options; these come back.
+
+    Raises:
+        UserError: see `read_words`.
+    """
+    return _read(kind, prog, words, {"return_unknown_args": True})
+
+
+def _read(kind: Any, prog: str, words: list[str], given: dict[str, Any]) -> Any:
     for name, value in zip(["", *words], words, strict=False):
         if not value or (value.endswith("=") and value.startswith("--")):
             raise UserError(f"{name or value}: is given an empty value; name one, or leave the option out")
-    given: dict[str, Any] = {} if default is None else {"default": default}
     shown = StringIO()
     try:
         with redirect_stderr(shown):

@@ -65,7 +65,6 @@ def run(options: Transfer) -> dict[str, Any]:
     from rich.progress import track
 
     from bpfc.attacks.base import check_count
-    from bpfc.data import load
     from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_transfer_block, transferred
     from bpfc.evaluation.caveats import caveats
     from bpfc.evaluation.recorded import started_in
@@ -74,6 +73,7 @@ def run(options: Transfer) -> dict[str, Any]:
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
     from bpfc.training.run import Run, RunError
+    from bpfc.training.run_data import data_of
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     targets, sources = _by_name(options.targets, "target"), _by_name(options.source, "source")
@@ -87,7 +87,7 @@ def run(options: Transfer) -> dict[str, Any]:
     device = pick_device(options.device)
     began = precision_of(started_in(options.out / next(iter(targets))))
     precision = resolve(options.precision, device, began)
-    data = load(recipe.data, options.data_dir)
+    data = data_of(Run(options.targets[0]), options.data_dir)
     context = Context(
         ThreatModel("linf", recipe.eps if options.eps is None else options.eps),
         data.channels,

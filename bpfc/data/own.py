@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bpfc.data.folders import list_folder
 from bpfc.data.formats import DataError
-from bpfc.data.images import AnyImages, Images, pictures
+from bpfc.data.images import AnyImages, Images, Pictures, pictures
 from bpfc.data.npz import load_npz
 from bpfc.options import Reading
 
@@ -31,6 +31,11 @@ class Own:
     train: AnyImages
     test: AnyImages | None
     classes: tuple[str, ...]
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of pictures that cannot be read and were left out."""
+        return tuple(name for part in (self.train, self.test) if isinstance(part, Pictures) for name in part.skipped)
 
 
 def load_own(path: Path, reading: Reading) -> Own:

@@ -10,7 +10,7 @@ from bpfc.data.formats import DataError, Pixels, cifar10_binary, digits_csv, idx
 from bpfc.data.images import AnyImages, Images
 from bpfc.data.own import load_own
 from bpfc.data.sources import CIFAR10, FASHION_MNIST, MNIST, Source, contents, embedded_digits
-from bpfc.options import Reading
+from bpfc.options import AS_THEY_ARE, Reading
 
 DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
 IN_MEMORY = 2**29
@@ -25,6 +25,7 @@ class DataSet:
 
     Attributes:
         class_names: of one's own; empty where they are known by the set's name.
+        skipped: names of pictures that cannot be read and were left out.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DataSet:
     test: AnyImages
     classes: int
     class_names: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -43,7 +45,7 @@ class DataSet:
         return self.train.shape[2]
 
 
-def load(name: str, data_dir: Path | None = None, reading: Reading = Reading()) -> DataSet:  # noqa: B008
+def load(name: str, data_dir: Path | None = None, reading: Reading = AS_THEY_ARE) -> DataSet:
     """A data set by name: mnist-5k, mnist, fashion-mnist or cifar-10; see `bpfc.data.sources.contents` for from where.
 
     Or one's own, by its path; see `bpfc.data.own`. Where it has no test images, a tenth of it is held out for good.
@@ -76,10 +78,10 @@ def load(name: str, data_dir: Path | None = None, reading: Reading = Reading()) 
             f"{name}: test images of {tuple(test.shape[1:])}, {test.dtype}, but those to train on are of "
             f"{tuple(train.shape[1:])}, {train.dtype}; make all alike, or say --size and --colour"
         )
-    return DataSet(name, _held(train), _held(test), len(own.classes), own.classes)
+    return DataSet(name, _held(train), _held(test), len(own.classes), own.classes, own.skipped)
 
 
-def load_images(path: Path, reading: Reading = Reading()) -> AnyImages:  # noqa: B008
+def load_images(path: Path, reading: Reading = AS_THEY_ARE) -> AnyImages:
     """Images of one's own to evaluate on: the test images, or all, where they are not told apart.
 
     Raises:
