@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from bpfc.attacks import Norm
-from bpfc.files import append_lines, without_checksum, write_file, write_json
+from bpfc.files import append_lines, with_checksum, without_checksum, write_file, write_json, write_jsonl
 
 SCHEMA = 3
 """Version of header, rows and summary."""
@@ -105,6 +106,24 @@ class Ledger:
         new = {row["index"]: row for row in rows if row["index"] not in self._rows}
         append_lines(self.path, new.values())
         self._rows |= new
+
+    def absorb(self, shards: Sequence[Path]) -> None:
+        """Takes over the rows and warnings of ledgers of the same evaluation, in the order of the images, then removes
+        their folders. A kill at any moment loses nothing.
+
+        Raises:
+            ValueError: one of them is of something else, or has a row of another image; the message names it.
+        """
+        if not shards:
+            return
+        for folder in shards:
+            shard = Ledger(folder, self._header, self._labels, self._attacks)
+            self._rows = shard._rows | self._rows
+            self.warnings = sorted({*self.warnings, *shard.warnings})
+        self._write_header()
+        write_jsonl(self.path, [with_checksum(row) for row in self.rows])
+        for folder in shards:
+            shutil.rmtree(folder)
 
     def _check_header(self) -> None:
         path, now = self._header_path, self._header

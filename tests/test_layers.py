@@ -8,7 +8,7 @@ import bpfc
 
 PACKAGE = Path(bpfc.__file__).parent
 LAYERS = (
-    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "weights"),
+    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "team", "weights"),
     ("data", "models", "wrappers"),
     ("bounds",),
     ("attacks",),

@@ -1,5 +1,6 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and the loop over blocks."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,20 +31,32 @@ class Block(NamedTuple):
 
 
 def blocks(images: AnyImages, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
-    """The images at `indices`, `size` at a time: the one loop over images, and the only place where they become floats.
+    """The images at `indices`, `size` at a time; see `each_block`."""
+    return each_block(images, cut(indices, size), channels_last=channels_last)
+
+
+def cut(indices: Sequence[int], size: int) -> list[list[int]]:
+    """Into parts of that size; the last may be smaller."""
+    return [list(indices[begin : begin + size]) for begin in range(0, len(indices), size)]
+
+
+def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: bool = False) -> Iterator[Block]:
+    """The images at each of the indices `parts`: the one loop over images, and the only place where they become floats.
 
     `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
     """
-    chosen = [list(indices[begin : begin + size]) for begin in range(0, len(indices), size)]
-    for places, part in zip(chosen, in_parts(images, _places(chosen, images)), strict=True):
-        floats = to_float(part.pixels)
+    asked: deque[list[int]] = deque()
+
+    def places() -> Iterator[Tensor]:
+        for part in parts:
+            asked.append(part)
+            yield torch.tensor(part, device=images.labels.device)
+
+    for some in in_parts(images, places()):
+        floats = to_float(some.pixels)
         if channels_last:
             floats = floats.contiguous(memory_format=torch.channels_last)
-        yield Block(places, floats, part.labels)
-
-
-def _places(chosen: Iterable[list[int]], images: AnyImages) -> Iterator[Tensor]:
-    return (torch.tensor(places, device=images.labels.device) for places in chosen)
+        yield Block(asked.popleft(), floats, some.labels)
 
 
 def run_block(
