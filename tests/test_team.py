@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from torch.distributed import HashStore
 
+from bpfc.certification import recorded
+from bpfc.cli import certify
+from bpfc.cli.certify import Certify
 from bpfc.cli.evaluate import Evaluate, run
 from bpfc.evaluation import Context, ThreatModel, parse
 from bpfc.evaluation.recorded import record
@@ -119,3 +123,35 @@ def test_a_process_that_would_evaluate_something_else_is_refused(model: Path) ->
     plan = parse("fgsm", Context(ThreatModel("linf", 0.1), channels=1), precision="fp32")
     with pytest.raises(ValueError, match="process 1 would evaluate something else than the first .*weights_sha256 is"):
         record(subject, plan, model / "out", crew=second)
+
+
+def test_certificates_too_are_shared_out_and_go_on_from_a_kill(model: Path) -> None:
+    options = {"model": "somebodys:model", "data": "set", "eps": 0.002, "batch_size": 4, "device": "cpu"}
+    summary = certify.run(Certify(**options, out=model / "one"))  # type: ignore[arg-type]
+    rows = read_jsonl(model / "one/certificates.jsonl")
+    assert {row["certified_by"] for row in rows} >= {None, "interval"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recorded, "certify_block", stop_at(recorded.certify_block, 4))
+        certify.run(Certify(**options, out=model / "many"))  # type: ignore[arg-type]
+    (shard,) = (model / "many/shards").glob("*.jsonl")
+    assert len(read_jsonl(shard)) == 12
+    with shard.open("a") as file:
+        file.write('{"index": 13, "lab')
+    words = "certify --model somebodys:model --data set --eps 0.002 --batch-size 4 --device cpu --out many"
+    command = [*TORCHRUN, "2", "-m", "bpfc", *words.split()]
+    done = subprocess.run(command, check=True, env=environment(), capture_output=True, text=True)
+    assert done.stdout.count("proven by") == 1
+    assert (model / "many/certificates.jsonl").read_bytes() == (model / "one/certificates.jsonl").read_bytes()
+    assert read_json(model / "many/summary.json")["certified"] == summary["certified"]
+    assert not (model / "many/shards").exists()
+
+
+def stop_at(function: Callable[..., object], call: int) -> Callable[..., object]:
+    calls = count(1)
+
+    def stopping(*arguments: object) -> object:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return stopping

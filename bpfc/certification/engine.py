@@ -114,7 +114,7 @@ def certify(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: must be 1 or more")
     names = range(len(images)) if indices is None else indices
-    _check_reading(model, to_float(images[:8]) if images.dtype == torch.uint8 else images[:8], labels)
+    check_reading(model, to_float(images[:8]) if images.dtype == torch.uint8 else images[:8], labels)
     rows: list[CertificateRow] = []
     for block in torch.arange(len(images), device=images.device).split(batch_size):
         some = images[block] if images.is_floating_point() else to_float(images[block])
@@ -169,7 +169,7 @@ def certify_block(
     ]
 
 
-def _check_reading(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def check_reading(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Raises unless the bounds of a few images alone hold their logits, and the labels are of the model's classes."""
     graph = trace(model, images.shape[1:])
     if int(labels.min()) < 0 or int(labels.max()) >= graph.classes:

@@ -45,19 +45,24 @@ def main(options: Certify) -> None:
     """The verb: certify and print the table."""
     from rich.console import Console
 
-    print_table(run(options), Console())
+    summary = run(options)
+    if summary:  # of several processes the first tells
+        print_table(summary, Console())
 
 
 def run(options: Certify) -> dict[str, Any]:
     """Certifies by the options; gives back the summary, which also stands in summary.json.
+
+    Under torchrun the processes share the images out, and the first alone gives back a summary that is not empty.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
         ContradictionError: the evaluation has broken what is certified.
     """
     from bpfc.attacks.base import check_count
-    from bpfc.certification import between, certified_radii, certified_shares, certify, join, parse_methods
-    from bpfc.files import make_writable_folder, write_json, write_jsonl
+    from bpfc.certification import between, certified_radii, certified_shares, join, parse_methods
+    from bpfc.certification.recorded import record
+    from bpfc.files import make_writable_folder, write_json
     from bpfc.machine import pick_device
     from bpfc.provenance import provenance
     from bpfc.training.run import CERTIFICATION
@@ -73,17 +78,20 @@ def run(options: Certify) -> dict[str, Any]:
     make_writable_folder(out)
     device = pick_device(options.device)
     subject = subject.on(device, options.limit)
-    model, images, labels = subject.model, subject.images.pixels, subject.images.labels
-    found = certify(model, images, labels, eps=eps, methods=options.methods, batch_size=options.batch_size)
+    model, images = subject.model, subject.images
+    found = record(
+        model, images, subject.header(), out, eps=eps, methods=options.methods, batch_size=options.batch_size
+    )
+    if found is None:
+        return {}
     summary = {"data": subject.data, "weights_sha256": subject.weights_sha256, "model": subject.factory} | found.summary
     if attacked is not None:
         summary["between"] = between(join([row for row in attacked if row["index"] < len(images)], found.rows))
     if options.curve:
-        radii = certified_radii(model, images, labels, methods=options.methods)
+        radii = certified_radii(model, images.pixels, images.labels, methods=options.methods)
         summary["curve"] = {"eps": list(CURVE), "certified": certified_shares(radii, CURVE)}
         summary["radius"] = {"median": float(radii.median()), "largest": float(radii.max())}
     summary["provenance"] = provenance(device)
-    write_jsonl(out / "certificates.jsonl", [dict(row) for row in found.rows])
     write_json(out / "summary.json", summary)
     return summary
 
