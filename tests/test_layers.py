@@ -16,6 +16,7 @@ LAYERS = (
     ("judge", "ledger"),
     ("certification", "evaluation", "training"),
     ("auditing", "report"),
+    ("exporting",),
     ("cli", "__init__", "__main__"),
 )
 """From the bottom up; a name is a module or a folder of bpfc. What is not there yet has its place."""
