@@ -1,11 +1,12 @@
 """Whether the audit calls masked what is masked, and lets stand what is honest.
 
-    python benchmarks/confusion.py [--seeds 3] [--cases bit-depth,trades] [--out results/audit] [--runs runs/confusion]
+    python benchmarks/confusion.py [--seeds 3] [--cases bit-depth,trades] [--out OUT] [--runs RUNS]
 
 Each case is a small network, trained by a recipe on 4,000 digits, mostly with a defence around it (controls.py). It is
-audited as `bpfc audit --quick` does, on the first 60 held-out digits, against the figure that a careless report would
+audited as `bpfc audit --quick` does, on the first 50 held-out digits, against the figure that a careless report would
 claim: what stands under FGSM and PGD-40. Beside it, on the same digits, what stands under an attacker who knows the
-defence. Masked cases must be called masked or falling; honest ones must stand.
+defence. Masked cases must be called masked or falling, with a figure within 2 points of that attacker's, or below it;
+honest ones must stand. BPFC with the ℓ1 distance masks in some settings alone: what it is, its attacker says.
 
 The audit's thresholds have seen seed 0 alone. Each case that is done is a line in OUT/rows.jsonl, under a digest of the
 recipe, the budget and the code that decide it; it is not made again as long as they are the same, so that a stopped
@@ -19,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch counts the cores
 
 import controls
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import bpfc
 from bpfc.attacks import FGSM, PGD, Adaptive, Attack, ImageRng, MultiTargeted, Square
+from bpfc.attacks.ascent import input_gradient
 from bpfc.auditing import QUICK, audit
-from bpfc.auditing.stand_ins import Through, Ungraded
+from bpfc.auditing.stand_ins import Near, Through, Ungraded
 from bpfc.data import DataSet, Images, load
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.files import read_jsonl, write_json
@@ -43,8 +45,11 @@ from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import Schedule
+from bpfc.wrappers import EOT
 
-IMAGES = 60
+IMAGES = 50
+NEAR_ENOUGH = 0.02
+"""By how much a settling attack may miss what is known; where a claim lies further above it, something is hidden."""
 NEAR, SAMPLES = 0.1, 16
 """Of ε, the deviation of the points that an attacker of rugged surfaces averages over; and how many answers anybody
 averages over."""
@@ -67,7 +72,7 @@ def recipes() -> dict[str, Recipe]:
         select="last",
     )
     pgd = {"eps": 0.1, "step_size": 0.03, "steps": 5}
-    l1 = BPFC(k=7, weight=1.0, distance="l1")
+    l1 = BPFC(k=7, weight=3.0, distance="l1")
     bounded = replace(base, network="controls:sparse", epochs=8, lr=0.1, eps=0.1, weight_decay=0.0)
     growing = Schedule(shape="ramp", milestones=(0.05, 0.5))
     return {
@@ -80,30 +85,42 @@ def recipes() -> dict[str, Recipe]:
         "pgd-at": replace(base, eps=0.1, method=PGDAT(**pgd)),
         "trades": replace(base, eps=0.1, method=TRADES(**pgd, weight=3.0)),
         "bpfc": replace(base, epochs=10, method=BPFC(k=7, weight=30.0)),
-        "bpfc-l1": replace(base, epochs=8, method=l1),
+        "bpfc-l1": replace(base, epochs=10, method=l1, weight_schedule=Schedule(shape="ramp", milestones=(0.1, 0.8))),
         "ibp": replace(bounded, method=IBP(eps=0.1), weight_schedule=growing),
     }
 
 
-def standing(judged: nn.Module, source: nn.Module, given: Images, eps: float, attacks: list[Attack]) -> float:
-    """The share that stands under attacks by the gradients of `source`, each on what those before it left."""
-    planned = [PlannedAttack(f"attack {i}", Through(each, source, alike=False)) for i, each in enumerate(attacks)]
+def standing(judged: nn.Module, given: Images, eps: float, attacks: Sequence[Attack]) -> float:
+    """The share that stands under attacks, each on what those before it left."""
+    planned = [PlannedAttack(f"attack {i}", each) for i, each in enumerate(attacks)]
     plan = Plan(tuple(planned), ThreatModel("linf", eps), cascade=True)
     rows = [row for block in blocks(given, range(len(given)), len(given)) for row in run_block(judged, block, plan)]
     return sum(row["broken_by"] is None for row in rows) / len(rows)
 
 
+def careless(model: nn.Module, judged: nn.Module, given: Images, eps: float, attacks: Sequence[Attack]) -> float:
+    """What stands under attacks by the model's own gradients, idle where none comes through."""
+    if lets_nothing_through(model, given):
+        model = Ungraded(model).eval()
+    return standing(judged, given, eps, [Through(each, model, alike=False) for each in attacks])
+
+
+def lets_nothing_through(model: nn.Module, given: Images) -> bool:
+    try:
+        input_gradient(model, given.pixels[:1] / 255, given.labels[:1])
+    except (ValueError, RuntimeError):
+        return True
+    return False
+
+
 def one_step(model: nn.Module, judged: nn.Module, given: Images, eps: float) -> float:
     """What a report claims that knows FGSM alone."""
-    return standing(judged, model, given, eps, [FGSM(eps)])
+    return careless(model, judged, given, eps, [FGSM(eps)])
 
 
 def plain(model: nn.Module, judged: nn.Module, given: Images, eps: float) -> float:
-    """What a careless report claims: FGSM and PGD-40, idle where no gradient comes through."""
-    try:
-        return standing(judged, model, given, eps, [FGSM(eps), PGD(eps, eps / 4, 40)])
-    except (ValueError, RuntimeError):
-        return standing(judged, Ungraded(model).eval(), given, eps, [FGSM(eps)])
+    """What a careless report claims: FGSM and PGD-40."""
+    return careless(model, judged, given, eps, [FGSM(eps), PGD(eps, eps / 4, 40)])
 
 
 def not_fooled(model: nn.Module, judged: nn.Module, given: Images, eps: float) -> float:
@@ -123,7 +140,7 @@ class Case:
     Attributes:
         recipe: of the network.
         eps: of the audit.
-        honest: hides nothing.
+        honest: hides nothing. None where that depends: so it is if the claim lies within NEAR_ENOUGH of what is known.
         defend: the network with its defence.
         known: what an attacker who knows the defence differentiates.
         claim: what is claimed of it.
@@ -133,7 +150,7 @@ class Case:
 
     recipe: str
     eps: float
-    honest: bool = False
+    honest: bool | None = False
     defend: Change = lambda network: network
     known: Change = lambda network: network
     claim: Callable[[nn.Module, nn.Module, Images, float], float] = plain
@@ -151,7 +168,7 @@ def in_front(layer: nn.Module) -> dict[str, Change]:
 
 
 def averaged(model: nn.Module) -> nn.Module:
-    return bpfc.EOT(model, SAMPLES)
+    return EOT(model, SAMPLES)
 
 
 def random(change: Change) -> dict[str, Any]:
@@ -170,19 +187,21 @@ def cases() -> dict[str, Case]:
     bits, thermometer = controls.BitDepth(), controls.Thermometer()
     return {
         "fgsm-at": Case("fgsm-at", 0.3, claim=one_step),
-        "bpfc-l1": Case("bpfc-l1", 0.3),
+        "bpfc-l1": Case("bpfc-l1", 0.3, honest=None),
         "bit-depth": Case("normal", 0.1, **in_front(bits)),
         "median": Case("normal", 0.1, **in_front(controls.MedianFilter())),
         "block-cosine": Case("normal", 0.1, **in_front(controls.BlockCosine())),
         "times-1000": Case("normal", 0.1, defend=lambda network: nn.Sequential(network, controls.Times())),
-        "softmax": Case("normal", 0.1, defend=lambda network: nn.Sequential(network, nn.Softmax(dim=1))),
+        "softmax": Case(
+            "normal", 0.1, defend=lambda network: nn.Sequential(network, controls.Times(), nn.Softmax(dim=1))
+        ),
         "noise": Case("normal", 0.1, **random(lambda network: nn.Sequential(controls.RandomNoise(), network))),
         "resize": Case("normal", 0.1, **random(lambda network: nn.Sequential(controls.RandomResize(), network))),
         "thermometer": Case(
             "thermometer", 0.1, known=lambda network: nn.Sequential(thermometer.known(), *list(network)[1:])
         ),
         "pruning": Case("normal", 0.1, **random(pruned)),
-        "k-winners": Case("k-winners", 0.1, known=lambda network: averaged(nn.Sequential(Near(NEAR * 0.1), network))),
+        "k-winners": Case("k-winners", 0.1, known=lambda network: averaged(Near(network, NEAR * 0.1))),
         "detector": Case("normal", 0.1, defend=detector(bits), known=detector(bits.known()), claim=not_fooled),
         "no-gradient": Case("normal", 0.1, defend=controls.NoGradient),
         "pgd-at": Case("pgd-at", 0.1, honest=True),
@@ -196,26 +215,16 @@ def cases() -> dict[str, Case]:
     }
 
 
-class Near(nn.Module):
-    """A random point near the image: averaged over, it smooths a rugged surface (Tramèr et al. 2020)."""
-
-    def __init__(self, deviation: float) -> None:
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images + self.deviation * torch.randn_like(images)
-
-
-def attacker(case: Case, method: object) -> list[Attack]:
-    """The attacks of one who knows the defence."""
+def attacked(case: Case, method: object, judged: nn.Module, known: nn.Module, given: Images) -> float:
+    """What stands under one who knows the defence: by the gradients of `known`, and by search."""
     eps = case.eps
     found: list[Attack] = [PGD(eps, eps / 8, 60, "margin"), PGD(eps, eps / 10, 100), MultiTargeted(eps, eps / 8, 20)]
-    if case.recipe == "k-winners":
-        found.append(PGD(eps, eps / 20, 200, "margin"))
+    if isinstance(known, EOT):  # each step is worth SAMPLES of them
+        found = [PGD(eps, eps / 8, 40, "margin"), PGD(eps, eps / 20, 100, "margin"), PGD(eps, eps / 8, 40)]
     if isinstance(method, BPFC):
         found.append(Adaptive(eps, eps / 8, 40, method.k))
-    return found if case.random else [*found, Square(eps, 1000)]
+    planned = [Through(each, known, alike=False) for each in found]
+    return standing(judged, given, eps, [*planned, *([] if case.random else [Square(eps, 1000)])])
 
 
 def row_of(name: str, case: Case, recipe: Recipe, run: Run, digits: DataSet) -> dict[str, Any]:
@@ -228,13 +237,20 @@ def row_of(name: str, case: Case, recipe: Recipe, run: Run, digits: DataSet) -> 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         claim = case.claim(model, judged, given, case.eps)
-        known = standing(judged, case.known(network).eval(), given, case.eps, attacker(case, recipe.method))
+        known = attacked(case, recipe.method, judged, case.known(network).eval(), given)
     started = time.perf_counter()
     k = recipe.method.k if isinstance(recipe.method, BPFC) else None
-    found = audit(model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed)
+    found = audit(
+        model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed, log=run.log
+    )
+    honest = claim - known <= NEAR_ENOUGH + 1e-9 if case.honest is None else case.honest
+    near = found.robust <= known + NEAR_ENOUGH + 1e-9
+    called = found.verdict == "stands" if honest else found.verdict in ("masked", "falls")
     return {
         "seconds": round(time.perf_counter() - started, 1),
-        "right": found.verdict == "stands" if case.honest else found.verdict in ("masked", "falls"),
+        "honest": honest,
+        "near": near,
+        "right": called and (honest or near),
         "verdict": found.verdict,
         "clean": found.clean,
         "claim": claim,
@@ -271,18 +287,18 @@ def _bare(file: Path) -> str:
 
 
 def trained(name: str, seed: int, folder: Path) -> tuple[Recipe, Run]:
-    from bpfc.cli.train import Train, train
+    from bpfc.training.start import train
 
     recipe = replace(recipes()[name], seed=seed)
     out = folder / f"{name}-{seed}"
-    return recipe, train(Train(recipe=recipe, out=out, device="cpu", precision="fp32", resume=out.exists()))
+    return recipe, train(recipe, out, device="cpu", precision="fp32", resume=out.exists())
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--cases", default=",".join(cases()))
-    words.add_argument("--out", type=Path, default=Path("results/audit"))
+    words.add_argument("--out", type=Path, default=Path("results/confusion"))
     words.add_argument("--runs", type=Path, default=Path("runs/confusion"))
     given = words.parse_args()
     torch.set_num_threads(1)
@@ -299,7 +315,7 @@ def main() -> None:
             today.append(key)
             if any(key.items() <= row.items() for row in read_jsonl(file)):
                 continue
-            fixed = {"honest": case.honest, "recipe": case.recipe, "eps": case.eps}
+            fixed = {"recipe": case.recipe, "eps": case.eps}
             row = key | fixed | row_of(name, case, recipe, run, digits)
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -125,23 +125,24 @@ class Misled(nn.Module):
 class ActivationPruning(nn.Module):
     """Keeps activations at random, the larger the likelier, and scales them up (Dhillon et al. 2018).
 
-    As many draws as there are activations; whether one is kept is drawn for each alone, with the paper's probability.
+    A tenth as many draws as there are activations; whether one is kept is drawn for each alone, with the paper's
+    probability.
     """
 
     def forward(self, values: Tensor) -> Tensor:
         flat = values.detach().flatten(1).abs()
         share = flat / flat.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        kept = 1 - (1 - share) ** flat.shape[1]
+        kept = 1 - (1 - share) ** (0.1 * flat.shape[1])
         mask = torch.where(torch.rand_like(kept) < kept, 1 / kept.clamp_min(1e-12), 0)
         return values * mask.view_as(values)
 
 
 class KWinners(nn.Module):
-    """The largest tenth of a layer's values passes, the rest is zero (Xiao et al. 2020): jumps everywhere."""
+    """The largest twentieth of a layer's values passes, the rest is zero (Xiao et al. 2020): jumps everywhere."""
 
     def forward(self, values: Tensor) -> Tensor:
         flat = values.flatten(1)
-        least = flat.topk(max(1, flat.shape[1] // 10), dim=1).values[:, -1:]
+        least = flat.topk(max(1, flat.shape[1] // 20), dim=1).values[:, -1:]
         return torch.where(flat >= least, flat, 0).view_as(values)
 
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from bpfc.cli.demo import demo_recipes
-from bpfc.cli.train import Train, train
 from bpfc.files import read_json, write_json
 from bpfc.memory import keep_memory
+from bpfc.methods import BPFC
 from bpfc.provenance import provenance
+from bpfc.training.demo_recipes import DEMO_RECIPES
 from bpfc.training.health import TrainingError
+from bpfc.training.start import train
 
 LAMBDAS, RATES, SEEDS = (15.0, 30.0), (0.03, 0.06, 0.1), (0, 1)
 CLEAN = 0.95
@@ -53,12 +54,13 @@ def main() -> None:
 
 def one(weight: float, lr: float, seed: int) -> dict[str, float]:
     """Accuracies on the validation digits, after the last epoch; both 0 where training came to nothing."""
-    recipe = demo_recipes()["bpfc"]
-    method = replace(recipe.method, weight=weight)  # type: ignore[call-arg]
+    recipe = DEMO_RECIPES["bpfc"]
+    assert isinstance(recipe.method, BPFC)
+    method = replace(recipe.method, weight=weight)
     recipe = replace(recipe, method=method, lr=lr, seed=seed, validation_attacked=500, ifgsm_steps=20)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         try:
-            run = train(Train(recipe=recipe, out=Path(folder), device="cpu", precision="fp32"))
+            run = train(recipe, Path(folder), device="cpu", precision="fp32")
         except TrainingError:
             return {"clean": 0.0, "ifgsm_20": 0.0}
         row = run.log[-1]

@@ -134,7 +134,7 @@ def table(out: Path) -> dict[str, Any]:
             continue
         blocks = list(spans.values())
         official = {place for block in blocks for place in block["standard"]["stands"]}
-        rows[path.stem] = row = {
+        row: dict[str, Any] = {
             "images": sum(stop - start for start, stop in (map(int, span.split("-")) for span in spans))
         }
         for name in VARIANTS:
@@ -144,6 +144,7 @@ def table(out: Path) -> dict[str, Any]:
             row[name] |= {"stand": len(stands), "settings": each[0]["settings"]}
             row[name] |= {"commits": sorted({block.get("commit", "not recorded") for block in each})}
             row[name] |= {"only_standard": sorted(stands - official), "only_here": sorted(official - stands)}
+        rows[path.stem] = row
     return rows
 
 

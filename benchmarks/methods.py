@@ -32,9 +32,8 @@ def make_step(name: str) -> Callable[[], None]:
     channels, size = (3, 32) if recipe.data == "cifar-10" else (1, 28)
     device = pick_device("auto")
     torch.manual_seed(0)
-    model = build(recipe.network, channels=channels, classes=10, size=size).to(
-        device, memory_format=torch.channels_last
-    )
+    model = build(recipe.network, channels=channels, classes=10, size=size).to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(recipe.batch_size, channels, size, size, device=device)
     labels = torch.randint(0, 10, (recipe.batch_size,), device=device)
     loss_of = TrainingStep(model, recipe.method, resolve("auto", device))

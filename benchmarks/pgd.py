@@ -20,12 +20,13 @@ from common import medians, peak_mib, print_machine
 
 import bpfc
 from bpfc.attacks import ImageRng
-from bpfc.cli.train import Train, train
 from bpfc.data import load, to_float
-from bpfc.machine import Arithmetic, pick_device, resolve
+from bpfc.machine import pick_device, resolve
+from bpfc.options import Arithmetic
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import Schedule
+from bpfc.training.start import train
 
 STEPS, BATCH = 100, 256
 
@@ -49,7 +50,7 @@ def ours(run: Path, precision: Arithmetic, count: int, steps: int = STEPS) -> fl
 def plain(run: Path, count: int, steps: int = STEPS) -> float:
     """The same by the textbook loop."""
     recipe, data = Run(run).recipe(), load("fashion-mnist")
-    model = Run(run).model(data).to(memory_format=torch.contiguous_format)
+    model = Run(run).model(data).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     stand = 0
     for indices in torch.arange(count).split(BATCH):
         images, labels = to_float(data.test.pixels[indices]), data.test.labels[indices]
@@ -62,6 +63,7 @@ def plain(run: Path, count: int, steps: int = STEPS) -> float:
             broken |= legal & (logits.argmax(1) != labels)
             if step < steps:
                 F.cross_entropy(logits, labels, reduction="sum").backward()
+                assert x.grad is not None
                 x = x.detach() + recipe.step_size * x.grad.sign()
                 x = torch.min(torch.max(x, images - recipe.eps), images + recipe.eps).clamp(0, 1)
         stand += int((~broken).sum())
@@ -72,7 +74,7 @@ def short_training(folder: Path) -> Path:
     recipe = RECIPES["fashion-mnist-bpfc"][1]
     quick = replace(recipe, epochs=4, limit=6000, lr=0.03, lr_schedule=Schedule(shape="one-cycle"))
     recipe = replace(quick, validation_attacked=50, ifgsm_steps=5, clip_norm=1.0)
-    return train(Train(recipe=recipe, out=folder / "run")).folder
+    return train(recipe, folder / "run").folder
 
 
 def main() -> None:

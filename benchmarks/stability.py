@@ -1,12 +1,13 @@
 """Whether the demo's two trainings end well whatever the seed, the number of threads and the CPU's rounding.
 
-    python benchmarks/stability.py [--seeds 20] [--settings float32-1,float32-2] [--out results/stability]
+    python benchmarks/stability.py [--seeds 20] [--settings float32-1-avx2,float32-2-avx2] [--out results/stability]
 
-Each setting rounds otherwise: one thread or two, float32 or bfloat16, the instructions of this CPU or of an older one.
-Each run is a process of its own. Runs that are in OUT/runs.jsonl already are not made again, so that a stopped
-benchmark goes on. Prints, and writes to OUT/summary.json, a row a setting: runs, diverged, collapsed, and minimum,
-median and maximum of the accuracy on the first 250 held-out digits, clean and under PGD-100. Exit status 1 where a run
-ended outside of the bounds: normal at most 5 % and BPFC at least 40 % under PGD-100, both at least 94 % clean.
+Each setting rounds otherwise: float32 or bfloat16, one thread or two, the instructions of this CPU or of an older one.
+Without --settings, all those that this CPU can compute. Each run is a process of its own. Runs that are in
+OUT/runs.jsonl already are not made again, so that a stopped benchmark goes on. Prints, and writes to OUT/summary.json,
+a row a setting: runs, diverged, collapsed, and minimum, median and maximum of the accuracy on the first 250 held-out
+digits, clean and under PGD-100. Exit status 1 where a run ended outside of the bounds: normal at most 5 % and BPFC at
+least 40 % under PGD-100, both at least 94 % clean.
 """
 
 import argparse
@@ -19,21 +20,31 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-SSE4 = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
-SETTINGS: dict[str, tuple[str, int, dict[str, str]]] = {
-    "float32-1": ("fp32", 1, {}),
-    "float32-2": ("fp32", 2, {}),
-    "float32-1-avx2": ("fp32", 1, AVX2),
-    "float32-1-sse4": ("fp32", 1, SSE4),
-    "bfloat16-1": ("bf16", 1, {}),
-    "bfloat16-1-avx2": ("bf16", 1, AVX2),
+INSTRUCTIONS = {
+    "avx512": {},
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "sse4": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
 }
-"""Precision, threads, and what the environment tells the libraries of the CPU."""
+"""What the environment tells the libraries, so that a newer CPU rounds as an older one; the newest first."""
+
+SETTINGS = {
+    f"{precision}-{threads}-{instructions}": (word, threads, instructions)
+    for precision, word, threads, instructions in (
+        ("float32", "fp32", 1, "avx512"),
+        ("float32", "fp32", 2, "avx512"),
+        ("bfloat16", "bf16", 1, "avx512"),
+        ("float32", "fp32", 1, "avx2"),
+        ("float32", "fp32", 2, "avx2"),
+        ("bfloat16", "bf16", 1, "avx2"),
+        ("float32", "fp32", 1, "sse4"),
+    )
+}
+"""Precision, threads and instructions, by name."""
 
 IMAGES = 250
 """Held-out digits that are attacked, half of the demo's."""
@@ -50,18 +61,20 @@ LIMITS = {
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seeds", type=int, default=20)
-    words.add_argument("--settings", default=",".join(SETTINGS))
+    words.add_argument("--settings", default=",".join(computed_here(SETTINGS)))
     words.add_argument("--out", type=Path, default=Path("results/stability"))
     words.add_argument("--one", nargs=2, metavar=("PRECISION", "SEED"), help=argparse.SUPPRESS)
     given = words.parse_args()
     if given.one:
         print(json.dumps(one(given.one[0], int(given.one[1]))))
         return
-    if unknown := set(given.settings.split(",")) - set(SETTINGS):
+    settings = given.settings.split(",")
+    if unknown := set(settings) - set(SETTINGS):
         words.error(f"--settings {unknown.pop()}: must be of {', '.join(SETTINGS)}")
+    if too_new := set(settings) - set(computed_here(SETTINGS)):
+        words.error(f"--settings {too_new.pop()}: this CPU does not have these instructions; leave it out")
     file = given.out / "runs.jsonl"
     rows = rows_of_this_recipe(file)
-    settings = told_apart(given.settings.split(","))
     for seed in range(given.seeds):
         for setting in settings:
             if any((row["setting"], row["seed"]) == (setting, seed) for row in rows):
@@ -78,9 +91,9 @@ def main() -> None:
 
 
 def recipe_digest() -> str:
-    from bpfc.cli.demo import demo_recipes
+    from bpfc.training.demo_recipes import DEMO_RECIPES
 
-    return hashlib.sha256(repr(demo_recipes()).encode()).hexdigest()
+    return hashlib.sha256(repr(DEMO_RECIPES).encode()).hexdigest()
 
 
 def rows_of_this_recipe(file: Path) -> list[dict[str, Any]]:
@@ -93,46 +106,43 @@ def rows_of_this_recipe(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def told_apart(settings: list[str]) -> list[str]:
-    """Without those that this CPU computes as another one of them, since it knows nothing newer than AVX2."""
+def computed_here(names: Iterable[str]) -> list[str]:
+    """Those whose instructions this CPU has."""
     import torch
 
-    if torch.backends.cpu.get_cpu_capability() != "AVX2":
-        return settings
-    same = [name for name in settings if name.endswith("-avx2") and name.removesuffix("-avx2") in settings]
-    if same:
-        print(f"left out, for this CPU has AVX2 and nothing newer: {', '.join(same)}", flush=True)
-    return [name for name in settings if name not in same]
+    newest = {"AVX512": "avx512", "AVX2": "avx2"}.get(torch.backends.cpu.get_cpu_capability(), "sse4")
+    known = list(INSTRUCTIONS)[list(INSTRUCTIONS).index(newest) :]
+    return [name for name in names if SETTINGS[name][2] in known]
 
 
 def in_a_process(setting: str, seed: int) -> dict[str, Any]:
-    precision, threads, told = SETTINGS[setting]
-    environment = {**os.environ, **told, "OMP_NUM_THREADS": str(threads)}
+    precision, threads, instructions = SETTINGS[setting]
+    environment = {**os.environ, **INSTRUCTIONS[instructions], "OMP_NUM_THREADS": str(threads)}
     words = [sys.executable, __file__, "--one", precision, str(seed)]
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def one(precision: Any, seed: int) -> dict[str, Any]:
     """Both trainings with that seed, what they stand, and what made them."""
     import torch
 
-    from bpfc.cli.demo import demo_recipes
     from bpfc.cli.evaluate import Evaluate, run
-    from bpfc.cli.train import Train, train
     from bpfc.memory import keep_memory
     from bpfc.provenance import provenance
+    from bpfc.training.demo_recipes import DEMO_RECIPES
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     keep_memory()
     made_by = provenance(torch.device("cpu"))
     found: dict[str, Any] = {name: made_by[name] for name in ("commit", "versions", "hardware", "time")}
     found["recipe"] = recipe_digest()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        for name, recipe in demo_recipes().items():
+        for name, recipe in DEMO_RECIPES.items():
             out = Path(folder) / name
             try:
-                train(Train(recipe=replace(recipe, seed=seed), out=out, device="cpu", precision=precision))
+                train(replace(recipe, seed=seed), out, device="cpu", precision=precision)
             except TrainingError as failure:
                 found[name] = {"failed": "diverged" if "finite" in str(failure) else "collapsed", "why": str(failure)}
                 continue

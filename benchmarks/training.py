@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from common import medians, peak_mib, print_machine
 
 from bpfc import BPFC, Normal, quantize
-from bpfc.machine import Arithmetic, pick_device, resolve
+from bpfc.machine import pick_device, resolve
 from bpfc.methods import Method
 from bpfc.models import build
+from bpfc.options import Arithmetic
 from bpfc.training.engine import TrainingStep
 
 
@@ -27,7 +28,8 @@ def make_step(method: Method | None, precision: Arithmetic = "fp32") -> Callable
     images, labels = torch.rand(64, 1, 28, 28), torch.randint(0, 10, (64,))
     model = build("m-lenet", channels=1, classes=10, size=28)
     if method is not None:
-        loss_of = TrainingStep(model.to(memory_format=torch.channels_last), method, precision)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loss_of = TrainingStep(model, method, precision)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:

@@ -17,6 +17,7 @@ VERBS = {
     "transfer": "attack networks with images made on others (black box)",
     "export": "write the network of a run as ONNX, TorchScript, a Hugging Face folder or a RobustBench entry",
     "report": "make one HTML page about runs, of the files that they left",
+    "explore": "open a local page: move k, ε and steps, and watch an attack on networks side by side",
     "reproduce": "train and attack what a table of the paper lacks here; print it, ours beside theirs",
     "networks": "list the networks, with parameters and multiply-adds",
     "demo": "train a normal and a BPFC network on real digits, attack both, draw the figure",

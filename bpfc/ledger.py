@@ -1,21 +1,21 @@
 """The ledger: one row per image, written as the evaluation goes; and the summary that follows from its rows."""
 
 import csv
-import json
 import math
-import shutil
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from bpfc.attacks import Norm
-from bpfc.files import append_lines, with_checksum, without_checksum, write_file, write_json, write_jsonl
+from bpfc.files import write_file
+from bpfc.resumed import Kind, Resumed, read_rows
 
 SCHEMA = 3
 """Version of header, rows and summary."""
-
+HEADER, ROWS = "evaluation.json", "ledger.jsonl"
+"""A ledger's files in its folder."""
 
 Blind = Literal["zero", "not_finite"]
 """What a gradient can be, so that attacks by gradients see nothing."""
@@ -53,173 +53,59 @@ class Row(TypedDict):
     """By name. An attack that did not run on the image (it was broken already) has no entry."""
     gradient: NotRequired[Blind]
     """Of cross-entropy at the clean image, where attacks by gradients see nothing in it."""
+    certified_by: NotRequired[str | None]
+    """Where certificates were at hand: what proves that nothing breaks the image. Then no attack has run on it."""
+    margin_lower: NotRequired[float | None]
+    """Likewise: the proven lower bound of logit_label − the largest other logit."""
 
 
-class Ledger:
-    """The file ledger.jsonl in a folder, beside evaluation.json: what the rows are rows of, and what attacks warned of.
-
-    Attributes:
-        warnings: of the attacks so far, each once.
-    """
+class Ledger(Resumed[Row]):
+    """The file ledger.jsonl in a folder, beside evaluation.json."""
 
     def __init__(self, folder: Path, header: dict[str, Any], labels: Sequence[int], attacks: Sequence[str]) -> None:
-        """Opens the ledger of an evaluation, with the rows that an earlier one of the same header wrote.
-
-        That one may have been killed, or meant for fewer images: header["images"] may grow.
+        """Opens the ledger of an evaluation; see Resumed.
 
         Args:
-            folder: of both files; it must be there.
-            header: what decides a row: of the plan and of the subject.
-            labels: of all images, by their index.
+            folder, header, labels: as there; the header is of the plan and of the subject.
             attacks: the names in the rows, in the order in which they run.
-
-        Raises:
-            ValueError: the folder holds an evaluation of another header or schema, or of more images; or a row that is
-                not one of this evaluation. The message names the file and the line.
         """
-        self.path = folder / "ledger.jsonl"
-        self.warnings: list[str] = []
-        self._header_path = folder / "evaluation.json"
-        self._header = json.loads(json.dumps({"schema": SCHEMA} | header))
-        self._labels, self._attacks = labels, list(attacks)
-        self._check_header()
-        self._rows = {row["index"]: row for row in read_rows(self.path, labels, attacks)}
-        self._cut()
-        self._write_header()
-
-    @property
-    def rows(self) -> list[Row]:
-        """One for each image so far, by index."""
-        return [self._rows[index] for index in sorted(self._rows)]
-
-    @property
-    def missing(self) -> list[int]:
-        """The indices that have no row yet."""
-        return [index for index in range(len(self._labels)) if index not in self._rows]
-
-    def append(self, rows: Iterable[Row], warnings: Iterable[str] = ()) -> None:
-        """Adds the rows of images that have none, and what attacks warned of meanwhile, on disk before this returns."""
-        told = sorted({*self.warnings, *warnings})
-        if told != self.warnings:
-            self.warnings = told
-            self._write_header()
-        new = {row["index"]: row for row in rows if row["index"] not in self._rows}
-        append_lines(self.path, new.values())
-        self._rows |= new
-
-    def absorb(self, shards: Sequence[Path]) -> None:
-        """Takes over the rows and warnings of ledgers of the same evaluation, in the order of the images, then removes
-        their folders. A kill at any moment loses nothing.
-
-        Raises:
-            ValueError: one of them is of something else, or has a row of another image; the message names it.
-        """
-        if not shards:
-            return
-        for folder in shards:
-            shard = Ledger(folder, self._header, self._labels, self._attacks)
-            self._rows = shard._rows | self._rows
-            self.warnings = sorted({*self.warnings, *shard.warnings})
-        self._write_header()
-        write_jsonl(self.path, [with_checksum(row) for row in self.rows])
-        for folder in shards:
-            shutil.rmtree(folder)
-
-    def _check_header(self) -> None:
-        path, now = self._header_path, self._header
-        if not path.exists():
-            if self.path.exists() and self.path.stat().st_size:
-                raise ValueError(f"{self.path}: has rows, but no {path.name} says of what; choose another --out")
-            return
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: cannot be read ({error}); choose another --out") from error
-        found = before.get("schema") if isinstance(before, dict) else None
-        if found != SCHEMA:
-            raise ValueError(
-                f"{path}: of schema {found or 'none, as versions before 3 wrote it'}, this version writes {SCHEMA}; "
-                "choose another --out, or go on with the version that began it"
-            )
-        if isinstance(heard := before.pop("warnings", None), list):
-            self.warnings = [str(told) for told in heard]
-        old, new = _flat(before), _flat(now)
-        changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        if changed == ["images"] and isinstance(old.get("images"), int) and old["images"] < new["images"]:
-            changed = []
-        if changed:
-            told = "; ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed)
-            raise ValueError(f"{path.parent}: holds an evaluation of other settings ({told}); choose another --out")
-
-    def _cut(self) -> None:
-        """Takes off the end of a line that a kill or a full disk cut short."""
-        if not self.path.exists():
-            return
-        content = self.path.read_bytes()
-        if (whole := content.rfind(b"\n") + 1) < len(content):
-            with self.path.open("rb+") as file:
-                file.truncate(whole)
-
-    def _write_header(self) -> None:
-        write_json(self._header_path, self._header | {"warnings": self.warnings})
+        kind = Kind("an evaluation", HEADER, ROWS, SCHEMA, Row, _check(attacks))
+        super().__init__(folder, header, labels, kind)
 
 
-def read_rows(path: Path, labels: Sequence[int], attacks: Sequence[str]) -> list[Row]:
-    """The rows of a ledger; a last line that a kill cut short is no row. No file, no rows.
-
-    Args:
-        path: of ledger.jsonl.
-        labels: of all images, by their index.
-        attacks: the names in the rows, in the order in which they run.
+def read_ledger(path: Path, labels: Sequence[int], attacks: Sequence[str]) -> list[Row]:
+    """The rows of a ledger.jsonl, as Ledger reads them. No file, no rows.
 
     Raises:
         ValueError: a row disagrees with the data, with the other rows or with itself; the message names its line.
     """
-    rows: dict[int, Row] = {}
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = without_checksum(json.loads(line), Row.__annotations__)
-            row = Row(**content)  # type: ignore[typeddict-item]
-            _check_row(row, rows, labels, list(attacks))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            told = error if type(error) is ValueError else f"not a row ({error!r})"
-            raise ValueError(
-                f"{path}, line {number}: {told}; put the file back as it was, or choose another --out"
-            ) from error
-        rows[row["index"]] = row
-    return list(rows.values())
+    return read_rows(path, labels, Row, _check(attacks))
 
 
-def _check_row(row: Row, rows: Mapping[int, Row], labels: Sequence[int], attacks: list[str]) -> None:
-    """Raises ValueError for a row that disagrees with the data, with the rows before it or with itself."""
-    index, broken_by, verdicts = row["index"], row["broken_by"], row["attacks"]
-    if type(index) is not int or not 0 <= index < len(labels):
-        raise ValueError(f"index {index!r}, must be from 0 to {len(labels) - 1}")
-    if index in rows:
-        raise ValueError(f"a second row of image {index}")
-    if row["label"] != labels[index]:
-        raise ValueError(f"label {row['label']!r}, but image {index} has {labels[index]}")
-    if any(type(verdict["broken"]) is not bool for verdict in verdicts.values()):
-        raise ValueError("a verdict that is neither true nor false")
-    breaking = [name for name, verdict in verdicts.items() if verdict["broken"]]
-    right = row["prediction"] == row["label"]
-    expected = (breaking[0] if breaking else None) if right else "clean"
-    if broken_by != expected:
-        raise ValueError(f"broken by {broken_by!r}, but its verdicts say {expected!r}")
-    # What broke the image may have been the last to run on it; what nothing broke has met them all.
-    ran = attacks if right and not breaking else attacks[: len(verdicts)]
-    if list(verdicts) != ran or (verdicts and not right):
-        raise ValueError(f"verdicts of {', '.join(verdicts) or 'no attack'}, where {', '.join(ran)} ran")
-    if any(each.get("found", each["broken"]) != (each["linf"] is not None) for each in verdicts.values()):
-        raise ValueError("a distance of nothing that was found, or none of what was found")
+def _check(attacks: Sequence[str]) -> Callable[[Row], None]:
+    """What raises ValueError for a row that disagrees with itself, or with the attacks in their order."""
+    names = list(attacks)
 
+    def check(row: Row) -> None:
+        broken_by, verdicts = row["broken_by"], row["attacks"]
+        if any(type(verdict["broken"]) is not bool for verdict in verdicts.values()):
+            raise ValueError("a verdict that is neither true nor false")
+        breaking = [name for name, verdict in verdicts.items() if verdict["broken"]]
+        right = row["prediction"] == row["label"]
+        expected = (breaking[0] if breaking else None) if right else "clean"
+        if row.get("certified_by") is not None and not right:
+            raise ValueError(f"certified by {row['certified_by']!r}, but it is misclassified as it is")
+        if broken_by != expected:
+            raise ValueError(f"broken by {broken_by!r}, but its verdicts say {expected!r}")
+        # What broke the image may have been the last to run on it; what nothing broke has met them all.
+        certified = row.get("certified_by") is not None
+        ran = [] if certified else names if right and not breaking else names[: len(verdicts)]
+        if list(verdicts) != ran or (verdicts and not right):
+            raise ValueError(f"verdicts of {', '.join(verdicts) or 'no attack'}, where {', '.join(ran)} ran")
+        if any(each.get("found", each["broken"]) != (each["linf"] is not None) for each in verdicts.values()):
+            raise ValueError("a distance of nothing that was found, or none of what was found")
 
-def _flat(header: dict[str, Any]) -> dict[str, Any]:
-    """With the entries of a dictionary inside under names such as attack_settings.fgsm."""
-    inside = {name: value for name, value in header.items() if isinstance(value, dict)}
-    plain = {name: value for name, value in header.items() if name not in inside}
-    return plain | {f"{name}.{key}": value for name, part in inside.items() for key, value in part.items()}
+    return check
 
 
 def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:
@@ -247,18 +133,21 @@ def summarise(
     rightly and no attack breaks it. `minimum_norm` names the attacks without a radius and the norm of their distances:
     for these, also the share of the attacked images for which one was found, and the median and mean distance of what
     was found (in the median, a failure is infinitely far: null). `gradients` counts the images at which attacks by
-    gradients are blind (see Row).
+    gradients are blind (see Row). Where certificates were at hand, `between` says what they and the attacks leave.
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]
 
     def stands(row: Row, name: str) -> bool:
-        # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand.
-        return name in row["attacks"] and not row["attacks"][name]["broken"]
+        # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand; or
+        # it is certified.
+        certified = row.get("certified_by") is not None
+        return certified or (name in row["attacks"] and not row["attacks"][name]["broken"])
 
     shares = {name: _share(sum(stands(row, name) for row in rows), total) for name in attacks}
     for name, norm in (minimum_norm or {}).items():
         shares[name] |= _distances([row["attacks"][name] for row in rows if name in row["attacks"]], norm)
+    proven = {"between": between(rows)} if any("certified_by" in row for row in rows) else {}
     return {
         "schema": SCHEMA,
         "images": total,
@@ -266,6 +155,27 @@ def summarise(
         "attacks": shares,
         "worst_case": _share(sum(row["broken_by"] is None for row in rows), total),
         "gradients": {kind: sum(row.get("gradient") == kind for row in rows) for kind in get_args(Blind)},
+        **proven,
+    }
+
+
+def between(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Between which shares the robust accuracy lies, of rows that have met certificates and attacks.
+
+    Gives:
+        certified, not_broken: shares of all images, the proven lower and the attacks' upper bound.
+        open: the share that is neither certified nor broken.
+        interval_95: from the lower end of the 95 % interval of `certified` to the upper end of that of `not_broken`.
+    """
+    total = len(rows)
+    certified = sum(row["certified_by"] is not None for row in rows)
+    standing = sum(row["broken_by"] is None for row in rows)
+    low, high = wilson_interval(certified, total)[0], wilson_interval(standing, total)[1]
+    return {
+        "certified": certified / total,
+        "not_broken": standing / total,
+        "open": (standing - certified) / total,
+        "interval_95": [round(low, 6), round(high, 6)],
     }
 
 

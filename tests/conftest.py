@@ -3,8 +3,10 @@
 import gzip
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.data import DataSet, load, sources, to_float
 from bpfc.data import sets as data_sets
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The machine may be shared: a slow example is no failure.
 settings.register_profile("bpfc", deadline=None)
@@ -67,6 +72,23 @@ def trained(digits: DataSet) -> nn.Module:
 @pytest.fixture(scope="session")
 def test_digits(digits: DataSet) -> tuple[Tensor, Tensor]:
     return to_float(digits.test.pixels), digits.test.labels
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Debian's Chromium. Where it is missing, tests that need it fail and say so."""
+    from playwright.sync_api import sync_playwright
+
+    if not CHROMIUM.exists():
+        pytest.fail(f"{CHROMIUM} is missing: apt-get install --no-install-recommends chromium", pytrace=False)
+    with sync_playwright() as player:
+        started = player.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@ import json
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 import bpfc.auditing
 from bpfc.__main__ import main
 from bpfc.auditing import Budget
+from bpfc.data import DataSet
 
 TINY = Budget(20, 10, (1, 2), 50, 2, (1e-3,), 1, (2, 4))
 
@@ -40,14 +43,35 @@ def test_the_exit_status_is_the_verdict(
     assert "attacks, 30.0% is claimed." in printed
     assert "20 images, ℓ∞ ε 0.1" in printed
     found = json.loads((tmp_path / "a" / "audit.json").read_text())
-    assert (found["schema"], found["verdict"], found["claim"], found["exit_status"]) == (1, "stands", 0.3, 0)
+    assert (found["schema"], found["verdict"], found["claim"], found["exit_status"]) == (2, "stands", 0.3, 0)
     assert [each["id"] for each in found["findings"]] == [f"C{number}" for number in range(1, 19)]
-    assert {each["id"] for each in found["findings"] if each["outcome"] == "not run"} == {"C15", "C16", "C18"}
+    assert {each["id"] for each in found["findings"] if each["outcome"] == "not run"} == {"C15", "C16"}
     assert found["provenance"]["command"].startswith("bpfc audit --model")
+
+    drawn = sorted(path.name for path in (tmp_path / "a").glob("*.svg"))
+    assert drawn == [
+        *(f"accuracy-over-{what}.svg" for what in ("eps", "restarts", "steps")),
+        "loss-along-attack.svg",
+        "loss-surface.svg",
+    ]
+    for name in drawn:
+        assert ElementTree.parse(tmp_path / "a" / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
     # The same folder: what was measured stays, another claim is another verdict.
     assert status(monkeypatch, *handed_in, "--eps", "0.1", "--claim", "99.9") == 1
     assert "attacks, 99.9% is claimed." in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+def test_a_flag_that_nothing_settles_is_status_3(
+    handed_in: list[str], tmp_path: Path, digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dark = digits.test.pixels[:20].numpy().astype(np.float32) / 255**2
+    np.savez(tmp_path / "dark.npz", images=dark, labels=digits.test.labels[:20].numpy())
+    handed_in[handed_in.index("mnist-5k")] = str(tmp_path / "dark.npz")
+    assert status(monkeypatch, *handed_in, "--eps", "0.00001") == 3
+    found = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert (found["verdict"], found["flags"]) == ("open", ["C17"])
+    assert "C17 flagged and no attack settled it" in found["sentence"]
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,8 @@ def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, s
     images = to_float(shown[0])
     found = around(Rounded(trained).eval(), images, shown[1], EPS)
     assert found is not None
-    stand_in, told = found
-    assert told == "code before layer network.0, Conv2d"
+    (stand_in,) = found.stand_ins
+    assert found.told == "code before layer network.0, Conv2d"
     knows = nn.Sequential(BitDepth().known(), trained)
     expected, mine = (input_gradient(each, images, shown[1]) for each in (knows, stand_in))
     torch.testing.assert_close(mine, expected)
@@ -324,3 +324,79 @@ def test_what_the_attacker_who_knows_gains_is_flagged(
     monkeypatch.setattr(Measurements, "white_box", m.right)
     monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(torch.arange(COUNT) < broken, nowhere, nowhere))
     assert check_of("C15", m) == outcome
+
+
+@pytest.mark.parametrize(("late", "outcome"), [(2.0, "flag"), (0.0, "pass")])
+def test_a_margin_that_still_rises_is_flagged(
+    late: float, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    seen = torch.linspace(-5, -2, 21).clamp_max(-3).unsqueeze(1).repeat(1, 8)
+    seen[-1] += late
+    monkeypatch.setattr(Measurements, "climb", seen)
+    assert check_of("C13", m) == outcome
+
+
+def test_the_climb_is_that_of_the_images_that_stand(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    assert m.climb.shape == (21, int(m.white_box.sum()))
+    assert (m.climb.diff(dim=0) >= 0).all()
+    assert (m.climb < 0).all()
+    assert check_of("C13", m) == "pass"
+
+
+def row(alignment: float, fgsm: float, pgd: float) -> dict[str, float]:
+    names = ("epoch", "gradient_alignment", "watched_fgsm_accuracy", "watched_pgd_accuracy")
+    return dict(zip(names, (0, alignment, fgsm, pgd), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("log", "outcome"),
+    [
+        ([row(0.9, 0.6, 0.5), row(0.2, 0.9, 0.1)], "flag"),
+        ([row(0.9, 0.6, 0.5), row(0.8, 0.7, 0.6)], "pass"),
+        ([], "not run"),
+    ],
+)
+def test_a_training_that_overfitted_to_one_step_is_flagged(
+    log: list[dict[str, float]], outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    assert check_of("C16", Measurements(trained, Images(*shown), EPS, TINY, log=log)) == outcome
+
+
+def test_an_undefended_network_that_stands_is_flagged(
+    trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    assert check_of("C18", m) == "pass"
+    monkeypatch.setattr("bpfc.auditing.checks.beside.undefended", lambda *_: nn.Sequential(BitDepth(), trained).eval())
+    assert check_of("C18", m) == "flag"
+
+
+def test_layers_that_change_the_channels_are_attacked_around(digits: DataSet, shown: tuple[Tensor, Tensor]) -> None:
+    images = to_float(shown[0])
+    model = nn.Sequential(Thermometer(), nn.Conv2d(8, 4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
+    found = around(model.eval(), images, shown[1], EPS)
+    assert found is not None
+    (stand_in,) = found.stand_ins
+    assert found.told == "layer 0, Thermometer"
+    knows = nn.Sequential(Thermometer().known(), *model[1:])
+    torch.testing.assert_close(stand_in(images), model(images))
+    mine, known = (input_gradient(each, images, shown[1])[0].flatten(1) for each in (stand_in, knows))
+    assert torch.cosine_similarity(mine, known).median() > 0.5
+
+
+def test_figures_follow_from_what_was_measured(honest: Audit, audited: Auditor) -> None:
+    figures = honest.figures
+    json.dumps(honest.summary(), allow_nan=False)
+    assert [eps for eps, _ in figures["eps"]] == [0.5 * EPS, EPS, 2 * EPS, 4 * EPS]
+    first, last = figures["steps"].values()
+    assert first[0][1] <= honest.clean
+    assert first[-1][1] == last[0][1] == honest.cascade["pgd-10"] or first[-1][1] <= honest.clean
+    shares = [share for points in (first, last, figures["restarts"]) for _, share in points]
+    assert shares[-1] >= honest.robust
+    surface = figures["surface"]
+    loss = torch.tensor(surface["loss"])
+    assert loss.shape == (len(surface["gradient"]), len(surface["random"])) == (13, 13)
+    assert loss[-1].mean() > loss[6].mean() > loss[0].mean()
+    assert audited("no gradient").figures["surface"] is None

@@ -1,3 +1,5 @@
+import importlib
+import re
 import shlex
 import subprocess
 import sys
@@ -8,9 +10,10 @@ import pytest
 
 import bpfc
 from bpfc.__main__ import VERBS, main
-from bpfc.cli import demo, recipes, train
-from bpfc.cli.demo import demo_recipes
+from bpfc.cli import demo, jobs, recipes, train
 from bpfc.files import read_jsonl
+from bpfc.training import demo_recipes, start
+from bpfc.training.health import TrainingError
 from bpfc.training.recipes import RECIPES
 
 
@@ -137,12 +140,43 @@ def test_the_command_that_recipes_prints_gives_the_recipe(name: str, capsys: pyt
     assert train.parse(told[2:]).recipe == RECIPES[name][1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train mnist-5k-bpfc",
+        "train mnist-5k-normal",
+        "train mnist-best",
+        "demo",
+        "demo --epochs 2",
+        "reproduce table2 --data mnist-5k --methods bpfc",
+    ],
+)
+def test_a_training_that_comes_to_nothing_names_options_of_the_verb_at_hand(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise TrainingError("it came to nothing")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(start, "train", fails)
+    monkeypatch.setattr(jobs, "train", fails)
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, *shlex.split(words))
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.partition("it came to nothing; ")[2]
+    options = re.findall(r"--[a-z][a-z.-]*", told)
+    assert options
+    verb, *rest = shlex.split(words)
+    for option in options:
+        importlib.import_module(f"bpfc.cli.{verb}").parse([*rest, option, "1"])
+
+
 def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In miniature; its figures are those of `make demo`, in results/."""
     import matplotlib.image
 
-    quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes().items()}
-    monkeypatch.setattr(demo, "demo_recipes", lambda: quick)
+    quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes.DEMO_RECIPES.items()}
+    monkeypatch.setattr(demo_recipes, "DEMO_RECIPES", quick)
     call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "200")
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("normal", "BPFC", "pgd-100", "fgsm"))

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.attacks import AutoAttackPart, CarliniWagner, DeepFool, ImageRng
 from bpfc.attacks.objectives import dlr, margin, margins
-from bpfc.cli import train
 from bpfc.cli.evaluate import Evaluate, run
 from bpfc.data import DataSet, Images
 from bpfc.evaluation import Context, ThreatModel, parse
 from bpfc.files import read_jsonl
 from bpfc.training.recipes import RECIPES
+from bpfc.training.start import train
 
 Digits = tuple[Tensor, Tensor]
 
@@ -177,9 +177,9 @@ def test_16_training_never_sees_the_test_set(digits: DataSet, tmp_path: Path, mo
             raise AssertionError("the test set was touched")
 
     blind = DataSet("mnist-5k", digits.train, Untouchable(digits.test.pixels, digits.test.labels), 10)
-    monkeypatch.setattr("bpfc.data.load", lambda *_: blind)
+    monkeypatch.setattr("bpfc.training.start.load", lambda *_: blind)
     recipe = replace(
         RECIPES["mnist-5k-bpfc"][1], network="m-lenet-quarter", epochs=2, limit=16, validation_attacked=8, ifgsm_steps=2
     )
-    assert train.train(train.Train(recipe=recipe, out=tmp_path / "run", device="cpu", precision="fp32")).folder.is_dir()
+    assert train(recipe, tmp_path / "run", device="cpu", precision="fp32").folder.is_dir()
     assert len(read_jsonl(tmp_path / "run" / "log.jsonl")) == 2

@@ -99,7 +99,7 @@ def test_the_schema_is_compared(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     header = json.loads(path.read_text())
     assert header["schema"] == SCHEMA
-    for other, told in ({**header, "schema": 99}, "99"), ({"eps": 0.1}, "none, as versions before 3"), ([], "none"):
+    for other, told in ({**header, "schema": 99}, "99"), ({"eps": 0.1}, "none, as early versions"), ([], "none"):
         path.write_text(json.dumps(other))
         with pytest.raises(ValueError, match=f"evaluation.json: of schema {told}.*writes {SCHEMA}; choose another"):
             opened(tmp_path)

@@ -17,7 +17,7 @@ from conftest import small_network
 from PIL import Image
 
 from bpfc.certification import ContradictionError
-from bpfc.cli import evaluate, report, train
+from bpfc.cli import evaluate, report
 from bpfc.data import DataSet
 from bpfc.files import read_jsonl, without_checksum, write_json, write_jsonl
 from bpfc.ledger import wilson_interval
@@ -34,6 +34,7 @@ from bpfc.report.page.records import NothingToReportError, read_run
 from bpfc.report.page.svg import Axis, ticks
 from bpfc.report.page.tables import attack_tables, cascade_tables
 from bpfc.training.recipes import RECIPES
+from bpfc.training.start import train
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 12
@@ -66,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         method=BPFC(k=7, weight=1.0),
         select="last",
     )
-    train.train(train.Train(recipe=recipe, out=folder, device="cpu", precision="fp32"))
+    train(recipe, folder, device="cpu", precision="fp32")
     attacks = "fgsm,pgd-5,pgd-3x2,deepfool"
     options = evaluate.Evaluate(
         folder, attacks=attacks, eps=0.2, step_size=0.05, limit=LIMIT, device="cpu", precision="fp32"

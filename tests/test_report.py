@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from bpfc.report.accuracy import accuracies, demo, stability
+from bpfc.report.accuracy import accuracies, demo
 from bpfc.report.captions import check_same
 from bpfc.report.figures import METHODS, Results, paper, percent, with_interval
 from bpfc.report.logs import overfitting
 from bpfc.report.markdown import fill, names, outside, table
+from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs
 from bpfc.report.tables import TABLES, render, write_tables
 from bpfc.training.recipes import PAPER
@@ -125,6 +126,17 @@ def test_demo_and_stability(tmp_path: Path) -> None:
     assert rows[2].startswith(
         "| two threads | 20 | 0 | 1 | 90.0 / 95.0 / 96.0 | 90.0 / 95.0 / 96.0 | 40.0 / 50.0 / 60.0"
     )
+
+
+def test_paper_recipes_are_told_by_seed_and_fate(tmp_path: Path) -> None:
+    row = {"recipe": "mnist-bpfc", "failed": None, "precision": "fp32", "hardware": HARDWARE}
+    good = row | {"seed": 1, "loss": [1.3, 0.8, 0.7], "train_accuracy": [0.8, 0.96, 0.97]}
+    bad = row | {"seed": 0, "loss": [1.3, 2.3, 2.303], "train_accuracy": [0.8, 0.1, 0.11], "failed": "it collapsed"}
+    (tmp_path / "stability").mkdir()
+    (tmp_path / "stability" / "paper.jsonl").write_text("\n".join(map(json.dumps, (good, bad))) + "\n")
+    first, second = paper_recipes(Results(tmp_path)).splitlines()[2:4]
+    assert first.startswith("| `mnist-bpfc` | 0 | 3 | it collapsed | 1.300 / 2.303 / 2.303 | 80.0 / 10.0 / 11.0 |")
+    assert second.startswith("| `mnist-bpfc` | 1 | 3 | neither | 1.300 / 0.800 / 0.700 | 80.0 / 96.0 / 97.0 |")
 
 
 def test_cascade_counts_what_each_attack_takes(results: Results) -> None:

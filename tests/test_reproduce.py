@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import small_network
 from rich.console import Console
 
-from bpfc.cli import jobs, reproduce, train
+from bpfc.cli import jobs, reproduce
 from bpfc.cli.jobs import Job
 from bpfc.cli.reproduce import Reproduce
 from bpfc.cli.speed import Estimate, Speed, passes
@@ -26,7 +27,8 @@ from bpfc.report.reproduction import Task, _difference, _spread, compared, shelf
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import PAPER, RECIPES
-from bpfc.training.run import Run, State
+from bpfc.training.run import Run
+from bpfc.training.state import State
 
 TINY = Budget("a test's schedule", 0.04, 100, 10, 12, 3, 2)
 
@@ -184,14 +186,14 @@ def test_the_black_box_table_trains_sources_and_transfers(capsys: pytest.Capture
 def test_one_failure_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = train.train
+    real = jobs.train
 
-    def fails(asked: train.Train) -> Run:
-        if asked.recipe.method.name == "normal":
+    def fails(recipe: Recipe, *more: Any, **named: Any) -> Run:
+        if recipe.method.name == "normal":
             raise TrainingError("the loss is no longer finite")
-        return real(asked)
+        return real(recipe, *more, **named)
 
-    monkeypatch.setattr(train, "train", fails)
+    monkeypatch.setattr(jobs, "train", fails)
     with pytest.raises(ValueError, match="mnist-5k-normal-quick-seed0: the loss is no longer finite"):
         reproduce.main(options())
     assert [row[1] for row in figures()] == ["not run", "1"]

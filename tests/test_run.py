@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bpfc.cli import train
 from bpfc.data import DataSet
 from bpfc.files import owned
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import TENSORS, Run, RunError
+from bpfc.training.run import Run, RunError
+from bpfc.training.start import train
+from bpfc.training.state import TENSORS
 from bpfc.weights import digest, load_tensors
 
 SHORT = replace(
@@ -30,7 +31,7 @@ SHORT = replace(
 
 
 def go_on(out: Path, recipe: Recipe = SHORT) -> Run:
-    return train.train(train.Train(recipe=recipe, out=out, device="cpu", precision="fp32", resume=True))
+    return train(recipe, out, device="cpu", precision="fp32", resume=True)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bpfc.cli import train
+from bpfc.cli import train as verb
 from bpfc.data import DataSet, load
 from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
@@ -24,7 +24,9 @@ from bpfc.training.engine import averaged_model
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
-from bpfc.training.run import Run, RunError, State
+from bpfc.training.run import Run, RunError
+from bpfc.training.start import train
+from bpfc.training.state import State
 
 SHORT = replace(
     RECIPES["mnist-5k-bpfc"][1],
@@ -39,7 +41,7 @@ SHORT = replace(
 
 
 def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
-    return train.train(train.Train(recipe=recipe, out=out, device="cpu", precision="fp32", resume=resume)).folder
+    return train(recipe, out, device="cpu", precision="fp32", resume=resume).folder
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +233,7 @@ def test_two_processes_give_the_losses_of_one(recipe: str, tmp_path: Path, monke
 
 
 def test_bfloat16_learns_too(tmp_path: Path) -> None:
-    out = train.train(
-        train.Train(recipe=replace(SHORT, epochs=2), out=tmp_path / "run", device="cpu", precision="bf16")
-    ).folder
+    out = train(replace(SHORT, epochs=2), tmp_path / "run", device="cpu", precision="bf16").folder
     rows = read_jsonl(out / "log.jsonl")
     assert rows[1]["loss"] < rows[0]["loss"]
     assert load_file(out / "model.safetensors")["0.weight"].dtype == torch.float32
@@ -245,7 +245,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_state(
     with pytest.raises(TrainingError, match=r"the loss is no longer finite \(epoch 1, step.*no state was saved"):
         run(replace(SHORT, lr=1e9, epochs=2), tmp_path / "from-scratch")
     with pytest.raises(TrainingError, match="--clip-norm 1, a lower --lr, a lower --method.weight, into"):
-        train.main(train.Train(recipe=replace(SHORT, lr=1e9), out=tmp_path / "verb", device="cpu", precision="fp32"))
+        verb.main(verb.Train(recipe=replace(SHORT, lr=1e9), out=tmp_path / "verb", device="cpu", precision="fp32"))
 
     out, original = tmp_path / "later", engine.train_epoch
 
@@ -330,4 +330,4 @@ def test_bad_input_is_told_before_any_work(tmp_path: Path) -> None:
             replace(SHORT, **{name: 0})
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
-            train.train(train.Train(recipe=SHORT, out=tmp_path / "c", device="cuda"))
+            train(SHORT, tmp_path / "c", device="cuda")

@@ -10,8 +10,13 @@ from forks import call, ended, is_told, said
 from outcomes import Trial, compare, left
 from scene import FINISHED, STAGES, folder_of, fresh
 
-READERS = {"evaluation": ("evaluate", "certify"), "transfer": ("transfer",), "audit": ("audit",)}
-"""Which verbs read a file, by the folder in the run that it stands in; certify writes its own folder anew."""
+READERS = {
+    "evaluation": ("evaluate", "attacked"),
+    "transfer": ("transfer",),
+    "audit": ("audit",),
+    "certification": ("certify",),
+}
+"""Which verbs read a file, by the folder in the run that it stands in."""
 ODD = [None, True, 5, -1, 0.5, 1e999, "", "x", [], {}, [[]], {"a": 1}, 10**400, "\ud800"]
 
 
@@ -25,8 +30,6 @@ def damage(chance: random.Random, _: int) -> Trial:
     DAMAGES[how][1](chance, path, files)
     inside = path.relative_to("run")
     verbs = READERS.get(inside.parts[0], ())
-    if inside.parts[0] == "certification":
-        verbs = ("certify",)
     verb = chance.choice(verbs or ("train", "train", "evaluate", "certify", "transfer"))
     told = {"row": f"file {how}", "file": str(inside), "command": f"bpfc {STAGES[verb]}"}
     status = call(STAGES[verb])

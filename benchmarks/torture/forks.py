@@ -97,12 +97,16 @@ def _in_the_fork(line: str, stderr: int, operation: int | None, size: int | None
 
 
 def _kill_before(operation: int) -> list[int]:
-    """Has this process kill itself right before its n-th operation on files; gives back where they are counted."""
-    count = [0]
+    """Has this process kill itself right before its n-th operation on files; gives back where they are counted.
+
+    Whatever comes first after a rename counts too, so that a kill can come right after each.
+    """
+    count, renamed = [0], [False]
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        if writes or event in CHANGES:
+        after, renamed[0] = renamed[0], event == "os.rename"
+        if writes or after or event in CHANGES:
             count[0] += 1
             if count[0] == operation:
                 os.kill(os.getpid(), signal.SIGKILL)

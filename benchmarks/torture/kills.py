@@ -8,15 +8,23 @@ from forks import call, ended, is_told, said
 from outcomes import Trial, compare, left
 from scene import VERBS, WHOLE, fresh
 
-WEIGHTS = {"train": 6, "evaluate": 6, "transfer": 5, "certify": 2, "audit": 1}
-"""How often each verb has its turn; an audit takes ten times as long as the others."""
+WEIGHTS = {
+    "train": 6,
+    "evaluate": 6,
+    "transfer": 5,
+    "certify": 4,
+    "audit": 1,
+    "reproduce": 2,
+    "reproduce black box": 2,
+}
+"""How often each verb has its turn; an audit takes ten times as long as the others, a reproduction three times."""
 
 
 def kill(chance: random.Random, _: int) -> Trial:
     """One trial with kills."""
     verb = _drawn(chance)
     again, whole, killed = _again(verb), WHOLE[verb], []
-    attempts = chance.randint(1, 3)
+    attempts = chance.randint(1, 5)
     fresh()
     for _ in range(attempts):
         if chance.random() < 0.5:
@@ -27,7 +35,8 @@ def kill(chance: random.Random, _: int) -> Trial:
             status, drawn = call(again, operation=operation), f"before operation {operation}"
         if status == -signal.SIGKILL:  # else it came to its end before the moment that was drawn
             killed.append(drawn)
-    return {"row": f"{verb} killed", "killed": killed, "attempts": attempts, **_outcome(verb)}
+    told = {"row": f"{verb} killed", "killed": killed, "attempts": attempts, "operations": whole.operations}
+    return told | _outcome(verb)
 
 
 def full(chance: random.Random, _: int) -> Trial:

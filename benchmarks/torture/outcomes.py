@@ -57,9 +57,21 @@ def summarise(trials: list[Trial]) -> dict[str, Any]:
     return {
         "kills": sum(len(trial["killed"]) for trial in killed),
         "attempted_kills": sum(trial["attempts"] for trial in killed),
+        "operations": _operations(killed),
         "rows": {name: {"tried": sum(counts.values()), **counts} for name, counts in sorted(ends.items())},
         "bad": [trial for trial in trials if trial["end"] in BAD],
     }
+
+
+def _operations(killed: list[Trial]) -> dict[str, list[int]]:
+    """By verb, before how many of its operations on files a kill came, and how many it has."""
+    found: dict[str, set[str]] = {}
+    whole: dict[str, int] = {}
+    for trial in killed:
+        verb = trial["row"].removesuffix(" killed")
+        found.setdefault(verb, set()).update(each for each in trial["killed"] if each.startswith("before"))
+        whole[verb] = trial["operations"]
+    return {verb: [len(found[verb]), whole[verb]] for verb in sorted(found)}
 
 
 def print_table(summary: dict[str, Any]) -> None:

@@ -15,10 +15,13 @@ from outcomes import left
 from torch import nn
 
 import bpfc.auditing
+import bpfc.machine
 import bpfc.provenance
 from bpfc.__main__ import main as bpfc_main
 from bpfc.auditing.budget import Budget
 from bpfc.models import NETWORKS
+from bpfc.report.budgets import BUDGETS
+from bpfc.report.budgets import Budget as ReportBudget
 
 NETWORKS["tiny"] = lambda channels, classes, size: nn.Sequential(
     nn.Flatten(), nn.Linear(channels * size * size, 16), nn.ReLU(), nn.Linear(16, classes)
@@ -35,14 +38,18 @@ RUN = f"train mnist-5k-normal --out run --network tiny {TRAINED} {LEARNING} {PLA
 EVALUATE = f"evaluate run --attacks fgsm,pgd-3x2 --eps 0.05 --batch-size 8 {PLAIN}"
 TRANSFER = f"transfer run --source run --attacks fgsm,pgd-2 --eps 0.05 --batch-size 8 {PLAIN}"
 CERTIFY = f"certify run --batch-size 8 {CPU}"
+CERTIFIED = f"{CERTIFY} --eps 0.002 --curve --methods interval"
 AUDIT = f"audit run --quick --limit 8 --eps 0.05 --batch-size 8 {CPU}"
+REPRODUCE = f"--data mnist-5k {CPU} --reuse nowhere"
 
 VERBS = {
     "train": f"train mnist-5k-normal --out new --network tiny {SHORT}",
     "evaluate": f"{EVALUATE} --limit 24 --save-images --csv --out new",
     "transfer": f"{TRANSFER} --limit 24 --out new",
-    "certify": f"{CERTIFY} --eps 0.002 --limit 16 --out new",
+    "certify": f"{CERTIFY} --eps 0.002 --limit 32 --curve --out new",
     "audit": f"{AUDIT} --out new",
+    "reproduce": f"reproduce table2 {REPRODUCE} --methods normal bpfc --out new",
+    "reproduce black box": f"reproduce table3 {REPRODUCE} --methods normal --out new",
 }
 """What is killed; train goes on with --resume."""
 
@@ -50,7 +57,8 @@ STAGES = {
     "train": f"{RUN} --resume",
     "evaluate": f"{EVALUATE} --limit 24 --out run/evaluation",
     "transfer": f"{TRANSFER} --limit 16 --out run/transfer",
-    "certify": f"{CERTIFY} --eps 0.05 --limit 8 --evaluation run/evaluation --out run/certification",
+    "certify": f"{CERTIFIED} --limit 16 --out run/certification",
+    "attacked": f"{CERTIFY} --eps 0.05 --limit 8 --evaluation run/evaluation --out run/attacked",
     "audit": f"{AUDIT} --out run/audit",
 }
 """What goes on in a run that stands half-way, one of its files damaged."""
@@ -76,10 +84,15 @@ def prepare() -> None:
     # Which commit this is does not change meanwhile.
     bpfc.provenance._commit = cache(bpfc.provenance._commit)
     # An audit of seconds; what it keeps and how it goes on is the same.
+    # And a reproduction: small networks under the names of real ones, few epochs, a dozen images.
+    BUDGETS["quick"] = ReportBudget("a torture's schedule", 0.08, 200, 10, 12, 3, 2)
+    NETWORKS["m-lenet"] = NETWORKS["net-a"] = NETWORKS["tiny"]
+    bpfc.machine._seconds = lambda _: 1.0  # precision by what the CPU is fast in is float32 then
     bpfc.auditing.QUICK = Budget(8, 10, (1, 2), 20, 4, (1e-1,), 1, (2, 4))  # type: ignore[misc]
     half = "--limit 16 --out run/evaluation"
     _train_but_for_the_last_epoch()
-    lines = [f"{EVALUATE} {half}", f"{TRANSFER} --limit 8 --out run/transfer", STAGES["audit"], STAGES["certify"]]
+    certified = f"{CERTIFIED} --limit 8 --out run/certification"
+    lines = [f"{EVALUATE} {half}", f"{TRANSFER} --limit 8 --out run/transfer", STAGES["audit"], certified]
     for line in lines:
         _warm(line)
     shutil.copytree("run", "sound")

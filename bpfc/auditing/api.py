@@ -1,18 +1,21 @@
 """`bpfc.audit`: checks, settling attacks, verdict. The verb `audit` is this with files."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from bpfc.answers import Answers
 from bpfc.attacks.base import check_radius
 from bpfc.auditing.budget import FULL, QUICK, Budget
 from bpfc.auditing.checks import EVERY
+from bpfc.auditing.figures import figures
 from bpfc.auditing.finding import Finding
-from bpfc.auditing.measurements import SCHEMA, Measurements
+from bpfc.auditing.kept import SCHEMA
+from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
 from bpfc.data import Images
@@ -20,6 +23,7 @@ from bpfc.evaluation.checks import in_train_mode
 from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
+from bpfc.options import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Audit:
         settlements: the settling attacks, in order.
         cascade: by attack in the order in which they ran, the share that stands after it.
         images, eps: how many, and the radius in ℓ∞.
+        figures: curves and the loss surface, ready to be drawn; see bpfc.auditing.figures.
     """
 
     verdict: Verdict
@@ -50,6 +55,7 @@ class Audit:
     cascade: dict[str, float] = field(repr=False)
     images: int
     eps: float
+    figures: dict[str, Any] = field(repr=False)
 
     @property
     def flags(self) -> list[str]:
@@ -81,6 +87,8 @@ def audit(
     folder: Path | None = None,
     header: Mapping[str, Any] | None = None,
     told: Callable[[str], None] = lambda _: None,
+    log: Sequence[Mapping[str, Any]] = (),
+    precision: Arithmetic = "fp32",
 ) -> Audit:
     """Whether a robustness is real: signs of masked gradients, and the attacks that settle them.
 
@@ -99,10 +107,13 @@ def audit(
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         header: what else decides the measurements, ready for JSON; an audit goes on only where it is the same.
         told: hears how far the audit is.
+        log: of the training up to the epoch whose weights were kept, as bpfc train writes it; empty without one.
+        precision: of the attacks' gradients; verdicts are in float32 always.
 
     Raises:
         ValueError: images, labels, the model's answers, ε or the claim are not as above; or the folder holds the audit
             of something else.
+        UserError: the model fails on one of the images, or answers in another form.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     check_radius(eps=eps)
@@ -110,7 +121,7 @@ def audit(
     if folder is not None:
         make_writable_folder(folder)
     trained = in_train_mode(model)
-    with eval_mode(model), nullcontext() if folder is None else owned(folder):
+    with eval_mode(model), nullcontext() if folder is None else owned(folder), ExitStack() as watched:
         m = Measurements(
             model,
             Images(images, labels),
@@ -123,7 +134,10 @@ def audit(
             header or {},
             told,
             trained,
+            log,
+            precision,
         )
+        watched.enter_context(Answers(model).to(range(len(m))))
         findings = []
         for check in EVERY:
             findings.append(check(m))
@@ -144,6 +158,7 @@ def audit(
             m.cascade,
             len(m),
             eps,
+            figures(m),
         )
 
 

@@ -4,6 +4,7 @@ What is found is replaced in what the attacker differentiates (BPDA, Athalye et 
 """
 
 import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import input_gradient
 from bpfc.attacks.objectives import margin
+from bpfc.auditing.fitted import can_be_fitted, fitted
 from bpfc.auditing.stand_ins import Opened, Tapped, logarithms
 from bpfc.evaluation.checks import are_probabilities
 from bpfc.modes import own_randomness
@@ -31,12 +33,14 @@ class Lost:
         told: the same for people: "layer 0, BitDepth".
         foreseen: the share of the movement that the gradient foresees; None where it lets none through.
         straight: its output has its input's shape, so that the identity can stand in for it.
+        fits: it keeps the place of its input, so that a smooth stand-in can be fitted to it.
     """
 
     name: str
     told: str
     foreseen: float | None
     straight: bool
+    fits: bool
 
 
 def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
@@ -61,7 +65,8 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
         foreseen = _foreseen(layer, before, moved, answered)
         if foreseen is None or not USELESS <= foreseen < 1 / USELESS:
             told = f"layer {name}, {type(layer).__name__}" if name else type(layer).__name__
-            found.append(Lost(name, told, foreseen, before.shape == after.shape))
+            straight, fits = before.shape == after.shape, can_be_fitted(before, after)
+            found.append(Lost(name, told, foreseen, straight, fits))
     return found
 
 
@@ -107,34 +112,63 @@ def working_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> float
     return float((torch.isfinite(flat).all(dim=1) & (flat != 0).any(dim=1)).float().mean())
 
 
-def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> tuple[nn.Module, str] | None:
-    """A stand-in with gradients for a model without useful ones, and what stood in the way; None if none is found."""
-    lost = lost_layers(model, images, eps)
-    straight = [each for each in lost if each.straight and each.name]
-    if straight:
-        stand_in = _with_bpda(model, straight)
-        if working_gradients(stand_in, images, labels) >= WORKING:
-            return stand_in, " and ".join(each.told for each in straight)
-        if working_gradients(Opened(stand_in), images, labels) >= WORKING:
-            return Opened(stand_in), " and ".join([*(each.told for each in straight), "code that records no gradients"])
-    if working_gradients(model, images, labels) >= WORKING:
+@dataclass(frozen=True)
+class Way:
+    """What an attacker may differentiate in place of a model without useful gradients.
+
+    Attributes:
+        told: what stood in the way, for people.
+        stand_ins: one or more, the same forward, another backward.
+    """
+
+    told: str
+    stand_ins: tuple[nn.Module, ...]
+
+
+def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Way | None:
+    """A way around what hides the gradients, with the images that show it; None if nothing is in the way, or found."""
+
+    def works(stand_in: nn.Module) -> bool:
+        return working_gradients(stand_in, images, labels) >= WORKING
+
+    lost = [each for each in lost_layers(model, images, eps) if each.name and (each.straight or each.fits)]
+    if lost:
+        told = [each.told for each in lost]
+        for open_up, also in ((lambda stand_in: stand_in, []), (Opened, ["code that records no gradients"])):
+            ways = [open_up(stand_in) for stand_in in _stand_ins(model, lost, images, eps)]
+            if found := tuple(way for way in ways if works(way)):
+                return Way(" and ".join([*told, *also]), found)
+    if works(model):
         return None  # nothing is in the way
-    if working_gradients(Opened(model), images, labels) >= WORKING:
-        return Opened(model), "code that records no gradients"
+    if works(Opened(model)):
+        return Way("code that records no gradients", (Opened(model),))
     for name, (before, _) in _traffic(model, images).items():
-        if name and before.shape == images.shape:
-            stand_in = Opened(model, name)
-            if working_gradients(stand_in, images, labels) >= WORKING:
-                return stand_in, f"code before layer {name}, {type(model.get_submodule(name)).__name__}"
+        if name and before.shape == images.shape and works(stand_in := Opened(model, name)):
+            return Way(f"code before layer {name}, {type(model.get_submodule(name)).__name__}", (stand_in,))
     return None
 
 
-def _with_bpda(model: nn.Module, lost: list[Lost]) -> nn.Module:
-    """A copy on the same weights, with the identity's gradient in those layers."""
+def _stand_ins(model: nn.Module, lost: list[Lost], images: Tensor, eps: float) -> Iterator[nn.Module]:
+    """Copies on the same weights: those layers differentiated as the identity; and as what was fitted to them."""
+    if all(each.straight for each in lost):
+        yield _with_bpda(model, {each.name: None for each in lost})
+    if any(each.fits for each in lost):
+        points = [_traffic(model, _near(images, eps, draw)) for draw in range(4)]
+        smooth = {each.name: fitted([at[each.name] for at in points]) if each.fits else None for each in lost}
+        yield _with_bpda(model, smooth)
+
+
+def _near(images: Tensor, eps: float, draw: int) -> Tensor:
+    """Random points of the images' ε-balls."""
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(draw)).to(images) * 2 - 1
+    return (images + eps * noise).clamp(0, 1)
+
+
+def _with_bpda(model: nn.Module, backwards: Mapping[str, nn.Module | None]) -> nn.Module:
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     copied: nn.Module = copy.deepcopy(model, shared)
-    for each in lost:
-        copied.set_submodule(each.name, BPDA(copied.get_submodule(each.name)))
+    for name, stand_in in backwards.items():
+        copied.set_submodule(name, BPDA(copied.get_submodule(name), stand_in))
     return copied.eval()
 
 

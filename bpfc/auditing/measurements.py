@@ -1,8 +1,7 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,24 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import FGSM, PGD, Attack, Behind, MultiTargeted
+from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted
+from bpfc.attacks.objectives import margins
 from bpfc.auditing.budget import Budget
+from bpfc.auditing.kept import keep, open_kept
 from bpfc.auditing.stand_ins import Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json, write_jsonl
-from bpfc.judge import exact_logits
+from bpfc.judge import clean_logits
 from bpfc.models import behind, state_sha256
+from bpfc.options import Arithmetic
 from bpfc.wrappers import EOT, is_random
-
-SCHEMA = 1
-"""Of audit.json and of what an audit keeps to go on from."""
-
-
-KEPT = ("probe", "settings", "eps", "found", "seconds")
-"""What is kept of an attack."""
 
 
 class Probe(NamedTuple):
@@ -61,6 +55,8 @@ class Measurements:
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         told: hears of each attack that is done, and how long it took.
         train_mode: whether the model was handed in in train mode.
+        log: of its training up to the epoch kept, a row an epoch; empty where there is none.
+        precision: of the attacks' gradients; verdicts are in float32 always.
     """
 
     model: nn.Module
@@ -74,6 +70,8 @@ class Measurements:
     header: Mapping[str, Any] = field(default_factory=dict)
     told: Callable[[str], None] = lambda _: None
     train_mode: bool = False
+    log: Sequence[Mapping[str, Any]] = ()
+    precision: Arithmetic = "fp32"
     given: nn.Module = field(init=False)
     plain: nn.Module = field(init=False)
     varies: bool = field(init=False)
@@ -95,34 +93,15 @@ class Measurements:
         except (ValueError, RuntimeError, NotImplementedError):
             self.plain = Ungraded(self.plain).eval()
         if self.folder is not None:
-            self._open(self.folder)
-
-    def _open(self, folder: Path) -> None:
-        path = folder / "measured.json"
-        decides = {
-            "schema": SCHEMA,
-            "eps": self.eps,
-            "seed": self.seed,
-            "budget": asdict(self.budget),
-            "model_sha256": state_sha256(self.given),
-            "images_sha256": self.handed.sha256(),
-        }
-        mine = json.loads(json.dumps(decides | dict(self.header)))
-        if path.exists():
-            before = read_json(path)
-            changed = [name for name in {**before, **mine} if before.get(name) != mine.get(name)]
-            if changed:
-                told = "; ".join(f"{name} was {before.get(name)!r}, is {mine.get(name)!r}" for name in changed)
-                raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
-        write_json(path, mine)
-        measured = folder / "measured.jsonl"
-        try:
-            lines = [without_checksum(line, KEPT) for line in read_jsonl(measured)]
-        except ValueError as error:
-            raise ValueError(f"{measured}: {error}; put the file back as it was, or choose another --out") from error
-        # Without a last line that a kill cut short.
-        write_jsonl(measured, [with_checksum(line) for line in lines])
-        self._kept = {line["probe"]: line for line in lines}
+            decides = {
+                "eps": self.eps,
+                "seed": self.seed,
+                "precision": self.precision,
+                "budget": asdict(self.budget),
+                "model_sha256": state_sha256(self.given),
+                "images_sha256": self.handed.sha256(),
+            }
+            self._kept = open_kept(self.folder, decides | dict(self.header))
 
     # The images
 
@@ -141,7 +120,8 @@ class Measurements:
     @cached_property
     def logits(self) -> Tensor:
         """Of the clean images, (N, classes)."""
-        return torch.cat([exact_logits(self.model, part) for part in self.images.split(self.batch_size)])
+        every = blocks(self.handed, range(len(self)), self.batch_size)
+        return torch.cat([clean_logits(self.model, block.images, block.indices) for block in every])
 
     @cached_property
     def right(self) -> Tensor:
@@ -180,7 +160,8 @@ class Measurements:
     def _run(self, name: str, settings: str, attack: Attack, chosen: Tensor, restarts: int) -> dict[str, Any]:
         started = time.perf_counter()
         threat = ThreatModel("linf", float(attack.eps or 0))
-        plan = Plan((PlannedAttack(name, attack, restarts),), threat, seed=self.seed, batch_size=self.batch_size)
+        planned = (PlannedAttack(name, attack, restarts),)
+        plan = Plan(planned, threat, seed=self.seed, precision=self.precision, batch_size=self.batch_size)
         found = []
         for block in blocks(self.handed, chosen.nonzero()[:, 0].tolist(), self.batch_size):
             for row in run_block(self.model, block, plan):
@@ -190,7 +171,7 @@ class Measurements:
         seconds = round(time.perf_counter() - started, 2)
         line = {"probe": name, "settings": settings, "eps": attack.eps, "found": found, "seconds": seconds}
         if self.folder is not None:
-            append_lines(self.folder / "measured.jsonl", [line])
+            keep(self.folder, line)
         self.told(f"{name}: {len(found)} of {int(chosen.sum())} images broken, {seconds:.0f} s")
         return line
 
@@ -284,6 +265,27 @@ class Measurements:
             curved = self.probe(f"behind-{self.short // 2}", Behind(self.eps, self.short // 2), on=left)
             left = left & ~curved.broken
         return left
+
+    @cached_property
+    def climb(self) -> Tensor:
+        """(steps + 1, N ≤ 100) of images that stand, the highest margin (of another class over the label's) so far.
+
+        Along PGD on the margin; as they are, before the first step.
+        """
+        at = self.white_box.nonzero()[:100, 0]
+        steps = 2 * self.short
+        images, labels = self.images[at], self.labels[at]
+        seen = torch.full((steps + 1, len(at)), -torch.inf, device=at.device)
+        seen[0] = margins(self.logits[at], labels)
+
+        def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+            seen[step + 1, positions] = margins(logits, labels[positions])
+            return torch.zeros_like(positions, dtype=torch.bool)
+
+        attack = PGD(self.eps, self.eps / 8, steps, "margin")
+        if len(at):
+            attack(self.plain, images, labels, ImageRng(self.seed, at.tolist()), watch)
+        return seen.cummax(dim=0).values
 
     @cached_property
     def twin(self) -> nn.Module:

@@ -10,7 +10,7 @@ from bpfc.attacks import PGD, SPSA, Adaptive, MultiTargeted, Square
 from bpfc.auditing.finding import Finding, Settled
 from bpfc.auditing.layers import WORKING, around, without_softmax, working_gradients
 from bpfc.auditing.measurements import Measurements
-from bpfc.auditing.stand_ins import Through, rescaled
+from bpfc.auditing.stand_ins import Near, Through, rescaled
 from bpfc.auditing.twin import twin
 from bpfc.wrappers import EOT
 
@@ -18,11 +18,13 @@ LOSSES = {"C6", "C7"}
 """Flags that say that cross-entropy hides something: its figure is what the settling attack is held against."""
 GRADIENTS = {"C1", "C4", "C5", "C8", "C9", "C10", "C11", "C12"}
 """Flags that say that the gradients lead nowhere."""
-EFFORT = {"C2", "C3", "C4", "C13"}
+EFFORT = {"C2", "C3", "C4", "C13", "C16"}
 """Flags that say that the attack was too weak."""
-CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15"}
+CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15", "C16"}
 """Flags that are answered by an attack which finds nothing more; the others stay open, because what masks is not known.
 """
+NEAR = 0.1
+"""Of ε, the deviation of the points that a rugged surface is averaged over."""
 FURTHER = 0.01
 """By how much of all images, and more than one of them, an attack must lower the figure to have settled a flag."""
 
@@ -59,13 +61,12 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
     """Each settling attack, told after it has run, with the flags that it answers to."""
     source, found = m.plain, m.varies
     some, labels = m.images[:64], m.labels[:64]
-    if flags & GRADIENTS:
-        way = around(m.given, some, labels, m.eps)
-        if way is not None:
-            (source, told), found = way, True
-            if not m.probabilities:
-                _strong(m, source, "around the layer")
-                yield f"the gradient gets lost in {told}; attacked around it", GRADIENTS
+    if flags & GRADIENTS and (way := around(m.given, some, labels, m.eps)) is not None:
+        source, found = way.stand_ins[0], True
+        if not m.probabilities:
+            for number, stand_in in enumerate(way.stand_ins):
+                _strong(m, stand_in, "around the layer" + " again" * number, m.budget.steps)
+            yield f"the gradient gets lost in {way.told}; attacked around it", GRADIENTS
     if m.probabilities:
         source, found = without_softmax(source, some), True
         source = rescaled(source, _scale(source, some)).eval()
@@ -79,6 +80,9 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         yield f"margin, cross-entropy and targeted attacks on logits x {scale:.3g}", LOSSES | {"C5", "C8"}
     if m.varies:
         yield from _averaged(m, source)
+    elif "C12" in flags:
+        _smoothed(m, source)
+        yield f"the mean gradient at {m.budget.samples[-1]} points within ε/10 followed", GRADIENTS | {"C3"}
     if flags & EFFORT:
         steps, left = 2 * m.budget.steps, m.left
         m.pgd(f"settling pgd-margin-{steps}x2", steps, "margin", step=0.05, on=left, through=source, restarts=2)
@@ -92,13 +96,22 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         yield "the adaptive attack with more steps and samples", {"C15"}
 
 
-def _strong(m: Measurements, source: nn.Module, name: str) -> None:
+def _strong(m: Measurements, source: nn.Module, name: str, steps: int | None = None) -> None:
     """Every loss through a stand-in, on what stands."""
-    steps = 2 * m.short
+    steps = steps or 2 * m.short
     for loss in ("margin", "ce"):
         m.pgd(f"settling pgd-{loss}-{steps} {name}", steps, loss, on=m.left, through=source)
     targeted = MultiTargeted(m.eps, m.eps / 8, m.short // 2)
     m.probe(f"settling mt-pgd-{m.short // 2} {name}", targeted, on=m.left, through=source)
+
+
+def _smoothed(m: Measurements, source: nn.Module) -> None:
+    """Of a rugged surface, the slope that it has on the whole (Tramèr et al. 2020, against k-winners-take-all)."""
+    smooth = EOT(Near(source, NEAR * m.eps), m.budget.samples[-1]).eval()
+    for step in (0.125, 0.05):
+        steps = round(m.budget.steps * 0.125 / step)
+        attack = Through(PGD(m.eps, step * m.eps, steps, "margin"), smooth, alike=False)
+        m.probe(f"settling pgd-margin-{steps} on near points", attack, on=m.left)
 
 
 def _scale(model: nn.Module, images: Tensor) -> float:

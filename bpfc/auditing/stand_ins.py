@@ -93,6 +93,17 @@ class Tapped(nn.Module):
         return found[-1]
 
 
+class Near(nn.Module):
+    """The model at a random point beside each image; averaged over, the mean of a rugged surface."""
+
+    def __init__(self, model: nn.Module, deviation: float) -> None:
+        super().__init__()
+        self.model, self.deviation = model, deviation
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.as_tensor(self.model(images + self.deviation * torch.randn_like(images)))
+
+
 class Ungraded(nn.Module):
     """A model that lets no gradient through, with a gradient of zero, so that attacks run and are seen to be idle."""
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from bpfc.certification.base import ContradictionError
 from bpfc.certification.engine import CertificateRow
-from bpfc.ledger import wilson_interval
 
 
 def join(rows: Sequence[Mapping[str, Any]], certificates: Iterable[CertificateRow]) -> list[dict[str, Any]]:
@@ -40,23 +39,3 @@ def join(rows: Sequence[Mapping[str, Any]], certificates: Iterable[CertificateRo
             {**row, "certified_by": proven["certified_by"], "margin_lower": proven["margin_lower"]},
         )
     return joined
-
-
-def between(joined: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Between which shares the robust accuracy lies, of rows that `join` gives.
-
-    Gives:
-        certified, not_broken: shares of all images, the proven lower and the attacks' upper bound.
-        open: the share that is neither certified nor broken.
-        interval_95: from the lower end of the 95 % interval of `certified` to the upper end of that of `not_broken`.
-    """
-    total = len(joined)
-    certified = sum(row["certified_by"] is not None for row in joined)
-    standing = sum(row["broken_by"] is None for row in joined)
-    low, high = wilson_interval(certified, total)[0], wilson_interval(standing, total)[1]
-    return {
-        "certified": certified / total,
-        "not_broken": standing / total,
-        "open": (standing - certified) / total,
-        "interval_95": [round(low, 6), round(high, 6)],
-    }

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from bpfc.answers import Answers
 from bpfc.bounds import FLOAT32, propagate, trace
 from bpfc.certification.base import Certifier, ContradictionError
 from bpfc.certification.crown_ibp import CrownIBP
@@ -32,6 +33,7 @@ class CertificateRow(TypedDict):
             where none does.
         margin_lower: the best proven lower bound of logit_label − the largest other logit; null where the clean
             prediction is wrong, or nothing is proven.
+        radius: an ε for which it is certified; where that was asked for.
     """
 
     index: int
@@ -39,6 +41,7 @@ class CertificateRow(TypedDict):
     prediction: int
     certified_by: str | None
     margin_lower: float | None
+    radius: NotRequired[float]
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def certify(
 
     Raises:
         ValueError: an argument is not as above, or the model holds a layer without known bounds.
+        UserError: the model fails on one of the later images, or answers in another form.
         ContradictionError: the model does not compute what was read off its forward.
     """
     certifiers = parse_methods(methods)
@@ -114,11 +118,13 @@ def certify(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: must be 1 or more")
     names = range(len(images)) if indices is None else indices
-    check_reading(model, to_float(images[:8]) if images.dtype == torch.uint8 else images[:8], labels)
-    rows: list[CertificateRow] = []
+    check_reading(model, images, labels)
+    answers, rows = Answers(model), list[CertificateRow]()
     for block in torch.arange(len(images), device=images.device).split(batch_size):
         some = images[block] if images.is_floating_point() else to_float(images[block])
-        rows += certify_block(model, some, labels[block], [names[i] for i in block.tolist()], certifiers, eps)
+        places = [names[i] for i in block.tolist()]
+        with answers.to(places):
+            rows += certify_block(model, some, labels[block], places, certifiers, eps)
     return Certification(eps, tuple(each.name for each in certifiers), rows)
 
 
@@ -171,6 +177,7 @@ def certify_block(
 
 def check_reading(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Raises unless the bounds of a few images alone hold their logits, and the labels are of the model's classes."""
+    images = images[:8] if images.is_floating_point() else to_float(images[:8])
     graph = trace(model, images.shape[1:])
     if int(labels.min()) < 0 or int(labels.max()) >= graph.classes:
         raise ValueError(

@@ -1,95 +1,107 @@
-"""A certification in a folder: blocks of images shared out among processes, their rows on disk as they come, merged."""
+"""A certification in a folder: rows as they are made. A killed one goes on where it was."""
 
-import json
-import shutil
-from collections import deque
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bpfc.certification.engine import CertificateRow, Certification, certify_block, check, check_reading, parse_methods
-from bpfc.data import AnyImages, in_parts, to_float
-from bpfc.files import append_lines, read_json, read_jsonl, write_json, write_jsonl
+from bpfc.answers import Answers
+from bpfc.certification.base import Certifier
+from bpfc.certification.engine import CertificateRow, Certification, certify_block, check, check_reading
+from bpfc.certification.radii import certified_radii
+from bpfc.data import AnyImages, in_blocks, to_float
+from bpfc.resumed import Kind, Resumed, read_rows
+from bpfc.shared import Shared
 from bpfc.team import Team, team
 
-SHARDS = "shards"
-"""The folder of the rows while processes are at work, with what they are rows of."""
+SCHEMA = 1
+"""Version of certification.json and of the rows beside it."""
 
 
 def record(
     model: nn.Module,
     images: AnyImages,
+    folder: Path,
     header: dict[str, Any],
-    out: Path,
     *,
     eps: float,
-    methods: str,
+    certifiers: Sequence[Certifier],
+    radii: bool = False,
     batch_size: int = 256,
     crew: Team | None = None,
 ) -> Certification | None:
-    """`certify`, with OUT/certificates.jsonl at its end; from what a kill left on, in one process or many.
+    """`certify`, from what the folder holds on, into certificates.jsonl beside certification.json.
+
+    Under torchrun the processes share the images out; see bpfc.shared. In any but the first it gives back None.
 
     Args:
-        model, eps, methods, batch_size: see `certify`.
-        images: on the model's device.
-        header: what else decides a row, ready for JSON.
-        out: the folder.
+        model, images: as `certify` takes them, on one device.
+        folder: it must be there, and be owned by the first process.
+        header: of the subject, ready for JSON.
+        eps, certifiers, batch_size: as `certify` takes them.
+        radii: find the radius of each image, too (certified_radii).
         crew: the processes; torchrun's unless given.
 
-    Returns:
-        None in any process but the first.
-
     Raises:
-        ValueError, ContradictionError: see `certify`; or another process has something else to certify.
+        ValueError: as `certify` does, or the folder holds other certificates.
+        ContradictionError: the model does not compute what was read off its forward.
     """
-    crew, certifiers = crew or team(), parse_methods(methods)
+    crew = crew or team()
     first = images[:batch_size]
     check(model, to_float(first.pixels), first.labels, eps)
     check_reading(model, to_float(images[:8].pixels), images.labels)
-    settings = json.loads(json.dumps(header | {"eps": eps, "methods": methods, "images": len(images)}))
-    if crew.told("settings", settings) != settings:
-        raise ValueError(f"process {crew.rank} would certify something else than the first; give all the same")
-    shards = out / SHARDS
-    if crew.first:
-        _begin(shards, settings)
-        done = {row["index"] for row in _rows(shards)}
-        missing = crew.told("missing", [index for index in range(len(images)) if index not in done])
-    else:
-        missing = crew.told("missing")
-    parts = [missing[begin : begin + batch_size] for begin in range(0, len(missing), batch_size)]
-    asked: deque[list[int]] = deque()
-
-    def places() -> Iterator[Tensor]:
-        for number in crew.handed_out("blocks", len(parts)):
-            asked.append(parts[number])
-            yield torch.tensor(parts[number], device=images.labels.device)
-
-    for some in in_parts(images, places()):
-        rows = certify_block(model, to_float(some.pixels), some.labels, asked.popleft(), certifiers, eps)
-        append_lines(shards / f"{crew.rank:04d}.jsonl", [dict(row) for row in rows])
-    crew.wait("certified")
-    if not crew.first:
-        return None
-    found = sorted(_rows(shards), key=lambda row: row["index"])
-    write_jsonl(out / "certificates.jsonl", [dict(row) for row in found])
-    shutil.rmtree(shards)
-    return Certification(eps, tuple(each.name for each in certifiers), found)
+    names = tuple(each.name for each in certifiers)
+    decides = {"norm": "linf", "eps": eps, "methods": names, "radii": radii}
+    kind = Kind(
+        "certificates", "certification.json", "certificates.jsonl", SCHEMA, CertificateRow, _Check(names, radii)
+    )
+    settings, known = header | decides, images.labels.tolist()
+    shared = Shared(folder, settings, lambda path: Resumed(path, settings, known, kind), crew)
+    answers = Answers(model)
+    for block, part in in_blocks(images, shared.parts(batch_size)):
+        some, labels = to_float(part.pixels), part.labels
+        with answers.to(block):
+            made = certify_block(model, some, labels, block, certifiers, eps)
+            if radii:
+                found = certified_radii(model, some, labels, methods=",".join(names)).tolist()
+                made = [{**row, "radius": radius} for row, radius in zip(made, found, strict=True)]
+        shared.append(made)
+    rows = shared.finished()
+    return None if rows is None else Certification(eps, names, rows.rows)
 
 
-def _begin(shards: Path, settings: dict[str, Any]) -> None:
-    """Clears what was left of other settings; of the same, cuts off lines that a kill cut short."""
-    header = shards / "certification.json"
-    if not header.exists() or read_json(header) != settings:
-        shutil.rmtree(shards, ignore_errors=True)
-        shards.mkdir(parents=True)
-        write_json(header, settings)
-    for path in shards.glob("*.jsonl"):
-        content = path.read_bytes()
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
+def read_certificates(
+    folder: Path, labels: Sequence[int], methods: Sequence[str], *, radii: bool
+) -> list[CertificateRow]:
+    """The rows of a folder's certificates.jsonl.
+
+    Args:
+        labels: of all images, by their index.
+        methods, radii: as its certification.json says.
+
+    Raises:
+        ValueError: a row disagrees with the data, with the other rows or with itself; the message names its line.
+    """
+    return read_rows(folder / "certificates.jsonl", labels, CertificateRow, _Check(methods, radii))
 
 
-def _rows(shards: Path) -> list[CertificateRow]:
-    return [cast(CertificateRow, row) for path in sorted(shards.glob("*.jsonl")) for row in read_jsonl(path)]
+class _Check:
+    """Raises ValueError for a row that disagrees with itself or with what was asked for."""
+
+    def __init__(self, methods: Sequence[str], radii: bool) -> None:
+        self.methods, self.radii = methods, radii
+
+    def __call__(self, row: CertificateRow) -> None:
+        by, margin, radius = row["certified_by"], row["margin_lower"], row.get("radius")
+        if type(row["prediction"]) is not int or by not in (None, *self.methods):
+            raise ValueError(f"predicts {row['prediction']!r} and is certified by {by!r}")
+        if margin is not None and not (type(margin) is float and math.isfinite(margin)):
+            raise ValueError(f"margin_lower {margin!r}, must be a number")
+        if row["prediction"] != row["label"] and (by, margin) != (None, None):
+            raise ValueError("something proven of a prediction that is wrong")
+        if by is not None and (margin is None or margin < 0):
+            raise ValueError(f"certified by {by} with a margin of {margin}")
+        if (radius is not None) != self.radii or not 0 <= (radius or 0) <= 1:
+            raise ValueError(f"radius {radius!r}, must be {'from 0 to 1' if self.radii else 'none'}")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import AttackSeed, BatchSize, Device, Number, read_words
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, Number, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,8 +30,9 @@ class Audit(SubjectOptions):
     seed: AttackSeed = 0
     batch_size: BatchSize = 256
     device: Device = "auto"
+    precision: AttackPrecision = "auto"
     out: Path | None = None
-    """Folder for audit.json; RUN/audit or RUN/audit-quick unless given. A killed audit goes on there."""
+    """Folder for audit.json and figures; RUN/audit or RUN/audit-quick unless given. A killed audit goes on there."""
 
 
 def parse(arguments: list[str]) -> Audit:
@@ -49,7 +50,7 @@ def main(options: Audit) -> int:
 
 
 def run(options: Audit, console: "Console") -> "Found":
-    """Audits by the options; what is found also stands in audit.json.
+    """Audits by the options; what is found also stands in audit.json, and in figures beside it.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -59,9 +60,10 @@ def run(options: Audit, console: "Console") -> "Found":
     from bpfc.attacks.base import check_count
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
-    from bpfc.files import write_json
-    from bpfc.machine import pick_device
+    from bpfc.files import write_file, write_json
+    from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
+    from bpfc.report.audit_figures import draw
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     if options.claim is not None:
@@ -69,6 +71,7 @@ def run(options: Audit, console: "Console") -> "Found":
     out = options.folder(options.out, "audit-quick" if options.quick else "audit")
     budget = QUICK if options.quick else FULL
     device = pick_device(options.device)
+    precision = resolve(options.precision, device, precision_of(out / "measured.json"))
     subject = options.subject()
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
@@ -92,11 +95,23 @@ def run(options: Audit, console: "Console") -> "Found":
         folder=out,
         header=subject.header(),
         told=told,
+        log=_log_of(options.run),
+        precision=precision,
     )
     seconds = round(time.perf_counter() - started, 1)
     content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
     write_json(out / "audit.json", content)
+    for name, drawn in draw(found.figures):
+        write_file(out / name, drawn.encode())
     return found
+
+
+def _log_of(run: Path | None) -> list[dict[str, Any]]:
+    """Of a run's training, the rows up to the epoch whose weights were kept; none of a model that was handed in."""
+    from bpfc.training.run import Run
+
+    rows = [] if run is None else Run(run).log
+    return rows[: rows[-1].get("selected_epoch", rows[-1]["epoch"]) + 1] if rows else []
 
 
 def print_table(found: "Found", console: "Console") -> None:

@@ -1,5 +1,6 @@
 """`bpfc certify`: options → one call → the table."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,6 @@ from bpfc.options import BatchSize, Device, Number, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from bpfc.evaluation.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,13 @@ class Certify(SubjectOptions):
     curve: bool = False
     """Find for each image the largest ε that is certified, too: a dozen times the work."""
     limit: int | None = None
-    """Certify the first N test images only."""
+    """Certify the first N test images only. A certification of fewer goes on to N in the same folder."""
     batch_size: BatchSize = 256
     device: Device = "auto"
     evaluation: Path | None = None
     """Folder of an evaluation of the same model, images and ε, to set the attacks beside the proofs."""
     out: Path | None = None
-    """Folder for certificates.jsonl and summary.json; RUN/certification unless given."""
+    """Folder for certificates.jsonl and summary.json; RUN/certification unless given. A killed one goes on there."""
 
 
 CURVE = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -59,80 +58,63 @@ def run(options: Certify) -> dict[str, Any]:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
         ContradictionError: the evaluation has broken what is certified.
     """
+    import torch
+
     from bpfc.attacks.base import check_count
-    from bpfc.certification import between, certified_radii, certified_shares, join, parse_methods
-    from bpfc.certification.recorded import record
-    from bpfc.files import make_writable_folder, write_json
+    from bpfc.certification import certified_shares, join, parse_methods, record
+    from bpfc.cli.beside import attacked
+    from bpfc.files import make_writable_folder, owned, write_json
+    from bpfc.ledger import between
     from bpfc.machine import pick_device
     from bpfc.provenance import provenance
+    from bpfc.team import team
     from bpfc.training.run import CERTIFICATION
 
     check_count(limit=options.limit, batch_size=options.batch_size)
-    parse_methods(options.methods)
+    certifiers = parse_methods(options.methods)
     out = options.folder(options.out, CERTIFICATION)
     subject = options.subject()
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    attacked = None if options.evaluation is None else _attacked(options.evaluation, subject, eps, options.limit)
-    make_writable_folder(out)
+    beaten = None if options.evaluation is None else attacked(options.evaluation, subject, eps, options.limit)
     device = pick_device(options.device)
     subject = subject.on(device, options.limit)
-    model, images = subject.model, subject.images
-    found = record(
-        model, images, subject.header(), out, eps=eps, methods=options.methods, batch_size=options.batch_size
-    )
-    if found is None:
-        return {}
-    summary = {"data": subject.data, "weights_sha256": subject.weights_sha256, "model": subject.factory} | found.summary
-    if attacked is not None:
-        summary["between"] = between(join([row for row in attacked if row["index"] < len(images)], found.rows))
-    if options.curve:
-        radii = certified_radii(model, images.pixels, images.labels, methods=options.methods)
-        summary["curve"] = {"eps": list(CURVE), "certified": certified_shares(radii, CURVE)}
-        summary["radius"] = {"median": float(radii.median()), "largest": float(radii.max())}
-    summary["provenance"] = provenance(device)
-    write_json(out / "summary.json", summary)
-    return summary
-
-
-def _attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) -> list[dict[str, Any]]:
-    """The rows of an evaluation, if it is one of the same model, images and threat, and has all that are certified."""
-    from bpfc.files import read_json
-    from bpfc.ledger import read_rows
-
-    header = folder / "evaluation.json"
-    if not header.exists():
-        raise ValueError(f"--evaluation {folder}: holds no evaluation (there is no {header.name})")
-    settings = read_json(header)
-    asked = {
-        "weights_sha256": subject.weights_sha256,
-        "data": subject.data,
-        "data_sha256": subject.data_sha256,
-        "norm": "linf",
-        "eps": eps,
-    }
-    other = [name for name, mine in asked.items() if settings.get(name) != mine]
-    if other:
-        told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
-        raise ValueError(f"--evaluation {folder}: is of something else ({told})")
-    attacks = settings.get("plan")
-    if not isinstance(attacks, list):
-        raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation")
-    labels = subject.images.labels.tolist()
-    rows = {row["index"]: row for row in read_rows(folder / "ledger.jsonl", labels, attacks)}
-    lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in rows]
-    if lacking:
-        raise ValueError(
-            f"--evaluation {folder}: lacks {len(lacking)} images, the first of them {lacking[0]}; let it come "
-            "to its end, or certify with the --limit that it has"
+    make_writable_folder(out)
+    crew = team()
+    with owned(out) if crew.first else nullcontext():
+        found = record(
+            subject.model,
+            subject.images,
+            out,
+            subject.header(),
+            eps=eps,
+            certifiers=certifiers,
+            radii=options.curve,
+            batch_size=options.batch_size,
+            crew=crew,
         )
-    return [dict(rows[index]) for index in sorted(rows)]
+        if found is None:
+            return {}
+        told = {"data": subject.data, "weights_sha256": subject.weights_sha256, "model": subject.factory}
+        summary = told | found.summary
+        if beaten is not None:
+            some = [row for row in beaten if row["index"] < len(subject.images)]
+            summary["between"] = between(join(some, found.rows))
+        if options.curve:
+            radii = torch.tensor([row["radius"] for row in found.rows], dtype=torch.float64)
+            summary["curve"] = {"eps": list(CURVE), "certified": certified_shares(radii, CURVE)}
+            summary["radius"] = {"median": float(radii.median()), "largest": float(radii.max())}
+        summary["provenance"] = provenance(device)
+        write_json(out / "summary.json", summary)
+    return summary
 
 
 def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
     from rich.table import Table
+
+    from bpfc.cli.evaluate import told_between
 
     table = Table(title=f"{summary['data']}, {summary['images']} images, ℓ∞ ε {summary['eps']:.4g}")
     table.add_column("proven by")
@@ -144,11 +126,7 @@ def print_table(summary: dict[str, Any], console: "Console") -> None:
         table.add_row(label, f"{share['accuracy']:.1%}", f"{low:.1%} … {high:.1%}", end_section=name == "clean")
     console.print(table)
     if "between" in summary:
-        sides = summary["between"]
-        told = (
-            f"The robust accuracy lies between {sides['certified']:.1%} (certified) and {sides['not_broken']:.1%} (not"
-        )
-        console.print(f"{told} broken); {sides['open']:.1%} are open.")
+        console.print(told_between(summary["between"]))
     if "curve" in summary:
         for eps, share in zip(summary["curve"]["eps"], summary["curve"]["certified"], strict=True):
             console.print(f"ε {eps:g}: {share:.1%} certified")

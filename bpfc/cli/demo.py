@@ -31,35 +31,6 @@ class Demo:
     """Of everything random."""
 
 
-def demo_recipes() -> "dict[str, Recipe]":
-    """The demo's two trainings: the paper's ε, k and λ for MNIST, in a quarter of M-LeNet's width.
-
-    A one-cycle learning rate and small batches are fast; they need the gradient clipped, or rounding decides whether a
-    training ends well (benchmarks/stability.py).
-    """
-    from bpfc.training.recipes import RECIPES
-    from bpfc.training.settings import Schedule
-
-    def faster(recipe: "Recipe", epochs: int) -> "Recipe":
-        return replace(
-            recipe,
-            network="m-lenet-quarter",
-            epochs=epochs,
-            batch_size=32,
-            lr=0.06,
-            lr_schedule=Schedule(shape="one-cycle"),
-            clip_norm=1.0,
-            validation_attacked=50,
-            ifgsm_steps=5,
-            select="last",
-        )
-
-    return {
-        "normal": faster(RECIPES["mnist-5k-normal"][1], epochs=4),
-        "bpfc": faster(RECIPES["mnist-5k-bpfc"][1], epochs=12),
-    }
-
-
 def parse(arguments: list[str]) -> Demo:
     return read_words(Demo, "bpfc demo", arguments)
 
@@ -69,6 +40,7 @@ def main(options: Demo) -> None:
     from rich.console import Console
 
     from bpfc.files import write_json
+    from bpfc.training.demo_recipes import DEMO_RECIPES
 
     try:
         from bpfc.cli.demo_figure import draw_demo
@@ -77,7 +49,7 @@ def main(options: Demo) -> None:
     console = Console()
     fresh = not options.out.exists()
     started = time.perf_counter()
-    summaries = {name: _train_and_attack(name, recipe, options) for name, recipe in demo_recipes().items()}
+    summaries = {name: _train_and_attack(name, recipe, options) for name, recipe in DEMO_RECIPES.items()}
     seconds = round(time.perf_counter() - started, 1)
     accuracy = {"clean": {name: item["clean"]["accuracy"] for name, item in summaries.items()}}
     for attack in ATTACKS:
@@ -99,20 +71,25 @@ def main(options: Demo) -> None:
 def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, Any]:
     """One network, resumed or taken as it is where an earlier demo left it in the folder."""
     from bpfc.cli.evaluate import Evaluate, run
-    from bpfc.cli.train import Train, train
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     epochs = recipe.epochs if options.epochs is None else options.epochs
     recipe = replace(recipe, seed=options.seed, limit=options.limit, epochs=epochs)
     folder = options.out / name
     print(f"Training: {name} ({recipe.epochs} epochs)", flush=True)
     try:
-        train(Train(recipe=recipe, out=folder, device=options.device, resume=True))
+        train(recipe, folder, device=options.device, resume=True)
     except TrainingError as failure:
-        raise TrainingError(
-            f"{failure}. The demo is meant to train on every machine: please report this, with the lines above; "
-            f"bpfc demo --seed {options.seed + 1} --out {options.out}-2 may do better"
-        ) from failure
+        given = [f"--{name}" for name in ("epochs", "limit") if getattr(options, name) is not None]
+        if given:
+            advice = f"leave out {' and '.join(given)}, and choose another --out"
+        else:
+            advice = (
+                "the demo is meant to train on every machine: please report this, with the lines above; "
+                f"--seed {options.seed + 1} --out {options.out}-2 may do better"
+            )
+        raise TrainingError(f"{failure}; {advice}") from failure
     print(f"Attacking: {name}", flush=True)
     return run(
         Evaluate(folder, attacks=",".join(ATTACKS), device=options.device, limit=options.limit, seed=options.seed)
@@ -139,9 +116,10 @@ def _exhibits(options: Demo, count: int = 4) -> list[Exhibit]:
     from bpfc.bitplanes import bit_planes, quantize
     from bpfc.data import load, to_float
     from bpfc.methods import BPFC
+    from bpfc.training.demo_recipes import DEMO_RECIPES
     from bpfc.training.run import Run
 
-    runs = {name: Run(options.out / name) for name in demo_recipes()}
+    runs = {name: Run(options.out / name) for name in DEMO_RECIPES}
     recipe = runs["bpfc"].recipe()
     data = load(recipe.data)
     models = {name: run.model(data) for name, run in runs.items()}

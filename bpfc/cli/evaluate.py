@@ -43,6 +43,8 @@ class Evaluate(SubjectOptions):
     """Folder for ledger.jsonl and summary.json; RUN/evaluation unless given. A killed evaluation resumes there."""
     csv: bool = False
     """Write ledger.csv too."""
+    certificates: Path | None = None
+    """Folder of bpfc certify on the same model, images and ε: what is certified meets no attack."""
     save_images: bool = False
     """Save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W)."""
 
@@ -69,6 +71,7 @@ def run(options: Evaluate) -> dict[str, Any]:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
     from bpfc.attacks.base import check_count
+    from bpfc.cli.beside import proven
     from bpfc.evaluation.recorded import record, started_in
     from bpfc.ledger import write_csv
     from bpfc.machine import pick_device, precision_of, resolve
@@ -84,9 +87,13 @@ def run(options: Evaluate) -> dict[str, Any]:
     precision = crew.told("precision", resolve(options.precision, device, precision_of(started_in(out))))
     subject = options.subject()
     plan = _plan(options, subject, precision)
-    rows, summary = record(
-        subject.on(device, options.limit).averaged(options.eot), plan, out, save_images=options.save_images, crew=crew
-    )
+    proofs = None
+    if options.certificates is not None:
+        if plan.threat.norm != "linf" or options.eot:
+            raise ValueError("--certificates: hold for ℓ∞, and for a model without randomness")
+        proofs = proven(options.certificates, subject, plan.threat.eps, options.limit)
+    shown = subject.on(device, options.limit).averaged(options.eot)
+    rows, summary = record(shown, plan, out, save_images=options.save_images, proven=proofs, crew=crew)
     if options.csv and crew.first:
         write_csv(out / "ledger.csv", rows, plan.names)
     return summary
@@ -116,6 +123,12 @@ def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Pl
     )
 
 
+def told_between(sides: dict[str, Any]) -> str:
+    """A sentence on what certificates and attacks leave."""
+    known = f"The robust accuracy lies between {sides['certified']:.1%} (certified) and {sides['not_broken']:.1%}"
+    return f"{known} (not broken); {sides['open']:.1%} are open."
+
+
 def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
     from rich.table import Table
@@ -137,5 +150,7 @@ def print_table(summary: dict[str, Any], console: "Console") -> None:
             norm = "l2" if "median_l2" in share else "linf"
             told = f"median {norm} distance {share[f'median_{norm}']}, mean of those found {share[f'mean_{norm}']}"
             console.print(f"{name}: found an image for {share['success']:.1%} of {share['attacked']}; {told}")
+    if "between" in summary:
+        console.print(told_between(summary["between"]), highlight=False)
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", style="yellow", highlight=False)

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bpfc.cli import evaluate, train, transfer
+from bpfc.cli import evaluate, transfer
 from bpfc.cli.speed import Estimate
 from bpfc.errors import UserError
-from bpfc.files import write_file
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.reproduction import Shelf, Task
+from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
+from bpfc.training.run import Run
+from bpfc.training.start import train
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-KEPT = ("recipe.json", "provenance.json", "log.jsonl", "model.safetensors")
-"""What is taken along of a run that is reused."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,14 @@ class Job:
     def do(self, device: DeviceName, data_dir: Path | None) -> None:
         """Trains or copies, then attacks, from what a kill left on."""
         if self.reused is None:
-            options = train.Train(recipe=self.recipe, out=self.folder, device=device, data_dir=data_dir, resume=True)
-            train.train(options)
+            try:
+                train(self.recipe, self.folder, device=device, data_dir=data_dir, resume=True)
+            except TrainingError as failure:
+                raise TrainingError(
+                    f"{failure}; given again it would come to the same, but --seeds trains with other seeds too"
+                ) from failure
         elif self.reused != self.folder:
-            _copy(self.reused, self.folder)
+            Run(self.reused).copy(self.folder)
         if self.attacks:
             out = self.folder / f"evaluation-{self.attacks.replace(',', '+')}"
             evaluate.run(
@@ -141,14 +145,6 @@ def _name(task: Task, what: str, seed: int) -> str:
     """Of a folder. The budget stands in it, so that a longer one does not meet a shorter one's run."""
     budget = next(name for name, budget in BUDGETS.items() if budget == task.budget)
     return f"{task.data}-{what}-{budget}-seed{seed}"
-
-
-def _copy(run: Path, folder: Path) -> None:
-    """What a run is, but for its evaluations; the recipe last, so that a folder with one is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (*KEPT[1:], KEPT[0]):
-        if (run / name).exists():
-            write_file(folder / name, (run / name).read_bytes())
 
 
 def do(

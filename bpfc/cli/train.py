@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -18,7 +18,6 @@ from bpfc.training.settings import Settings
 
 if TYPE_CHECKING:
     from bpfc.training.recipe import Recipe
-    from bpfc.training.run import Run
 
 HELP = """Train a network by a recipe.
 
@@ -134,12 +133,21 @@ def _help() -> NoReturn:
 def main(options: Train | TrainOwn) -> None:
     """The verb: train, and say what comes next, or what to do where it came to nothing."""
     from bpfc.training.health import TrainingError
+    from bpfc.training.start import train
 
     if isinstance(options, TrainOwn):
         options = _derive(options)
     recipe = options.recipe
     try:
-        run = train(options)
+        run = train(
+            recipe,
+            options.out,
+            device=options.device,
+            precision=options.precision,
+            data_dir=options.data_dir,
+            resume=options.resume,
+            reading=options.reading,
+        )
     except TrainingError as failure:
         weight = "" if getattr(recipe.method, "weight", None) is None else ", a lower --method.weight"
         advice = f"--clip-norm {recipe.clip_norm / 2 if recipe.clip_norm else 1:g}, a lower --lr{weight}"
@@ -163,56 +171,3 @@ def _derive(options: TrainOwn) -> Train:
     if not int(os.environ.get("RANK", "0")):
         print(*told(given.recipe, data), sep="\n", flush=True)
     return given
-
-
-def train(options: Train) -> "Run":
-    """Trains by the options.
-
-    Raises:
-        ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
-        TrainingError: the training comes to nothing; says which state is good still.
-    """
-    import torch
-
-    from bpfc.data import load, split
-    from bpfc.files import owned
-    from bpfc.machine import pick_device, resolve
-    from bpfc.models import build
-    from bpfc.provenance import provenance
-    from bpfc.training.engine import engine, fit
-    from bpfc.training.run import Run, RunError
-    from bpfc.training.run_data import describe, remember
-
-    recipe, run = options.recipe, Run(options.out)
-    device = pick_device(options.device)
-    precision = resolve(options.precision, device, run.precision)
-    if run.begun() and not options.resume:
-        raise RunError(f"{options.out}: holds a run already; continue it with --resume, or choose another --out")
-    data = load(recipe.data, options.data_dir, options.reading)
-    described = describe(data, options.reading)
-    for name in data.skipped[:10]:
-        print(f"skipped: {name} cannot be read", flush=True)
-    if data.skipped:
-        print(f"skipped: {len(data.skipped)} pictures in all", flush=True)
-    training, validation = split(data.train, recipe.validation, recipe.seed)
-    if recipe.limit is not None:
-        training = training[: recipe.limit]
-    fabric = engine(device)
-    precision = fabric.broadcast(precision)  # processes that time their CPU may differ
-    torch.manual_seed(recipe.seed)
-    model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
-    with owned(options.out) if fabric.is_global_zero else nullcontext():
-        if fabric.is_global_zero:
-            run.begin(recipe, precision, provenance(device))
-            remember(run, described)
-        fabric.barrier()
-        fit(
-            fabric,
-            recipe,
-            precision,
-            model,
-            training.to(fabric.device),
-            validation[: recipe.validation_attacked].to(fabric.device),
-            run,
-        )
-    return run

@@ -1,6 +1,7 @@
 """Verb `transfer`: the black-box table. Images made on source networks, judged on target networks."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def run(options: Transfer) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import track
 
+    from bpfc.answers import Answers
     from bpfc.attacks.base import check_count
     from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_transfer_block, transferred
     from bpfc.evaluation.caveats import caveats
@@ -110,13 +112,17 @@ def run(options: Transfer) -> dict[str, Any]:
         missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
         todo = blocks(test, missing, plan.batch_size, channels_last=True)
         count = math.ceil(len(missing) / plan.batch_size)
+        answers = [Answers(model, f"the network of {path}") for path, model in models.items()]
         for block in track(todo, "transfer", count, transient=True, disable=not Console().is_terminal):
-            rows = run_transfer_block(
-                {name: models[path] for name, path in sources.items()},
-                {name: models[path] for name, path in targets.items()},
-                block,
-                plan,
-            )
+            with ExitStack() as watched:
+                for each in answers:
+                    watched.enter_context(each.to(block.indices))
+                rows = run_transfer_block(
+                    {name: models[path] for name, path in sources.items()},
+                    {name: models[path] for name, path in targets.items()},
+                    block,
+                    plan,
+                )
             for name, ledger in ledgers.items():
                 ledger.append(rows[name])
         results = {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()}

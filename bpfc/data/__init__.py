@@ -2,7 +2,7 @@
 
 from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
 from bpfc.data.formats import DataError
-from bpfc.data.images import AnyImages, Images, Pictures, in_parts
+from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts
 from bpfc.data.sets import DATA_SETS, DataSet, load, load_images, split
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Pictures",
     "crop_and_flip",
     "epoch_batches",
+    "in_blocks",
     "in_parts",
     "load",
     "load_images",

@@ -146,6 +146,19 @@ class Pictures:
 AnyImages = Images | Pictures
 
 
+def in_blocks(images: AnyImages, parts: Iterable[list[int]]) -> Iterator[tuple[list[int], Images]]:
+    """Each of the indices `parts` with its images; see `in_parts`."""
+    asked: deque[list[int]] = deque()
+
+    def places() -> Iterator[Tensor]:
+        for part in parts:
+            asked.append(part)
+            yield torch.tensor(part, device=images.labels.device)
+
+    for some in in_parts(images, places()):
+        yield asked.popleft(), some
+
+
 def in_parts(images: AnyImages, parts: Iterable[Tensor]) -> Iterator[Images]:
     """The images at each of the indices `parts`, in memory: of pictures, one part is decoded while its predecessor is
     worked on. The order is that of the parts, whatever the number of threads."""

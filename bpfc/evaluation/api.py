@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bpfc.answers import Answers
 from bpfc.attacks import Norm
 from bpfc.data import Images
 from bpfc.evaluation.caveats import caveats
@@ -72,6 +73,7 @@ def evaluate(
         ValueError: the model is in train mode, gives no finite logits of shape (N, classes), gives probabilities, or
             answers differently twice or in other company, writes into its input, or, under an attack by gradients,
             lets none through; images or labels are not as above; an attack's name or radius makes no sense.
+        UserError: the model fails on one of the later images, or answers in another form.
     """
     threat = ThreatModel(norm, eps)
     given = Images(images, labels)
@@ -83,7 +85,9 @@ def evaluate(
         check_gradient(model, given)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        every = range(len(given))
-        rows = [row for block in blocks(given, every, plan.batch_size) for row in run_block(model, block, plan)]
+        answers, rows = Answers(model), list[Row]()
+        for block in blocks(given, range(len(given)), plan.batch_size):
+            with answers.to(block.indices):
+                rows += run_block(model, block, plan)
     told = sorted({str(warning.message) for warning in heard}) + caveats(rows)
     return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm), told)

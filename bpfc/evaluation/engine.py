@@ -1,6 +1,5 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and the loop over blocks."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng
-from bpfc.data import AnyImages, in_parts, to_float
+from bpfc.certification import ContradictionError
+from bpfc.data import AnyImages, in_blocks, to_float
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.judge import Judge, clean_logits
@@ -30,14 +30,17 @@ class Block(NamedTuple):
     labels: Tensor
 
 
+class Proof(NamedTuple):
+    """What is proven of an image; see bpfc.ledger.Row."""
+
+    certified_by: str | None
+    margin_lower: float | None
+
+
 def blocks(images: AnyImages, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
     """The images at `indices`, `size` at a time; see `each_block`."""
-    return each_block(images, cut(indices, size), channels_last=channels_last)
-
-
-def cut(indices: Sequence[int], size: int) -> list[list[int]]:
-    """Into parts of that size; the last may be smaller."""
-    return [list(indices[begin : begin + size]) for begin in range(0, len(indices), size)]
+    parts = (list(indices[begin : begin + size]) for begin in range(0, len(indices), size))
+    return each_block(images, parts, channels_last=channels_last)
 
 
 def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: bool = False) -> Iterator[Block]:
@@ -45,18 +48,11 @@ def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: 
 
     `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
     """
-    asked: deque[list[int]] = deque()
-
-    def places() -> Iterator[Tensor]:
-        for part in parts:
-            asked.append(part)
-            yield torch.tensor(part, device=images.labels.device)
-
-    for some in in_parts(images, places()):
+    for part, some in in_blocks(images, parts):
         floats = to_float(some.pixels)
         if channels_last:
             floats = floats.contiguous(memory_format=torch.channels_last)
-        yield Block(asked.popleft(), floats, some.labels)
+        yield Block(part, floats, some.labels)
 
 
 def run_block(
@@ -66,19 +62,24 @@ def run_block(
     *,
     passed: Callable[[PlannedAttack], None] = lambda _: None,
     adversary: Callable[[int, Tensor], None] = lambda *_: None,
+    proofs: Mapping[int, Proof] | None = None,
 ) -> list[Row]:
     """The ledger rows of one block of images under a plan.
 
     Every attack runs on every image that is classified rightly, so that its accuracy is its own; in a cascade, only
     on what the attacks before it left standing. `passed` hears of each attack that is done, `adversary` gets the index
-    of each broken image, and the first perturbed image that breaks it.
+    of each broken image, and the first perturbed image that breaks it. What is proven of an image, by its index, goes
+    into its row, and one that is certified meets no attack.
+
+    Raises:
+        ContradictionError: an image is certified, but misclassified as it is.
     """
     indices, images, labels = block
     rows = _clean_rows(model, block)
+    _note_proofs(rows, proofs or {})
+    standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
-        right = [place for place, row in enumerate(rows) if row["broken_by"] is None]
-        _note_blind(model, block, right, rows)
-    standing = [place for place, row in enumerate(rows) if row["broken_by"] is None]
+        _note_blind(model, block, standing, rows)
     for item in plan.attacks:
         if plan.cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
@@ -141,6 +142,17 @@ def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
         Row(index=index, label=label, prediction=guess, broken_by=None if guess == label else "clean", attacks={})
         for index, label, guess in zip(block.indices, block.labels.tolist(), predictions, strict=True)
     ]
+
+
+def _note_proofs(rows: list[Row], proofs: Mapping[int, Proof]) -> None:
+    for row in rows:
+        if (proof := proofs.get(row["index"])) is not None:
+            row["certified_by"], row["margin_lower"] = proof
+            if proof.certified_by is not None and row["broken_by"] == "clean":
+                raise ContradictionError(
+                    f"image {row['index']} is certified by {proof.certified_by}, but misclassified as it is: the "
+                    "certificates are of another model, or wrong"
+                )
 
 
 def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row]) -> None:

@@ -1,82 +1,91 @@
 """An evaluation in a folder: rows as they are made, warnings, and the summary. A killed one goes on where it was."""
 
-import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from bpfc.answers import Answers
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import cut, each_block, run_block
+from bpfc.evaluation.engine import Proof, each_block, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
-from bpfc.ledger import Ledger, Row, summarise
+from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
+from bpfc.shared import Shared
 from bpfc.team import Team, team
 
-SHARDS = "shards"
-"""The folder of the ledger's shards, one of each process, while several are at work."""
+
+class Proven(NamedTuple):
+    """Certificates of the subject: the methods that made them, and what they prove by an image's index."""
+
+    methods: Sequence[str]
+    proofs: Mapping[int, Proof]
 
 
 def record(
-    subject: Subject, plan: Plan, out: Path, *, save_images: bool = False, crew: Team | None = None
+    subject: Subject,
+    plan: Plan,
+    out: Path,
+    *,
+    save_images: bool = False,
+    proven: Proven | None = None,
+    crew: Team | None = None,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Runs the plan on the subject, from what the folder holds on; gives back rows and summary.
 
-    Under torchrun the processes share out the blocks of images. Each writes the rows of its blocks into a shard of the
-    ledger, OUT/shards/RANK; when all are done the first merges them into the rows, byte by byte, that one process would
-    write. Shards that a kill left are merged at the next start, be it of one process or of many.
+    Under torchrun the processes share the images out; see bpfc.shared. Any but the first gives back no rows and an
+    empty summary.
 
     Args:
         subject: on the device where it is to be attacked.
         plan: what to run.
         out: folder for evaluation.json, ledger.jsonl and summary.json; made if need be.
         save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W).
+        proven: certificates; what is certified is not attacked.
         crew: the processes; torchrun's unless given.
 
-    Returns:
-        In any process but the first, no rows and an empty summary.
-
     Raises:
-        ValueError: no figure of the subject could be trusted, the folder holds another evaluation, or another process
-            was given something else to evaluate.
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation; or an attack
+            without a radius should meet certificates.
+        ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     make_writable_folder(out)
     crew = crew or team()
-    check(subject.model, subject.images)
-    if plan.by_gradients:
-        check_gradient(subject.model, subject.images)
-    settings, labels = plan.header() | subject.header(), subject.images.labels.tolist()
-    if not crew.first:
-        _same(crew, settings)
-        missing, standing = crew.told("missing")
-        _attack(subject, plan, _shard(out, crew, settings, labels), missing, standing, crew, _saver(out, save_images))
-        crew.wait("attacked")
-        return [], {}
-    with owned(out):
-        _same(crew, settings)
-        ledger = Ledger(out, settings, labels, plan.names)
-        ledger.absorb(sorted((out / SHARDS).glob("*")))
+    with owned(out) if crew.first else nullcontext():
+        check(subject.model, subject.images)
+        if plan.by_gradients:
+            check_gradient(subject.model, subject.images)
+        settings = plan.header() | subject.header()
+        if proven is not None:
+            settings["certificates"] = list(proven.methods)
+            if plan.minimum_norm:
+                raise ValueError(
+                    f"{next(iter(plan.minimum_norm))}: looks for the nearest image of every image, and certified ones "
+                    "are not attacked; leave the certificates out"
+                )
+        labels = subject.images.labels.tolist()
+        shared = Shared(out, settings, lambda path: Ledger(path, settings, labels, plan.names), crew)
         if save_images:
-            _check_saved(out / "adversarial", ledger.rows)
-        started, before = time.perf_counter(), len(ledger.rows)
-        standing = sum(row["broken_by"] is None for row in ledger.rows)
-        missing, _ = crew.told("missing", [ledger.missing, standing])
-        mine = ledger if crew.size == 1 else _shard(out, crew, settings, labels)
-        _attack(subject, plan, mine, missing, standing, crew, _saver(out, save_images))
-        crew.wait("attacked")
-        ledger.absorb(sorted((out / SHARDS).glob("*")))
+            _check_saved(out / "adversarial", shared.before)
+        started, before = time.perf_counter(), len(shared.before)
+        saver = _saver(out / "adversarial") if save_images else lambda *_: None
+        _attack(subject, plan, shared, crew, saver, proven.proofs if proven else {})
+        ledger = shared.finished()
+        if ledger is None:
+            return [], {}
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
         summary["warnings"] = ledger.warnings + caveats(rows)
@@ -89,36 +98,21 @@ def record(
 
 def started_in(out: Path) -> Path:
     """The file that tells with which settings an evaluation in the folder began."""
-    return out / "evaluation.json"
-
-
-def _same(crew: Team, settings: dict[str, Any]) -> None:
-    """Raises ValueError in a process that would evaluate something else than the first."""
-    first, mine = crew.told("settings", settings), json.loads(json.dumps(settings))
-    if other := [name for name in mine if first.get(name) != mine[name]]:
-        told = "; ".join(f"{name} is {mine[name]!r}, there {first.get(name)!r}" for name in other)
-        raise ValueError(f"process {crew.rank} would evaluate something else than the first ({told}); make them alike")
-
-
-def _shard(out: Path, crew: Team, settings: dict[str, Any], labels: list[int]) -> Ledger:
-    folder = out / SHARDS / f"{crew.rank:04d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return Ledger(folder, settings, labels, settings["plan"])
+    return out / HEADER
 
 
 def _attack(
     subject: Subject,
     plan: Plan,
-    ledger: Ledger,
-    missing: list[int],
-    standing: int,
+    shared: Shared[Row],
     crew: Team,
     adversary: Callable[[int, Tensor], None],
+    proofs: Mapping[int, Proof],
 ) -> None:
-    """Runs the plan on the images that are missing, as far as they fall to this process, and tells how far all are."""
+    """Runs the plan on the images that fall to this process; the first tells how far all are."""
     total, attacks = len(subject.images), len(plan.attacks)
-    before = total - len(missing)
-    started, parts = time.perf_counter(), cut(missing, plan.batch_size)
+    before, standing = len(shared.before), sum(row["broken_by"] is None for row in shared.before)
+    started, answers = time.perf_counter(), Answers(subject.model)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, transient=True, disable=not (crew.first and Console().is_terminal)) as progress,
@@ -126,18 +120,20 @@ def _attack(
     ):
         warnings.simplefilter("always")
         task = progress.add_task("clean", total=total * attacks, completed=before * attacks)
-        mine = (parts[number] for number in crew.handed_out("blocks", len(parts)))
+        mine = shared.parts(plan.batch_size)
         for block in each_block(subject.images, mine, channels_last=subject.channels_last):
-            rows = run_block(
-                subject.model,
-                block,
-                plan,
-                passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
-                adversary=adversary,
-            )
-            ledger.append(rows, {str(warning.message) for warning in warned})
-            robust = standing + crew.add("standing", sum(row["broken_by"] is None for row in rows))
+            with answers.to(block.indices):
+                rows = run_block(
+                    subject.model,
+                    block,
+                    plan,
+                    passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
+                    adversary=adversary,
+                    proofs=proofs,
+                )
+            shared.append(rows, {str(warning.message) for warning in warned})
             done = before + crew.add("done", len(rows))
+            robust = standing + crew.add("standing", sum(row["broken_by"] is None for row in rows))
             if not crew.first:
                 continue
             left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))
@@ -159,10 +155,7 @@ def _image_file(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.npy"
 
 
-def _saver(out: Path, wanted: bool) -> Callable[[int, Tensor], None]:
-    if not wanted:
-        return lambda *_: None
-    folder = out / "adversarial"
+def _saver(folder: Path) -> Callable[[int, Tensor], None]:
     folder.mkdir(exist_ok=True)
 
     def save(index: int, image: Tensor) -> None:

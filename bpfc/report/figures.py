@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bpfc.files import read_jsonl
 from bpfc.training.recipes import PAPER
+from bpfc.training.run import Run
 
 METHODS = {
     "normal": "normal",
@@ -91,12 +91,11 @@ class Results:
 
     def recipe(self, run: str) -> dict[str, Any]:
         """The effective recipe of a training."""
-        found: dict[str, Any] = json.loads((self.folder / run / "recipe.json").read_text())
-        return found
+        return Run(self.folder / run).settings()
 
     def log(self, run: str) -> list[dict[str, Any]]:
         """A row an epoch."""
-        return read_jsonl(self.folder / run / "log.jsonl")
+        return Run(self.folder / run).log
 
     def method(self, run: str) -> str:
         """The method of a training, by its name among the paper's rows."""

@@ -13,7 +13,7 @@ from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
 from bpfc.report.figures import DATA, METHODS, Results, paper
 from bpfc.training.recipe import Recipe
-from bpfc.training.run import Run
+from bpfc.training.run import Run, runs_in
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,13 @@ def shelf(folders: Sequence[Path]) -> Shelf:
     """Everything that can be reused in the folders, each of which holds runs. A folder that is not there holds none."""
     runs, transfers = [], []
     for folder in folders:
-        for path in sorted(folder.glob("*/recipe.json")):
+        for run in runs_in(folder):
             try:
-                run, recipe = Run(path.parent), Run(path.parent).recipe()
+                recipe = run.recipe()
             except UserError:
                 continue  # of a network or a method that this version does not know: no row of the paper
             if len(run.log) == recipe.epochs:
-                summaries = [read_json(found) for found in sorted(path.parent.glob("*/summary.json"))]
-                runs.append(Known(run, recipe, [each for each in summaries if {"clean", "attacks"} <= each.keys()]))
+                runs.append(Known(run, recipe, run.summaries))
         for path in sorted(folder.glob("*/summary.json")):
             content = read_json(path)
             if {"targets", "sources_sha256"} <= content.keys():

@@ -14,11 +14,12 @@ from pathlib import Path
 import tyro
 
 from bpfc.files import write_file
-from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1, stability
+from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
 from bpfc.report.reproduction import reproduced
+from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, suites
 from bpfc.report.torture import torture
 
@@ -43,6 +44,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "headline": headline,
     "demo": demo,
     "stability": stability,
+    "paper-recipes": paper_recipes,
     "torture": torture,
     "table-1": paper_table_1,
     "fashion-mnist-table-2": partial(reproduced, name="table2", data="fashion-mnist", seeds=3),

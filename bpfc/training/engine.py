@@ -23,7 +23,8 @@ from bpfc.options import Arithmetic
 from bpfc.training.health import TrainingError, check_finite, collapse
 from bpfc.training.overfitting import warning
 from bpfc.training.recipe import Recipe
-from bpfc.training.run import Run, State
+from bpfc.training.run import Run
+from bpfc.training.state import State
 from bpfc.training.validation import total, validate
 
 CHECK_EVERY = 50
@@ -107,13 +108,14 @@ def _next_state(
     weights = cpu_copy(model.state_dict())
     average = {} if averaged is None else cpu_copy(averaged.state_dict())
     judged = weights if averaged is None else cpu_copy(averaged.module.state_dict())
-    # An epoch that is not eligible stands in until one is: with a score that any eligible epoch beats.
+    # An epoch that is not eligible stands in, without a score, until one is.
     eligible = recipe.select == "ifgsm" and epoch >= math.floor(recipe.select_from * recipe.epochs)
-    if before is None or not eligible or robust > before.selected_score:
+    best = None if before is None else before.selected_score
+    if before is None or not eligible or best is None or robust > best:
         kept = {name: rounded(tensor) for name, tensor in judged.items()} if recipe.weights == "bfloat16" else judged
-        selected, selected_epoch, score = kept, epoch, robust if eligible else -1.0
+        selected, selected_epoch, score = kept, epoch, robust if eligible else None
     else:
-        selected, selected_epoch, score = before.selected, before.selected_epoch, before.selected_score
+        selected, selected_epoch, score = before.selected, before.selected_epoch, best
     log[-1]["selected_epoch"] = selected_epoch
     return State(epoch + 1, weights, momentum(optimizer), average, selected, selected_epoch, score, log)
 

@@ -5,7 +5,7 @@ input gradient at an image no longer resembles that at a point beside it (gradie
 Flammarion 2020).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ def signs(model: nn.Module, images: Tensor, labels: Tensor, eps: float, rng: Ima
     return torch.stack([*robust, cosine_similarity(here.flatten(1), beside.flatten(1)).sum()]).float()
 
 
-def warning(log: Sequence[dict[str, Any]]) -> str | None:
+def warning(log: Sequence[Mapping[str, Any]]) -> str | None:
     """What to tell whoever trains, if the last row of the training log shows the signs."""
     now = log[-1]
     fgsm, pgd = now["watched_fgsm_accuracy"], now["watched_pgd_accuracy"]

@@ -1,4 +1,4 @@
-"""The folder that a training leaves. No other room knows a file's name in it.
+"""The folder that a training leaves. No other room knows a file's name in it, but for the page's.
 
 RUN/recipe.json, data.json   the effective recipe, precision included; which data of somebody's own (run_data.py)
 RUN/provenance.json          for each start of the run: command, commit, versions, hardware
@@ -15,12 +15,12 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bpfc.data import DataSet
 from bpfc.errors import UserError
@@ -29,48 +29,23 @@ from bpfc.files import (
     make_writable_folder,
     read_json,
     read_jsonl,
-    with_checksum,
-    without_checksum,
+    write_file,
     write_json,
     write_jsonl,
 )
 from bpfc.machine import precision_of
-from bpfc.methods import METHODS
 from bpfc.models import build
 from bpfc.options import Arithmetic
-from bpfc.training.recipe import Recipe
-from bpfc.training.settings import Schedule
-from bpfc.weights import all_finite, digest, load_tensors, save_tensors
+from bpfc.training.recipe import Recipe, recipe_from, recipe_json
+from bpfc.training.state import State, read_state
+from bpfc.weights import digest, load_tensors, save_tensors
 
 EVALUATION, CERTIFICATION = "evaluation", "certification"
 """Folders in a run for what is found of its selected weights, unless told otherwise."""
 
-TENSORS = ("weights", "momentum", "averaged", "selected")
-STATE = ("epochs_done", "selected_epoch", "selected_score", "recipe_sha256", "tensors_sha256", "log")
-"""What a state holds: tensors, each in a file of its own, and what stands in state.json."""
-
-RENAMED = {"attack_step": "step_size", "step": "step_size"}
-"""Settings of recipes and methods by the names that earlier versions wrote."""
-
 
 class RunError(UserError):
     """A run's folder is not what it should be; the message says what is wrong and the way out."""
-
-
-@dataclass
-class State:
-    """What a killed run needs to continue to the bit; random numbers derive from the seed and the epoch."""
-
-    epochs_done: int
-    weights: dict[str, Tensor]
-    momentum: dict[str, Tensor]
-    """The optimizer's memory: NAME.PLACE, with the place of the parameter in the network."""
-    averaged: dict[str, Tensor]
-    """The moving average of the weights; empty where the recipe takes none."""
-    selected: dict[str, Tensor]
-    selected_epoch: int
-    selected_score: float
-    log: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -101,12 +76,31 @@ class Run:
     @property
     def log(self) -> list[dict[str, Any]]:
         """A row for each epoch so far."""
-        return read_jsonl(self.folder / "log.jsonl")
+        return read_jsonl(self._log_file)
+
+    @property
+    def summaries(self) -> list[dict[str, Any]]:
+        """What each evaluation in the folder found, in the order of their names."""
+        found = [read_json(path) for path in sorted(self.folder.glob("*/summary.json"))]
+        return [summary for summary in found if {"clean", "attacks"} <= summary.keys()]
 
     @property
     def precision(self) -> Arithmetic | None:
         """In which it was begun; None where there is no run yet."""
         return precision_of(self._recipe_file)
+
+    def settings(self) -> dict[str, Any]:
+        """The recipe as it stands in its file, by the names of the version that wrote it.
+
+        Raises:
+            RunError: the folder holds no run, or the file cannot be read.
+        """
+        if not self._recipe_file.is_file():
+            raise RunError(f"{self.folder}: holds no run (no recipe.json); name a folder that bpfc train wrote")
+        try:
+            return read_json(self._recipe_file)
+        except ValueError as error:
+            raise RunError(f"{error}; or train the run again") from error
 
     def recipe(self) -> Recipe:
         """The recipe.
@@ -114,9 +108,9 @@ class Run:
         Raises:
             RunError: the folder holds no run, or its recipe cannot be read.
         """
-        content = self._read_recipe()
+        content = self.settings()
         try:
-            return _recipe_from(content)
+            return recipe_from(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"{self._recipe_file}: not a recipe of this version ({error!r}); train it again") from error
 
@@ -127,7 +121,7 @@ class Run:
             RunError: a run of other settings was begun in the folder, or its recipe is gone.
         """
         if self._recipe_file.exists():
-            before, now = _recipe_json(self.recipe(), self.precision), _recipe_json(recipe, precision)
+            before, now = recipe_json(self.recipe(), self.precision), recipe_json(recipe, precision)
             if changed := [name for name in now if before.get(name) != now[name]]:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
                 raise RunError(
@@ -136,9 +130,9 @@ class Run:
         elif states := self._states():
             raise RunError(f"{states[-1]}: a state without its recipe.json; put that back or choose another --out")
         else:
-            write_json(self._recipe_file, _recipe_json(recipe, precision))
-        starts = self.folder / "provenance.json"
-        write_json(starts, [*(read_json(starts, list) if starts.exists() else []), dict(provenance)])
+            write_json(self._recipe_file, recipe_json(recipe, precision))
+        starts = read_json(self._starts_file, list) if self._starts_file.exists() else []
+        write_json(self._starts_file, [*starts, dict(provenance)])
 
     def begun(self) -> bool:
         """Whether there is a run in the folder, which is made if need be.
@@ -184,18 +178,7 @@ class Run:
         temporary = self.folder / f".{folder.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        tensors: dict[str, dict[str, Tensor]] = {name: getattr(state, name) for name in TENSORS}
-        for name, values in tensors.items():
-            save_tensors(temporary / f"{name}.safetensors", values)
-        content = {
-            "epochs_done": state.epochs_done,
-            "selected_epoch": state.selected_epoch,
-            "selected_score": state.selected_score,
-            "recipe_sha256": self._recipe_digest(),
-            "tensors_sha256": {name: digest(values) for name, values in tensors.items()},
-            "log": state.log,
-        }
-        write_json(temporary / "state.json", with_checksum(content))
+        state.write(temporary, self._recipe_digest())
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         flush_folder(self.folder)
@@ -213,37 +196,27 @@ class Run:
         if ((folder := states[-1]) / "state.pt").exists():
             raise RunError(f"{folder}: a state of an earlier version; train anew, into another --out")
         try:
-            content = without_checksum(read_json(folder / "state.json"), STATE)
-            if content["recipe_sha256"] != self._recipe_digest():
-                raise ValueError("it was written under another recipe.json")
-            tensors = {name: load_tensors(folder / f"{name}.safetensors") for name in TENSORS}
-            for name, told in content["tensors_sha256"].items():
-                if digest(tensors[name]) != told:
-                    raise ValueError(f"{name}.safetensors belongs to another state")
-            state = State(
-                epochs_done=int(content["epochs_done"]),
-                selected_epoch=int(content["selected_epoch"]),
-                selected_score=float(content["selected_score"]),
-                log=list(content["log"]),
-                **tensors,
-            )
-            if state.epochs_done != len(state.log) or not all_finite(state.weights):
-                raise ValueError("its log or its weights are not those of a sound training")
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = error if isinstance(error, ValueError) else f"state.json is not as it was written ({error!r})"
+            return read_state(folder, self._recipe_digest())
+        except ValueError as error:
             raise RunError(
-                f"{folder}: cannot be gone on from: {reason}; put it back, or delete {self.folder} to start anew"
+                f"{folder}: cannot be gone on from: {error}; put it back, or delete {self.folder} to start anew"
             ) from error
-        return state
 
     def follow(self, state: State) -> None:
         """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before."""
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
-        write_jsonl(self.folder / "log.jsonl", state.log)
+        write_jsonl(self._log_file, state.log)
         for older in self._states():
             if older.name != f"checkpoint-{state.epochs_done:04d}":
                 shutil.rmtree(older)
+
+    def copy(self, folder: Path) -> None:
+        """Copies what the training found, without states and evaluations; the recipe last, so that a copy is whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (self._starts_file, self._log_file, self.weights, self._recipe_file):
+            if file.exists():
+                write_file(folder / file.name, file.read_bytes())
 
     def _states(self) -> list[Path]:
         found = [path for path in self.folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{4,}", path.name)]
@@ -253,16 +226,16 @@ class Run:
     def _recipe_file(self) -> Path:
         return self.folder / "recipe.json"
 
-    def _read_recipe(self) -> dict[str, Any]:
-        if not self._recipe_file.is_file():
-            raise RunError(f"{self.folder}: holds no run (no recipe.json); name a folder that bpfc train wrote")
-        try:
-            return read_json(self._recipe_file)
-        except ValueError as error:
-            raise RunError(f"{error}; or train the run again") from error
+    @property
+    def _starts_file(self) -> Path:
+        return self.folder / "provenance.json"
+
+    @property
+    def _log_file(self) -> Path:
+        return self.folder / "log.jsonl"
 
     def _recipe_digest(self) -> str:
-        return hashlib.sha256(json.dumps(self._read_recipe(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()
 
     def _require_weights(self) -> None:
         if not self.weights.is_file():
@@ -272,29 +245,14 @@ class Run:
             )
 
 
+def runs_in(folder: Path) -> list[Run]:
+    """The runs in a folder of runs, by name. A folder that is not there holds none."""
+    return [Run(path.parent) for path in sorted(folder.glob("*/recipe.json"))]
+
+
 def _digest_of(path: Path) -> str | None:
     """Of the tensors in a file; None if it cannot be read."""
     try:
         return digest(load_tensors(path))
     except ValueError:
         return None
-
-
-def _recipe_json(recipe: Recipe, precision: Arithmetic | None) -> dict[str, Any]:
-    content = {**asdict(recipe), "method": {"name": recipe.method.name, **asdict(recipe.method)}}
-    return json.loads(json.dumps({**content, "precision": precision}))
-
-
-def _recipe_from(content: dict[str, Any]) -> Recipe:
-    values = {RENAMED.get(name, name): value for name, value in content.items()}
-    known = {"precision", *(item.name for item in fields(Recipe))}
-    if unknown := sorted(values.keys() - known):
-        raise ValueError(f"an unknown setting {unknown[0]!r}")
-    values.pop("precision", None)
-    settings = {RENAMED.get(name, name): value for name, value in values["method"].items()}
-    method = METHODS[settings.pop("name")]
-    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-    values["method"] = method(**(settings | lists))
-    for name in ("lr_schedule", "weight_schedule"):
-        values[name] = Schedule(**{**values[name], "milestones": tuple(values[name]["milestones"])})
-    return Recipe(**values)

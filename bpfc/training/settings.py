@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from math import cos, floor, isfinite, pi
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from bpfc.options import Number
 
@@ -11,13 +13,18 @@ from bpfc.options import Number
 class Schedule:
     """What a learning rate or λ is multiplied by in the course of training."""
 
-    shape: Literal["steps", "one-cycle", "growth", "ramp"] = "steps"
-    """steps: by `factor` after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, cosine to 0.
-    growth: from 1 to `factor`, by the same share each step. ramp: 0 up to the first milestone, linearly to 1 at the
-    second, 1 from there on."""
+    shape: Annotated[
+        Literal["steps", "one-cycle", "growth", "ramp"],
+        tyro.conf.arg(
+            help="steps: by the factor after each milestone. one-cycle: linearly from 0 to 1 over the first 30 %, "
+            "cosine to 0. growth: from 1 to the factor, by the same share each step. ramp: 0 up to the first "
+            "milestone, linearly to 1 at the second, 1 from there on."
+        ),
+    ] = "steps"
     milestones: tuple[float, ...] = ()
     """As shares of the run, so that a shorter run keeps its shape. 0.25 of 50 epochs: after epoch index 12."""
     factor: float = 1.0
+    """By how much at each milestone (steps), or by the end of the run (growth)."""
 
     def __post_init__(self) -> None:
         if self.shape == "ramp" and (len(self.milestones) != 2 or not self.milestones[0] < self.milestones[1]):
@@ -88,8 +95,7 @@ class Settings:
     limit: int | None = None
     """Train on this many images only."""
     weights: Literal["float32", "bfloat16"] = "float32"
-    """Type in which the selected weights are kept. Rounded to bfloat16 they take half the room; what is evaluated is
-    what is kept."""
+    """Type in which the selected weights are kept and evaluated; bfloat16 takes half the room."""
     seed: int = 0
     """Of the split, the weights, the order, the augmentation and the noise."""
 

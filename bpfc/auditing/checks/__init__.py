@@ -1,8 +1,9 @@
-"""The checks, one file each, cheapest knowledge first; and those that are known but not built."""
+"""The checks, one file each."""
 
 from bpfc.auditing.checks import (
     adaptive,
     answers,
+    beside,
     gradient_free,
     inputs,
     logit_scale,
@@ -13,14 +14,15 @@ from bpfc.auditing.checks import (
     restarts,
     steadiness,
     steps,
+    training_log,
     transfer,
     unbounded,
     unfinished,
     zero_gradients,
 )
-from bpfc.auditing.finding import Check, Measured
+from bpfc.auditing.finding import Check
 
-CHECKS: tuple[Check, ...] = tuple(
+EVERY: tuple[Check, ...] = tuple(
     room.CHECK
     for room in (
         one_step,
@@ -38,18 +40,9 @@ CHECKS: tuple[Check, ...] = tuple(
         unfinished,
         answers,
         adaptive,
+        training_log,
+        inputs,
+        beside,
     )
-)
-
-
-def _not_built(id: str, title: str, threshold: str, source: str) -> Check:
-    return Check(id, title, threshold, source, "", "", "", "", lambda _: Measured(None, "not built"))
-
-
-EVERY = (
-    *CHECKS,
-    _not_built("C16", "gradients along training", "their alignment falls", "Andriushchenko and Flammarion 2020"),
-    inputs.CHECK,
-    _not_built("C18", "controls beside the model", "an undefended twin stands", "Carlini et al. 2019"),
 )
 """In the order of their numbers."""

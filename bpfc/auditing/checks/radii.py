@@ -9,17 +9,23 @@ from bpfc.auditing.measurements import Measurements
 FACTORS = (0.5, 2.0, 4.0)
 
 
-def measure(m: Measurements) -> Measured:
+def curve(m: Measurements) -> dict[float, float]:
+    """By ε, the share that stands under PGD on the margin."""
     steps = 2 * m.short
-    curve = {m.eps: m.share(m.standing(m.losses["margin"]))}
+    found = {m.eps: m.share(m.standing(m.losses["margin"]))}
     for factor in FACTORS:
         eps = factor * m.eps
         if eps < 1:
             probe = m.probe(f"pgd-margin-{steps} at {factor:g} ε", PGD(eps, eps / 8, steps, "margin"))
-            curve[eps] = m.share(m.standing(probe))
-    shares = [curve[eps] for eps in sorted(curve)]
+            found[eps] = m.share(m.standing(probe))
+    return dict(sorted(found.items()))
+
+
+def measure(m: Measurements) -> Measured:
+    found = curve(m)
+    shares = list(found.values())
     rise = max([later - sooner for sooner, later in pairwise(shares)], default=0.0)
-    told = ", ".join(f"{curve[eps]:.1%} at ε {eps:.4g}" for eps in sorted(curve))
+    told = ", ".join(f"{share:.1%} at ε {eps:.4g}" for eps, share in found.items())
     return Measured(rise > max(0.01, 1 / len(m)) + 1e-9, told, rise)
 
 

@@ -1,37 +1,20 @@
 """C13: unfinished. An attack whose loss still rises when its steps are spent has not said its last word."""
 
-import torch
-from torch import Tensor
-
-from bpfc.attacks import PGD, ImageRng
-from bpfc.attacks.objectives import margins
 from bpfc.auditing.finding import Check, Measured
 from bpfc.auditing.measurements import Measurements
 
-LIMIT, LATE, PART, MOST = 0.05, 0.25, 0.1, 100
+LIMIT, LATE, PART = 0.05, 0.25, 0.1
 
 
 def measure(m: Measurements) -> Measured:
-    at = m.white_box.nonzero()[:MOST, 0]
-    if not len(at):
+    seen = m.climb
+    if not seen.shape[1]:
         return Measured(False, "no image stands", 0.0)
-    steps = 2 * m.short
-    images, labels = m.images[at], m.labels[at]
-    best = torch.full((steps, len(at)), -torch.inf, device=at.device)
-
-    def watch(positions: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-        best[step, positions] = margins(logits, labels[positions])
-        return torch.zeros_like(positions, dtype=torch.bool)
-
-    attack = PGD(m.eps, m.eps / 8, steps, "margin")
-    attack(m.plain, images, labels, ImageRng(m.seed, at.tolist()), watch)
-    best = best.cummax(dim=0).values
-    late = int((1 - LATE) * steps)
-    clean = margins(m.logits[at], labels)
-    gained, whole = best[-1] - best[late - 1], best[-1] - clean
+    steps = len(seen) - 1
+    gained, whole = seen[-1] - seen[int((1 - LATE) * steps)], seen[-1] - seen[0]
     share = float((gained > PART * whole.clamp_min(1e-12)).float().mean())
-    told = f"of {len(at)} images that stand, the margin of {share:.1%} still rises in the last quarter of {steps} steps"
-    return Measured(share > LIMIT + 1e-9, told, share)
+    told = f"of {seen.shape[1]} images that stand, the margin of {share:.1%} still rises in the last quarter of"
+    return Measured(share > LIMIT + 1e-9, f"{told} {steps} steps", share)
 
 
 CHECK = Check(

@@ -1,0 +1,79 @@
+"""What other verbs found of the same network, images and ε, to be set beside: attacks by proofs, proofs by attacks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bpfc.evaluation.recorded import Proven
+    from bpfc.evaluation.subject import Subject
+
+
+def attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) -> list[dict[str, Any]]:
+    """The rows of an evaluation of the same model, images and threat.
+
+    Raises:
+        ValueError: it is of something else, or lacks an image.
+    """
+    from bpfc.ledger import HEADER, ROWS, read_ledger
+
+    header = folder / HEADER
+    attacks = _settings("--evaluation", header, subject, eps).get("plan")
+    if not isinstance(attacks, list):
+        raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation")
+    labels = subject.images.labels.tolist()
+    rows = {row["index"]: row for row in read_ledger(folder / ROWS, labels, attacks)}
+    lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in rows]
+    if lacking:
+        raise ValueError(
+            f"--evaluation {folder}: lacks {len(lacking)} images, the first of them {lacking[0]}; let it come "
+            "to its end, or certify with the --limit that it has"
+        )
+    return [dict(rows[index]) for index in sorted(rows)]
+
+
+def proven(folder: Path, subject: "Subject", eps: float, limit: int | None) -> "Proven":
+    """The certificates of the same model, images and threat.
+
+    Raises:
+        ValueError: they are of something else, or lack an image.
+    """
+    from bpfc.certification import read_certificates
+    from bpfc.evaluation.engine import Proof
+    from bpfc.evaluation.recorded import Proven
+
+    settings = _settings("--certificates", folder / "certification.json", subject, eps)
+    methods, labels = settings.get("methods"), subject.images.labels.tolist()
+    if not isinstance(methods, list):
+        raise ValueError(f"{folder / 'certification.json'}: names no methods; put it back, or certify anew")
+    rows = read_certificates(folder, labels, methods, radii=bool(settings.get("radii")))
+    proofs = {row["index"]: Proof(row["certified_by"], row["margin_lower"]) for row in rows}
+    lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in proofs]
+    if lacking:
+        raise ValueError(
+            f"--certificates {folder}: lack {len(lacking)} images, the first of them {lacking[0]}; let bpfc certify "
+            "come to its end, or evaluate with the --limit that it has"
+        )
+    return Proven(methods, proofs)
+
+
+def _settings(option: str, header: Path, subject: "Subject", eps: float) -> dict[str, Any]:
+    """What a verb said that its rows are rows of."""
+    from bpfc.files import read_json
+
+    if not header.exists():
+        raise ValueError(f"{option} {header.parent}: holds no {header.stem} (there is no {header.name})")
+    settings: dict[str, Any] = read_json(header)
+    asked = {
+        "weights_sha256": subject.weights_sha256,
+        "data": subject.data,
+        "data_sha256": subject.data_sha256,
+        "mean": None if subject.mean is None else list(subject.mean),
+        "std": None if subject.std is None else list(subject.std),
+        "norm": "linf",
+        "eps": eps,
+    }
+    other = [name for name, mine in asked.items() if settings.get(name) != mine]
+    if other:
+        told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
+        raise ValueError(f"{option} {header.parent}: is of something else ({told})")
+    return settings

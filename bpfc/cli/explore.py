@@ -1,0 +1,124 @@
+"""Verb `explore`: networks of runs on a small local page that is alive."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from bpfc.options import DataFolder, read_words
+
+if TYPE_CHECKING:
+    from bpfc.explore.page import Scene
+
+MOST = 4
+"""Networks side by side."""
+SHORTEST = 12
+"""Characters of a password."""
+VARIABLE = "BPFC_EXPLORE_PASSWORD"
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Open a local page on which one attacks networks by hand: images, bit planes, ε, steps, logits."""
+
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN …")]]
+    """Folders that bpfc train wrote, of one data set; or the one folder of bpfc demo."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but a loopback one asks visitors for a password."""
+    port: int = 7860
+    """0 takes a free one."""
+    public: bool = False
+    """Ask nobody for a password: for a page that is meant for everybody, such as a Space."""
+    data_dir: DataFolder = None
+
+
+def parse(arguments: list[str]) -> Explore:
+    return read_words(Explore, "bpfc explore", arguments)
+
+
+def main(options: Explore) -> None:
+    """The verb: serve the page until it is interrupted.
+
+    Raises:
+        ValueError, RunError, DataError, OSError: a run can't be shown, the address can't be had, or Gradio is missing.
+    """
+    # Gradio reads these when it is imported.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        from bpfc.explore.page import build_page
+        from bpfc.explore.server import LOOPBACK, USER, application, listen, serve
+    except ModuleNotFoundError as error:
+        raise OSError(f"the page needs {error.name}: pip install 'bpfc[explore]'") from error
+
+    local = options.host in LOOPBACK
+    password = None if local or options.public else _password()
+    with listen(options.host, options.port) as listening:
+        page = build_page(scene(options.runs, options.data_dir))
+        host, port = listening.getsockname()[:2]
+        print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)", flush=True)
+        if password is not None:
+            print(f"user {USER}, password {password}", flush=True)
+        serve(application(page, password, LOOPBACK if local else None), listening)
+
+
+def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
+    """The networks of runs beside each other, with the test images of their data set.
+
+    Raises:
+        ValueError, RunError, DataError: there are none or too many, they are of several data sets, or one can't be had.
+    """
+    from bpfc.cli.subjects import from_run
+    from bpfc.explore.page import Network, Scene
+    from bpfc.report.figures import DATA, Results
+    from bpfc.report.page.gallery import class_name
+
+    folders = _folders(runs)
+    subjects = [from_run(folder, data_dir) for folder in folders]
+    data = {subject.data for subject in subjects}
+    if len(data) > 1:
+        raise ValueError(
+            f"{', '.join(map(str, folders))}: are of {' and '.join(sorted(data))}; must be of one data set"
+        )
+    names = [Results(folder.resolve().parent).label(folder.resolve().name) for folder in folders]
+    names = [
+        f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)
+    ]
+    first = subjects[0]
+    classes = [class_name(first.data, label) for label in range(int(first.images.labels.max()) + 1)]
+    return Scene(
+        networks=[Network(name, subject.model) for name, subject in zip(names, subjects, strict=True)],
+        images=first.images,
+        data=DATA[first.data],
+        classes=classes,
+        eps=round(first.eps or 0.1, 2),
+        k=next((subject.k for subject in subjects if subject.k), 6),
+    )
+
+
+def _folders(runs: tuple[Path, ...]) -> list[Path]:
+    """The runs, those in the folder of a demo among them."""
+    found = []
+    for folder in runs:
+        inside = [folder / name for name in ("bpfc", "normal") if (folder / name / "recipe.json").is_file()]
+        if not folder.exists() and folder == Path("demo"):
+            raise ValueError("demo: no such folder; bpfc demo makes it, in three minutes")
+        found += inside if inside and not (folder / "recipe.json").is_file() else [folder]
+    if not 1 <= len(found) <= MOST:
+        raise ValueError(f"{len(found)} runs: must be from 1 to {MOST}; name folders that bpfc train wrote")
+    return found
+
+
+def _password() -> str:
+    """What is asked for: of the environment, where a word on the command line would be seen by all, or a fresh one.
+
+    Raises:
+        ValueError: it is too short.
+    """
+    given = os.environ.get(VARIABLE)
+    if given is not None and len(given) < SHORTEST:
+        raise ValueError(f"{VARIABLE}: has {len(given)} characters; must have at least {SHORTEST}, or be left out")
+    return given or secrets.token_urlsafe(12)

@@ -1,0 +1,80 @@
+"""From a recipe and a folder to a run: everything that can be wrong is looked at first, then the engine trains."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from bpfc.data import load, split
+from bpfc.files import owned
+from bpfc.machine import pick_device, resolve
+from bpfc.models import build
+from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
+from bpfc.provenance import provenance
+from bpfc.training.engine import engine, fit
+from bpfc.training.recipe import Recipe
+from bpfc.training.run import Run, RunError
+from bpfc.training.run_data import describe, remember
+
+SHOWN = 10
+"""Of the pictures that are skipped, how many are named."""
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    data_dir: Path | None = None,
+    resume: bool = False,
+    reading: Reading = AS_THEY_ARE,
+) -> Run:
+    """Trains by the recipe, from what the folder holds on if `resume`.
+
+    Args:
+        recipe: what to train, and how.
+        out: folder of the run; made if need be.
+        device: where to compute.
+        precision: arithmetic of forward and backward.
+        data_dir: where the data files are; see bpfc.data.
+        resume: go on with the run in the folder, if there is one; else a run there is an error.
+        reading: how pictures of one's own are taken.
+
+    Raises:
+        ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
+        TrainingError: the training comes to nothing; says which state is good still.
+    """
+    run = Run(out)
+    where = pick_device(device)
+    arithmetic = resolve(precision, where, run.precision)
+    if run.begun() and not resume:
+        raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
+    data = load(recipe.data, data_dir, reading)
+    described = describe(data, reading)
+    for name in data.skipped[:SHOWN]:
+        print(f"skipped: {name} cannot be read", flush=True)
+    if data.skipped:
+        print(f"skipped: {len(data.skipped)} pictures in all", flush=True)
+    training, validation = split(data.train, recipe.validation, recipe.seed)
+    if recipe.limit is not None:
+        training = training[: recipe.limit]
+    fabric = engine(where)
+    arithmetic = fabric.broadcast(arithmetic)  # processes that time their CPU may differ
+    torch.manual_seed(recipe.seed)
+    model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
+    with owned(out) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            run.begin(recipe, arithmetic, provenance(where))
+            remember(run, described)
+        fabric.barrier()
+        fit(
+            fabric,
+            recipe,
+            arithmetic,
+            model,
+            training.to(fabric.device),
+            validation[: recipe.validation_attacked].to(fabric.device),
+            run,
+        )
+    return run

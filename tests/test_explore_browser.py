@@ -1,0 +1,300 @@
+"""The explorer as a person meets it, in Chromium: nothing but the page itself is ever asked, by it or by its server."""
+
+import json
+import re
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from conftest import small_network
+from looking import CUT_OFF, FAINT, hard_to_use
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request
+from test_explore import DIGITS, png
+from torch import nn
+
+from bpfc.data import DataSet
+from bpfc.explore.page import AT_ONCE, WAITING, Network, Scene, build_page
+from bpfc.explore.server import LOOPBACK, application, listen, serve
+
+WRONG = ("warning", "error")
+CANCELS = "Method not implemented."
+"""What Gradio's client tells the console whenever it cancels anything."""
+
+
+@pytest.fixture(scope="module")
+def asked_elsewhere() -> Iterator[list[str]]:
+    """Every address outside this machine that the server, which runs in this process, has asked for."""
+    found: list[str] = []
+    connect, lookup = socket.socket.connect, socket.getaddrinfo
+
+    def connecting(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in LOOPBACK:
+            found.append(str(address))
+        connect(self, address)
+
+    def looking_up(host: Any, *words: Any, **more: Any) -> Any:
+        if host not in (*LOOPBACK, None):
+            found.append(str(host))
+        return lookup(host, *words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connecting)
+        patch.setattr(socket, "getaddrinfo", looking_up)
+        yield found
+
+
+@contextmanager
+def served(scene: Scene, password: str | None) -> Iterator[str]:
+    """The page at an address, as `bpfc explore` serves it."""
+    started: list[uvicorn.Server] = []
+
+    class Kept(uvicorn.Server):
+        def __init__(self, config: uvicorn.Config) -> None:
+            super().__init__(config)
+            started.append(self)
+
+    with pytest.MonkeyPatch.context() as patch, listen("127.0.0.1", 0) as listening:
+        patch.setattr(uvicorn, "Server", Kept)
+        app = application(build_page(scene), password, LOOPBACK)
+        thread = threading.Thread(target=serve, args=(app, listening), daemon=True)
+        listening.listen()
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        started[0].should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def scene(trained: nn.Module, digits: DataSet) -> Scene:
+    networks = [Network("BPFC", trained), Network("normal", small_network().eval())]
+    return Scene(networks, digits.test, "mnist-5k", DIGITS, eps=0.2, k=6)
+
+
+@pytest.fixture(scope="module")
+def address(scene: Scene, asked_elsewhere: list[str]) -> Iterator[str]:
+    with served(scene, None) as where:
+        yield where
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_asked_elsewhere(asked_elsewhere: list[str]) -> Iterator[None]:
+    yield
+    assert asked_elsewhere == []
+
+
+def opened(browser: Browser, address: str, width: int = 1280, scheme: str = "light") -> tuple[Page, list[str]]:
+    """The page, and what went wrong on it: warnings and errors on the console, requests that leave it."""
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(8000)
+    page.on(
+        "console",
+        lambda message: wrong.append(message.text) if message.type in WRONG and message.text != CANCELS else None,
+    )
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def leaves(asked: Request) -> None:
+        if not asked.url.startswith(("data:", "blob:", address)):
+            wrong.append(asked.url)
+
+    page.on("request", leaves)
+    page.goto(address)
+    return page, wrong
+
+
+def shown(browser: Browser, address: str, width: int = 1280, scheme: str = "light") -> tuple[Page, list[str]]:
+    """The page with its first image."""
+    page, wrong = opened(browser, address, width, scheme)
+    page.get_by_text("Not attacked").first.wait_for()
+    return page, wrong
+
+
+def attack(page: Page, steps: int) -> str:
+    """Runs an attack to its end; what is said of it then."""
+    page.get_by_label("number input for Steps of PGD").fill(str(steps))
+    page.get_by_role("button", name="Attack").click()
+    page.get_by_text(f"Step {steps} of {steps}").first.wait_for()
+    return page.locator(".told [role=status]").inner_text()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+def test_an_attack_runs_to_its_end_on_a_page_that_all_can_read(
+    browser: Browser, address: str, width: int, scheme: str
+) -> None:
+    page, wrong = shown(browser, address, width, scheme)
+    told = attack(page, 6)
+    assert re.fullmatch(r"BPFC: taken for \d; .*\. normal: taken for \d; .*\.", told)
+    assert page.locator(".network").count() == 2
+    assert page.locator(".margins .line").count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CUT_OFF) == []
+    assert page.evaluate(FAINT) == []
+    assert hard_to_use(page) == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 60")
+    assert dark == (scheme == "dark")
+    page.keyboard.press("Escape")
+    assert wrong == []
+
+
+def test_sliders_move_by_keys_and_the_page_follows(browser: Browser, address: str) -> None:
+    page, wrong = shown(browser, address)
+    assert page.locator(".planes .dropped").count() == 6
+    page.get_by_label("range slider for k").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("document.querySelectorAll('.planes .dropped').length === 4")
+    page.get_by_label("range slider for ε").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert page.get_by_label("number input for ε").input_value() == "0.25"
+    assert attack(page, 3)
+    assert wrong == []
+
+
+def test_keys_reach_every_control_and_start_an_attack(browser: Browser, address: str) -> None:
+    page, wrong = shown(browser, address)
+    name = "one => one.getAttribute('aria-label') || one.labels?.[0]?.innerText || one.innerText"
+    reached = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        if not focused.count():
+            continue
+        reached.append(str(focused.evaluate(name)).strip())
+        outlined = "one => { const s = getComputedStyle(one); return s.outlineStyle + s.boxShadow; }"
+        assert focused.evaluate(outlined) != "nonenone", reached[-1]
+        if reached[-1] == "Attack":
+            page.keyboard.press("Enter")
+            page.get_by_text("Step 20 of 20").first.wait_for()
+    every = " | ".join(reached)
+    for control in ("Test image", "Next of class", "Next image", "k, bit planes", "ε, largest", "Attack", "Stop"):
+        assert control in every
+    assert wrong == []
+
+
+def test_another_image_takes_the_place_of_an_attack(browser: Browser, address: str, scene: Scene) -> None:
+    page, wrong = shown(browser, address)
+    page.get_by_label("number input for Steps of PGD").fill("100")
+    page.get_by_role("button", name="Attack").click()
+    page.get_by_text("of 100").first.wait_for()
+    page.get_by_role("button", name="Next image").click()
+    page.get_by_text(f"test image 1, {int(scene.images.labels[1])}").wait_for()
+    page.get_by_text("Not attacked").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.get_by_text("of 100").count() == 0
+    assert wrong == []
+
+
+def test_stop_ends_an_attack(browser: Browser, address: str) -> None:
+    page, _ = shown(browser, address)
+    page.get_by_label("number input for Steps of PGD").fill("100")
+    page.get_by_role("button", name="Attack").click()
+    page.get_by_text("of 100").first.wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_timeout(300)
+    before = page.locator(".network p").first.inner_text()
+    page.wait_for_timeout(500)
+    assert page.locator(".network p").first.inner_text() == before
+    assert "Step 100" not in before
+
+
+def test_a_picture_of_ones_own_and_hostile_ones(browser: Browser, address: str, tmp_path: Path) -> None:
+    Image.new("L", (60, 90), 180).save(tmp_path / "mine.png")
+    (tmp_path / "page.png").write_text("<script>alert(1)</script>")
+    (tmp_path / "large.png").write_bytes(bytes(9_000_000))
+    page, wrong = shown(browser, address)
+    upload = page.locator("input[type=file]")
+
+    def hand_in(path: Path) -> None:
+        if (clear := page.get_by_role("button", name="Clear")).count():
+            clear.first.click()
+        upload.set_input_files(path)
+
+    hand_in(tmp_path / "mine.png")
+    page.get_by_text("your picture, at 28 × 28 pixels").wait_for()
+    assert attack(page, 4)
+    hand_in(png(tmp_path / "bomb.png", 60_000, 60_000))
+    page.get_by_role("alert").get_by_text("Not taken: the picture has too many pixels").wait_for()
+    hand_in(tmp_path / "page.png")
+    page.get_by_role("alert").get_by_text("Not taken: not a picture that can be read").wait_for()
+    assert wrong == []
+    hand_in(tmp_path / "large.png")
+    page.get_by_text(re.compile("too large|exceeds|maximum", re.IGNORECASE)).first.wait_for()
+    assert page.get_by_text("your picture, at 28 × 28 pixels").count() == 1  # what was there stays
+    page.get_by_role("button", name="Next image").click()
+    page.get_by_text("test image 1,").wait_for()
+
+
+def send(address: str, path: str, content: Any = None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(
+        address + path, data, {"content-type": "application/json", "user-agent": "test", **(headers or {})}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def place(address: str, name: str) -> int:
+    """Of a handler, by its name, as a script finds it."""
+    listed = json.loads(send(address, "config")[1])["dependencies"]
+    return next(each["id"] for each in listed if each["api_name"] == name)
+
+
+def test_an_address_in_place_of_a_picture_is_not_fetched(address: str, asked_elsewhere: list[str]) -> None:
+    elsewhere = {"path": "http://192.0.2.1/a.png", "meta": {"_type": "gradio.FileData"}}
+    joined = {"data": [elsewhere, False, 6], "fn_index": place(address, "own_picture"), "session_hash": "fetcher"}
+    assert send(address, "gradio_api/queue/join", joined)[0] == 200
+    told = send(address, "gradio_api/queue/data?session_hash=fetcher")[1].decode()
+    assert '"success":false' in told.replace(" ", "")
+    assert asked_elsewhere == []
+
+
+def test_files_of_this_machine_are_not_shown(address: str) -> None:
+    for path in (Path(__file__), Path("/etc/hostname")):
+        assert send(address, f"gradio_api/file={path}")[0] == 403
+
+
+def test_other_hosts_are_refused(address: str) -> None:
+    assert send(address, "", headers={"host": "elsewhere.example"})[0] == 421
+
+
+def test_a_full_queue_turns_attacks_away(address: str) -> None:
+    image, attack = place(address, "test_image"), place(address, "attack")
+    crowd = [f"crowd{n}" for n in range(AT_ONCE + WAITING + 6)]
+
+    def join(visitor: str, function: int, *data: Any) -> int:
+        return send(address, "gradio_api/queue/join", {"data": data, "fn_index": function, "session_hash": visitor})[0]
+
+    for visitor in crowd:
+        assert join(visitor, image, 0, 6) == 200
+        send(address, f"gradio_api/queue/data?session_hash={visitor}")  # until it is done
+    states = [join(visitor, attack, None, 0.1, 100) for visitor in crowd]
+    assert states[: AT_ONCE + 1] == [200] * (AT_ONCE + 1)
+    assert 503 in states
+
+
+def test_without_the_password_there_is_nothing(browser: Browser, scene: Scene, asked_elsewhere: list[str]) -> None:
+    with served(scene, "a long pass phrase") as guarded:
+        assert send(guarded, "config")[0] == 401
+        assert send(guarded, "gradio_api/queue/join", {"data": [], "fn_index": 0, "session_hash": "x"})[0] == 401
+        page, wrong = opened(browser, guarded, 360)
+        for tried in ("wrong", "a long pass phrase"):
+            page.get_by_label("username").fill("bpfc")
+            page.get_by_label("password").fill(tried)
+            page.get_by_role("button", name="Login").click()
+            if tried == "wrong":
+                page.get_by_text("Incorrect").wait_for()
+        page.get_by_text("Not attacked").first.wait_for()
+        assert len(wrong) == 1  # the console tells of the answer 400
