@@ -8,7 +8,8 @@ import bpfc
 
 PACKAGE = Path(bpfc.__file__).parent
 LAYERS = (
-    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "resumed", "weights"),
+    ("bitplanes", "errors", "files", "machine", "memory", "modes", "options", "provenance", "weights"),
+    ("resumed", "shared", "team"),
     ("data", "models", "wrappers"),
     ("bounds",),
     ("attacks",),
@@ -16,7 +17,7 @@ LAYERS = (
     ("answers", "judge", "ledger"),
     ("certification", "evaluation", "training"),
     ("auditing", "report"),
-    ("explore",),
+    ("explore", "exporting"),
     ("cli", "__init__", "__main__"),
 )
 """From the bottom up; a name is a module or a folder of bpfc. What is not there yet has its place."""
