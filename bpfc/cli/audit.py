@@ -64,7 +64,7 @@ def run(options: Audit, console: "Console") -> "Found":
     from bpfc.files import write_file, write_json
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
-    from bpfc.report.audit_figures import draw
+    from bpfc.report.page.audits import draw
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     if options.claim is not None:
