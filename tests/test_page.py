@@ -103,7 +103,8 @@ def certify(run: Path, proves: Callable[[dict[str, Any]], bool]) -> None:
         for row in rows_of(run)
     ]
     write_jsonl(run / "certification" / "certificates.jsonl", rows)
-    kept = {name: summary[name] for name in ("eps", "weights_sha256", "data", "provenance")}
+    kept = {name: summary[name] for name in ("images", "clean", "eps", "weights_sha256", "data", "provenance")}
+    kept["certified"] = {"accuracy": sum(row["certified_by"] is not None for row in rows) / len(rows)}
     curve = {"eps": [0.001, 0.1], "certified": [0.5, 0.25]}
     write_json(run / "certification" / "summary.json", kept | {"curve": curve})
 
