@@ -30,7 +30,7 @@ _SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
 _WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
-_BENCHMARKS = ("methods", "attacks", "training", "training-epyc", "training-amx", "pgd", "pgd-epyc", "pgd-amx")
+_BENCHMARKS = ("methods", "attacks", "training", "training-epyc", "training-amx", "pgd", "pgd-epyc", "pgd-amx", "page")
 
 
 def _accuracies(
