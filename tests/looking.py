@@ -7,7 +7,9 @@ from playwright.sync_api import Page
 
 CUT_OFF = """() => [...document.querySelectorAll('body *')].filter(one => {
     const box = one.getBoundingClientRect(), hidden = one.closest('thead, [hidden], details:not([open])');
-    return !hidden && box.width && (box.right > innerWidth + 0.5 || box.left < -0.5);
+    const drawn = one.tagName === 'text' && one.ownerSVGElement.getBoundingClientRect();
+    const [left, right] = drawn ? [drawn.left, drawn.right] : [0, innerWidth];
+    return !hidden && box.width && (box.right > right + 0.5 || box.left < left - 0.5);
 }).map(one => one.tagName + ' ' + one.textContent.slice(0, 40))"""
 
 FAINT = """() => {
