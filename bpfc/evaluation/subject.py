@@ -8,9 +8,10 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from bpfc.data import DATA_SETS, Images, load, load_images
+from bpfc.data import DATA_SETS, AnyImages, load, load_images
 from bpfc.errors import UserError
 from bpfc.models import Normalise, load_weights, named, state_sha256
+from bpfc.options import AS_THEY_ARE, Reading
 from bpfc.wrappers import EOT
 
 
@@ -31,7 +32,7 @@ class Subject:
     """
 
     model: nn.Module
-    images: Images
+    images: AnyImages
     data: str
     weights_sha256: str
     data_sha256: str | None = None
@@ -73,6 +74,7 @@ def from_factory(
     data_dir: Path | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    reading: Reading = AS_THEY_ARE,
 ) -> Subject:
     """A model by the name of a function without arguments that makes it, and images.
 
@@ -82,6 +84,7 @@ def from_factory(
         data: the name of a data set, or a path: a folder of pictures by class, or an .npz file.
         data_dir: where a named data set's files are.
         mean, std: for each channel, of the normalisation that the model expects; None if it expects [0, 1].
+        reading: how pictures are taken.
 
     Raises:
         ValueError, DataError: something is not there, or does not fit together.
@@ -89,7 +92,7 @@ def from_factory(
     if (mean is None) != (std is None):
         raise ValueError("--mean and --std: give both or neither")
     known = data in DATA_SETS
-    images = load(data, data_dir).test if known else load_images(Path(data))
+    images = load(data, data_dir).test if known else load_images(Path(data), reading)
     try:
         model = named(factory)()
     except UserError:

@@ -9,6 +9,7 @@ from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_half_sparse, m_le
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
 from bpfc.models.resnet import resnet18
+from bpfc.models.saved import from_folder
 from bpfc.models.vgg import vgg19
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -55,6 +56,7 @@ __all__ = [
     "ToneCurve",
     "behind",
     "build",
+    "from_folder",
     "load_weights",
     "m_lenet",
     "m_lenet_half",

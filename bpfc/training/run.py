@@ -1,6 +1,6 @@
 """The folder that a training leaves. No other room knows a file's name in it, but for the page's.
 
-RUN/recipe.json              the effective recipe, precision included
+RUN/recipe.json, data.json   the effective recipe, precision included; which data of somebody's own (run_data.py)
 RUN/provenance.json          for each start of the run: command, commit, versions, hardware
 RUN/log.jsonl                a row an epoch
 RUN/model.safetensors        the selected weights so far

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import torch
 from markupsafe import Markup
 
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, to_float
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
 from bpfc.report.page.audits import drawings
@@ -108,7 +109,7 @@ def _told_apart(records: list[Record]) -> list[Record]:
     ]
 
 
-def _planes(records: Sequence[Record], images: dict[str, Images | None]) -> list[dict[str, Any]]:
+def _planes(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[dict[str, Any]]:
     """For each data set and k of a network here: the quantiser, and what it keeps of the first test images."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for record in records:
@@ -117,7 +118,7 @@ def _planes(records: Sequence[Record], images: dict[str, Images | None]) -> list
             continue
         first = {int(label): place for place, label in reversed(list(enumerate(test.labels[:200].tolist())))}
         chosen = sorted(first.values())[:PICTURED]
-        some = to_float(test.pixels[chosen])
+        some = to_float(test[torch.tensor(chosen)].pixels)
         labels = [class_name(record.data, int(test.labels[place])) for place in chosen]
         found[record.data, k] = {
             "k": k,

@@ -1,0 +1,84 @@
+"""Images of one's own: a folder of pictures a class, .npz files, shards; with a part to test on, or without.
+
+PATH/ant/1.png PATH/bee/2.png …              pictures by class
+PATH/train/ant/1.png PATH/val/ant/2.png …    the same, with a part to test on (val, validation or test)
+PATH.npz, or PATH/train.npz PATH/val.npz     arrays; see bpfc.data.npz
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpfc.data.folders import list_folder
+from bpfc.data.formats import DataError
+from bpfc.data.images import AnyImages, Images, Pictures, pictures
+from bpfc.data.npz import load_npz
+from bpfc.options import Reading
+
+TEST = ("val", "validation", "test")
+"""What the part to test on may be called."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What was found at a path.
+
+    Attributes:
+        train: all images, where `test` is None.
+        test: the part to test on, where there is one.
+        classes: their names, in the order of the labels.
+    """
+
+    train: AnyImages
+    test: AnyImages | None
+    classes: tuple[str, ...]
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of pictures that cannot be read and were left out."""
+        return tuple(name for part in (self.train, self.test) if isinstance(part, Pictures) for name in part.skipped)
+
+
+def load_own(path: Path, reading: Reading) -> Own:
+    """Whatever of the above lies at a path.
+
+    Raises:
+        DataError: there is nothing there, or it is not as above; the message names it.
+    """
+    parts = _parts(path)
+    if parts is None:
+        images, classes = _load(path, reading, None)
+        return Own(images, None, classes)
+    train, classes = _load(parts[0], reading, None)
+    test, found = _load(parts[1], reading, classes)
+    if isinstance(test, Images) and len(found) > len(classes):
+        raise DataError(f"{parts[1]}: holds class {found[-1]}, which {parts[0]} has not; put it into both")
+    return Own(train, test, classes)
+
+
+def _parts(path: Path) -> tuple[Path, Path] | None:
+    """The part to train on and that to test on, if they are told apart."""
+    for ending in ("", ".npz"):
+        train = path / f"train{ending}"
+        tests = [each for name in TEST if (each := path / f"{name}{ending}").exists()]
+        if train.exists() and tests:
+            if len(tests) > 1:
+                raise DataError(f"{path}: holds {tests[0].name} and {tests[1].name}; keep the one to test on there")
+            return train, tests[0]
+    return None
+
+
+def _load(path: Path, reading: Reading, known: tuple[str, ...] | None) -> tuple[AnyImages, tuple[str, ...]]:
+    """Images and the names of their classes; labels by the classes that are `known`, if given."""
+    if path.is_dir():
+        classes, items, labels = list_folder(path, least=2 if known is None else 1)
+        if known is not None:
+            if strange := sorted(set(classes) - set(known)):
+                raise DataError(f"{path / strange[0]}: a class that is not among those to train on; put it into both")
+            labels = [known.index(classes[label]) for label in labels]
+        return pictures(items, labels, reading), tuple(classes)
+    if path.suffix == ".npz" and path.is_file():
+        if reading.size is not None or reading.colour is not None:
+            raise DataError(f"{path}: --size and --colour are for pictures; make the arrays as they should be")
+        images = Images(*load_npz(path))
+        return images, tuple(str(label) for label in range(int(images.labels.max()) + 1))
+    raise DataError(f"{path}: must be a folder with one folder of pictures a class, or an .npz file")
