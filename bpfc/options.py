@@ -13,6 +13,8 @@ from bpfc.errors import UserError
 
 Arithmetic = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
+DataName = Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
+"""The data sets that `bpfc.data.load` knows."""
 
 
 def number(text: str) -> float:

@@ -49,6 +49,11 @@ def test_no_layer_imports_one_above_it() -> None:
     assert {str(path.relative_to(PACKAGE)): found for path in files if (found := wrong(path))} == {}
 
 
+def test_no_file_is_longer_than_a_room() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert [(path.name, lines) for path, lines in lengths.items() if lines > 300] == []
+
+
 def test_the_rule_sees_every_form_of_import(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     path.write_text("import bpfc.cli.train\nfrom bpfc import ledger\ndef f():\n    from bpfc.data.sets import load\n")

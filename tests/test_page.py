@@ -333,6 +333,39 @@ def test_an_audit_s_verdict_stands_on_the_page(run: Path) -> None:
     assert "no audit was made" not in page
 
 
+def test_an_audit_s_figures_are_drawn(run: Path) -> None:
+    made_by = json.loads((run / "evaluation" / "summary.json").read_text())["provenance"]
+    along = [-1.0, 0.0, 1.0]
+    figures = {
+        "eps": [[0.0, 0.9], [0.1, 0.5], [0.2, 0.1]],
+        "steps": {"pgd-10": [[0, 0.9], [10, 0.6]], "pgd-40": [[0, 0.6], [40, 0.5]]},
+        "restarts": [[0, 0.5], [5, 0.45]],
+        "climb": {"low": [-3.0, -2.0], "median": [-2.0, -1.0], "high": [-1.0, -0.5]},
+        "surface": {
+            "gradient": along,
+            "random": along,
+            "loss": [[-2, -1.5, -2], [-1, 0, -1], [1, 2, 1.5]],
+            "images": 8,
+        },
+    }
+    (run / "audit").mkdir()
+    content = {"verdict": "stands", "sentence": "stands.", "findings": [], "provenance": made_by}
+    write_json(run / "audit" / "audit.json", content | {"figures": figures})
+    page = render_page([run], Path("page.html"))
+    drawn = re.findall(r'aria-labelledby="audit0-0-(\w+)-t', page)
+    assert drawn == ["eps", "steps", "restarts", "climb", "surface"]
+    surface = page[page.index('<title id="audit0-0-surface-t">') :].partition("</svg>")[0]
+    assert "mean margin of 8 images, from -2 to 2" in surface
+    shades = re.findall(r'fill="(#\w+)"><title>([-\d.]+)', surface)
+    assert len(shades) == 9
+    assert ("#ffffff", "0") in shades
+    assert [shade for shade, value in shades if value == "2"] == ["#c0282d"]
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    write_json(run / "audit" / "audit.json", content | {"figures": figures | {"surface": None}})
+    assert "audit0-0-surface" not in render_page([run], Path("page.html"))
+
+
 # Pictures
 
 

@@ -167,6 +167,29 @@ def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureF
     assert figures()[0][1] == "not run"
 
 
+def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """As networks whose weights are too large to commit stand in results/: recipe, log, summaries with the digest."""
+    run(capsys, methods=("bpfc",), out=Path("first"))
+    kept = Path("results/kept")
+    shutil.copytree("first/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3", kept / "evaluation")
+    for name in ("recipe.json", "log.jsonl"):
+        shutil.copy(Path("first/mnist-5k-bpfc-quick-seed0") / name, kept)
+    assert "there    mnist-5k-bpfc, seed 0: results/kept" in run(capsys, methods=("bpfc",), dry_run=True)
+    assert "0 pieces of work" in run(capsys, methods=("bpfc",), dry_run=True)
+    other = json.loads((kept / "evaluation" / "summary.json").read_text()) | {"weights_sha256": "0" * 64}
+    (kept / "other").mkdir()
+    (kept / "other" / "summary.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="results/kept: its evaluations are of 2 networks"):
+        run(capsys, methods=("bpfc",), dry_run=True)
+
+
+def test_evaluations_of_other_weights_than_the_run_s_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, methods=("normal",))
+    path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3/summary.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights_sha256": "0" * 64}))
+    assert figures()[0][1] == "not run"
+
+
 def test_the_black_box_table_trains_sources_and_transfers(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run(capsys, "table3", methods=("normal",))
     assert [line.split()[:2] for line in printed.splitlines() if line[1:3] == "/3"] == [

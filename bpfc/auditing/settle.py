@@ -18,6 +18,8 @@ LOSSES = {"C6", "C7"}
 """Flags that say that cross-entropy hides something: its figure is what the settling attack is held against."""
 GRADIENTS = {"C1", "C4", "C5", "C8", "C9", "C10", "C11", "C12"}
 """Flags that say that the gradients lead nowhere."""
+SEARCH = {"C9", "C10"}
+"""Flags of searches that beat the gradients."""
 EFFORT = {"C2", "C3", "C4", "C13", "C16"}
 """Flags that say that the attack was too weak."""
 CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15", "C16"}
@@ -87,6 +89,10 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         steps, left = 2 * m.budget.steps, m.left
         m.pgd(f"settling pgd-margin-{steps}x2", steps, "margin", step=0.05, on=left, through=source, restarts=2)
         yield f"PGD on the margin with {steps} smaller steps from two starts", EFFORT
+    if found and flags & SEARCH:
+        queries = 4 * m.budget.queries
+        m.probe(f"settling square-{queries}", Square(m.eps, queries), on=m.left)
+        yield f"Square with {queries} queries", SEARCH
     if flags & GRADIENTS and not found:
         _without_gradients(m)
         yield "a twin trained longer, Square with four times the queries, SPSA", GRADIENTS

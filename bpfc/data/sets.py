@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from bpfc.data.formats import DataError, Pixels, cifar10_binary, digits_csv, idx
 from bpfc.data.images import AnyImages, Images
 from bpfc.data.own import load_own
 from bpfc.data.sources import CIFAR10, FASHION_MNIST, MNIST, Source, contents, embedded_digits
-from bpfc.options import AS_THEY_ARE, Reading
+from bpfc.options import AS_THEY_ARE, DataName, Reading
 
-DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
+DATA_SETS: tuple[str, ...] = get_args(DataName)
+
 IN_MEMORY = 2**29
 """Bytes up to which pictures are decoded once and held, in place of whenever they are needed."""
 HELD_OUT = 0.1
@@ -46,7 +48,7 @@ class DataSet:
 
 
 def load(name: str, data_dir: Path | None = None, reading: Reading = AS_THEY_ARE) -> DataSet:
-    """A data set by name: mnist-5k, mnist, fashion-mnist or cifar-10; see `bpfc.data.sources.contents` for from where.
+    """A data set by name, one of DATA_SETS; see `bpfc.data.sources.contents` for from where.
 
     Or one's own, by its path; see `bpfc.data.own`. Where it has no test images, a tenth of it is held out for good.
 

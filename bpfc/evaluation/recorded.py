@@ -57,8 +57,7 @@ def record(
         crew: the processes; torchrun's unless given.
 
     Raises:
-        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation; or an attack
-            without a radius should meet certificates.
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
         ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
@@ -71,11 +70,6 @@ def record(
         settings = plan.header() | subject.header()
         if proven is not None:
             settings["certificates"] = list(proven.methods)
-            if plan.minimum_norm:
-                raise ValueError(
-                    f"{next(iter(plan.minimum_norm))}: looks for the nearest image of every image, and certified ones "
-                    "are not attacked; leave the certificates out"
-                )
         labels = subject.images.labels.tolist()
         shared = Shared(out, settings, lambda path: Ledger(path, settings, labels, plan.names), crew)
         if save_images:

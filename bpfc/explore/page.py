@@ -89,7 +89,7 @@ def build_page(scene: Scene) -> gr.Blocks:
                         index = gr.Number(0, label=f"Test image, 0 to {len(scene.images) - 1}", precision=0, minimum=0)
                         wanted = gr.Dropdown(["any class", *scene.classes], value="any class", label="Next of class")
                         following = gr.Button("Next image")
-                upload = gr.File(label="Or a picture of your own", file_types=["image"], type="filepath", height=130)
+                upload = gr.File(label="Or a picture of your own", file_types=["image"], type="filepath", height=160)
                 refused = _words("")
                 inverted = gr.Checkbox(False, label="Swap dark and light in it")
                 _words(

@@ -15,6 +15,7 @@ import tyro
 
 from bpfc.files import write_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1
+from bpfc.report.audits import audit, confusion
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
@@ -30,7 +31,17 @@ _SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
 _WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
-_BENCHMARKS = ("methods", "attacks", "training", "training-epyc", "training-amx", "pgd", "pgd-epyc", "pgd-amx")
+_BENCHMARKS = (
+    "methods",
+    "attacks",
+    "training",
+    "training-epyc",
+    "training-amx",
+    "pgd",
+    "pgd-epyc",
+    "pgd-amx",
+    "bounds",
+)
 
 
 def _accuracies(
@@ -74,6 +85,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
     "fast": fast,
+    "confusion": confusion,
+    "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }

@@ -97,9 +97,6 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     }
 
 
-DATA = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
-"""Data sets that have recipes."""
-
 PAPER: dict[str, dict[str, tuple[float, float]]] = {
     "cifar-10": {
         "fgsm-at": (92.9, 0.0),

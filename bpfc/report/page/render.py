@@ -13,13 +13,15 @@ import torch
 from markupsafe import Markup
 
 from bpfc.data import AnyImages, to_float
+from bpfc.report.audit_figures import drawings
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
-from bpfc.report.page.curves import over_eps, over_restarts, over_steps, training, training_legend
+from bpfc.report.page.curves import Figure, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps
 from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
 from bpfc.report.page.records import Record, read_run
+from bpfc.report.page.svg import legend
 from bpfc.report.page.tables import attack_tables, cascade_tables, glance, trained
 
 PICTURED = 5
@@ -53,6 +55,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "bars": outcome_bars(bars) if bars else None,
         "bars_by": bars,
         "over": [*over_eps(records), *over_steps(records), *over_restarts(records)],
+        "audited": [(record, _audits(record, n)) for n, record in enumerate(records) if record.audits],
         "trained": [(record, trained(record), training(record, str(n))) for n, record in enumerate(records)],
         "training_legend": training_legend(records),
         "planes": _planes(records, images),
@@ -125,6 +128,21 @@ def _planes(records: Sequence[Record], images: dict[str, AnyImages | None]) -> l
             "rows": planes.rows(some, labels, k),
         }
     return list(found.values())
+
+
+def _audits(record: Record, number: int) -> list[tuple[str, dict[str, Any], list[Figure]]]:
+    """Each audit of a run with its figures, which those of schema 1 have none of."""
+    found = []
+    for place, (name, content) in enumerate(record.audits.items()):
+        every = drawings(content["figures"], f"audit{number}-{place}") if "figures" in content else ()
+        found.append(
+            (
+                name,
+                content,
+                [Figure(item.drawn + (legend(item.names) if item.names else Markup()), item.told) for item in every],
+            )
+        )
+    return found
 
 
 def _provenance(record: Record) -> list[dict[str, Any]]:
