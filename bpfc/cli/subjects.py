@@ -19,7 +19,8 @@ class SubjectOptions:
     run: tyro.conf.Positional[Path | None] = None
     """Folder that bpfc train wrote; or hand in a model with --model and --data."""
     model: str | None = None
-    """package.module:function, without arguments, that makes the model; importing it runs its code."""
+    """package.module:function, without arguments, that makes the model; importing it runs its code. Or a TorchScript
+    file; or timm:NAME or torchvision:NAME, if you have these."""
     weights: Path | None = None
     """The model's weights: safetensors, or a state dict that torch saved."""
     data: str | None = None

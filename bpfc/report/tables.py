@@ -42,6 +42,7 @@ _BENCHMARKS = (
     "pgd-epyc",
     "pgd-amx",
     "bounds",
+    "page",
 )
 
 
