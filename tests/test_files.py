@@ -6,14 +6,12 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import beside
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 
 from bpfc.cli import evaluate
 from bpfc.cli.evaluate import Evaluate
@@ -92,18 +90,10 @@ def test_an_object_without_checksum_is_an_earlier_versions() -> None:
         without_checksum({"indey": 3}, ROW)
 
 
-def _write(folder: Path, ended: Event) -> None:
-    os.fsync = lambda _: None  # type: ignore[assignment] # a busy disk takes its time, and a reader asks none
-    for turn in range(80):
-        write_json(folder / "some.json", {"turn": turn, "text": "x" * 50_000})
-        append_lines(folder / "some.jsonl", [{"turn": turn, "text": "y" * 5_000}])
-    ended.set()
-
-
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     ended, seen = spawn.Event(), 0
-    writer = spawn.Process(target=_write, args=(tmp_path, ended))
+    writer = spawn.Process(target=beside.write, args=(tmp_path, ended))
     writer.start()
     while not ended.is_set() and writer.is_alive():
         if (tmp_path / "some.json").exists():
@@ -148,33 +138,10 @@ def test_what_is_renamed_was_flushed_before_and_its_name_after(tmp_path: Path, m
     assert ("flushed", "run") in done[last:]
 
 
-def _look(folder: Path, begun: Event, ended: Event, found: "Queue[tuple[set[str], list[str]]]") -> None:
-    """Reads whatever stands in the folder, again and again; gives back what was read, and what was read in part."""
-    seen, halves = set[str](), list[str]()
-    begun.set()
-    while not ended.wait(0.01):
-        every = [Path(place, name) for place, _, names in os.walk(folder) for name in names]  # past folders that go
-        for path in (path for path in every if ".tmp" not in str(path.relative_to(folder))):
-            try:
-                if path.suffix == ".json":
-                    read_json(path, list if path.name == "provenance.json" else dict)
-                elif path.suffix == ".jsonl":
-                    read_jsonl(path)
-                elif path.suffix == ".safetensors":
-                    load_file(path)
-                seen.add(path.name)
-            except FileNotFoundError:  # an older state goes
-                continue
-            except Exception as error:
-                if "missing" not in str(error) and path.exists():
-                    halves.append(f"{path}: {error}")
-    found.put((seen, halves))
-
-
 def test_who_reads_beside_the_verbs_sees_whole_files(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     begun, ended, found = spawn.Event(), spawn.Event(), spawn.Queue()
-    reader = spawn.Process(target=_look, args=(tmp_path / "run", begun, ended, found))
+    reader = spawn.Process(target=beside.look, args=(tmp_path / "run", begun, ended, found))
     reader.start()
     begun.wait()
     short = {"epochs": 3, "limit": 20, "batch_size": 10, "validation_attacked": 4, "ifgsm_steps": 1}
