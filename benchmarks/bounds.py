@@ -29,7 +29,7 @@ from bpfc.data import to_float
 from bpfc.models import behind
 
 THEIRS = {"interval": "IBP", "crown-ibp": "CROWN-IBP"}
-BATCH = 50
+BATCH = 10
 
 
 def lirpa(model: nn.Module, images: Tensor, labels: Tensor, eps: float, method: str) -> Tensor:
@@ -40,7 +40,7 @@ def lirpa(model: nn.Module, images: Tensor, labels: Tensor, eps: float, method: 
         network, (lower, upper) = curve[1], curve[0].image(images, eps)
     with torch.no_grad():
         classes = network(lower[:1]).shape[1]
-        bounded = BoundedModule(network, torch.empty_like(lower[:BATCH]), bound_opts={"conv_mode": "matrix"})
+        bounded = BoundedModule(network, torch.empty_like(lower[:BATCH]))
         every = torch.eye(classes)
         found = []
         for low, high, its in zip(lower.split(BATCH), upper.split(BATCH), labels.split(BATCH), strict=True):

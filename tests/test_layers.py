@@ -54,6 +54,12 @@ def test_no_file_is_longer_than_a_room() -> None:
     assert [(path.name, lines) for path, lines in lengths.items() if lines > 300] == []
 
 
+def test_architecture_names_every_room() -> None:
+    told = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [f"`{path.name}/`" if path.is_dir() else f"`{path.name}`" for path in PACKAGE.glob("[!_.]*")]
+    assert [room for room in rooms if room not in told and room != "`py.typed`"] == []
+
+
 def test_the_rule_sees_every_form_of_import(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     path.write_text("import bpfc.cli.train\nfrom bpfc import ledger\ndef f():\n    from bpfc.data.sets import load\n")

@@ -13,9 +13,9 @@ import torch
 from markupsafe import Markup
 
 from bpfc.data import AnyImages, to_float
-from bpfc.report.audit_figures import drawings
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
+from bpfc.report.page.audits import drawings
 from bpfc.report.page.curves import Figure, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps

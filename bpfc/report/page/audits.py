@@ -104,7 +104,8 @@ def _surface(slug: str, surface: Mapping[str, Any]) -> Drawing:
     body = "".join(cells) + "".join(
         [
             text((at_x(x.low) + at_x(x.high)) / 2, SIDE - 5, x.label, "label", "middle"),
-            text(6, 14, f"{y.label}; blue: the label is ahead, red: another", "label"),
+            text(6, 14, y.label, "label"),
+            text(WIDTH - 6, 14, "blue: label ahead; red: not", "label", "end"),
             *(text(at_x(t), SIDE - 20, f"{t:g}", "tick", "middle") for t in x.ticks),
             *(text(18, at_y(t) + 4, f"{t:g}", "tick", "end") for t in y.ticks),
         ]
