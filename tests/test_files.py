@@ -5,17 +5,23 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
+from bpfc.cli import evaluate
+from bpfc.cli.evaluate import Evaluate
 from bpfc.evaluation.recorded import _saver
 from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
+from bpfc.training.start import train
 from bpfc.training.state import TENSORS, State
 from bpfc.weights import save_tensors
 
@@ -87,7 +93,8 @@ def test_an_object_without_checksum_is_an_earlier_versions() -> None:
 
 
 def _write(folder: Path, ended: Event) -> None:
-    for turn in range(300):
+    os.fsync = lambda _: None  # type: ignore[assignment] # a busy disk takes its time, and a reader asks none
+    for turn in range(80):
         write_json(folder / "some.json", {"turn": turn, "text": "x" * 50_000})
         append_lines(folder / "some.jsonl", [{"turn": turn, "text": "y" * 5_000}])
     ended.set()
@@ -104,6 +111,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
             rows = read_jsonl(tmp_path / "some.jsonl")
             assert [row["turn"] for row in rows] == list(range(len(rows)))
             seen += 1
+        ended.wait(0.01)
     writer.join()
     assert writer.exitcode == 0
     assert seen > 3
@@ -138,3 +146,44 @@ def test_what_is_renamed_was_flushed_before_and_its_name_after(tmp_path: Path, m
     before = {name for kind, name in done[:last] if kind == "flushed"}
     assert {f".{name}.safetensors.tmp" for name in TENSORS} | {".state.json.tmp", done[last][1]} <= before
     assert ("flushed", "run") in done[last:]
+
+
+def _look(folder: Path, begun: Event, ended: Event, found: "Queue[tuple[set[str], list[str]]]") -> None:
+    """Reads whatever stands in the folder, again and again; gives back what was read, and what was read in part."""
+    seen, halves = set[str](), list[str]()
+    begun.set()
+    while not ended.wait(0.01):
+        every = [Path(place, name) for place, _, names in os.walk(folder) for name in names]  # past folders that go
+        for path in (path for path in every if ".tmp" not in str(path.relative_to(folder))):
+            try:
+                if path.suffix == ".json":
+                    read_json(path, list if path.name == "provenance.json" else dict)
+                elif path.suffix == ".jsonl":
+                    read_jsonl(path)
+                elif path.suffix == ".safetensors":
+                    load_file(path)
+                seen.add(path.name)
+            except FileNotFoundError:  # an older state goes
+                continue
+            except Exception as error:
+                if "missing" not in str(error) and path.exists():
+                    halves.append(f"{path}: {error}")
+    found.put((seen, halves))
+
+
+def test_who_reads_beside_the_verbs_sees_whole_files(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    begun, ended, found = spawn.Event(), spawn.Event(), spawn.Queue()
+    reader = spawn.Process(target=_look, args=(tmp_path / "run", begun, ended, found))
+    reader.start()
+    begun.wait()
+    short = {"epochs": 3, "limit": 20, "batch_size": 10, "validation_attacked": 4, "ifgsm_steps": 1}
+    recipe = replace(RECIPES["mnist-5k-normal"][1], network="m-lenet-quarter", **short)
+    train(recipe, tmp_path / "run", device="cpu", precision="fp32")
+    options = Evaluate(tmp_path / "run", attacks="fgsm", limit=12, batch_size=2, device="cpu", precision="fp32")
+    evaluate.run(replace(options, save_images=True))
+    ended.set()
+    seen, halves = found.get(timeout=60)
+    reader.join()
+    assert halves == []
+    assert {"recipe.json", "log.jsonl", "model.safetensors", "ledger.jsonl", "evaluation.json"} <= seen
