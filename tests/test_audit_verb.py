@@ -12,8 +12,8 @@ from torch import nn
 import bpfc.auditing
 from bpfc.__main__ import main
 from bpfc.auditing import Budget
-from bpfc.cli.audit_clock import TimeLeft
 from bpfc.auditing.kept import keep, open_kept
+from bpfc.cli.audit_clock import TimeLeft
 from bpfc.data import DataSet
 from bpfc.files import read_jsonl, write_jsonl
 
