@@ -93,14 +93,24 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes JSON of ours: an object carries its checksum, and so does each object in a list."""
+    if isinstance(content, dict):
+        content = with_checksum(content)
+    elif isinstance(content, list):
+        content = [with_checksum(item) if isinstance(item, dict) else item for item in content]
+    write_plain_json(path, content)
+
+
+def write_plain_json(path: Path, content: Any) -> None:
+    """Writes JSON as it is, in a form that others laid down, or for people to change."""
     write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
-    """The content of a JSON file whose outermost value is of that kind.
+    """The content of a JSON file whose outermost value is of that kind, without the checksums that it may carry.
 
     Raises:
-        ValueError: the file is missing, is not JSON, or holds another kind of value.
+        ValueError: the file is missing, damaged, is not JSON, or holds another kind of value.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -110,7 +120,12 @@ def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -
         raise ValueError(f"{path}: not JSON ({_first_line(error)}); put it back, or make it again") from error
     if not isinstance(content, kind):
         raise ValueError(f"{path}: holds {type(content).__name__}, must hold {kind.__name__}; put it back")
-    return content
+    try:
+        if isinstance(content, dict):
+            return without_checksum(content)
+        return [without_checksum(item) if isinstance(item, dict) else item for item in content]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; put it back, or make it again") from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

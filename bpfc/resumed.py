@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from bpfc.files import append_lines, with_checksum, without_checksum, write_json, write_jsonl
+from bpfc.files import append_lines, read_json, with_checksum, without_checksum, write_json, write_jsonl
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
@@ -106,10 +106,10 @@ class Resumed(Generic[R]):
                 raise ValueError(f"{self.path}: has rows, but no {path.name} says of what; choose another --out")
             return
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: cannot be read ({error}); choose another --out") from error
-        found = before.get("schema") if isinstance(before, dict) else None
+            before = read_json(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; or choose another --out") from error
+        found = before.get("schema")
         if found != (mine := self._kind.schema):
             raise ValueError(
                 f"{path}: of schema {found or 'none, as early versions wrote it'}, this version writes {mine}; "

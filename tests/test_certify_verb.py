@@ -14,7 +14,7 @@ from bpfc.certification import certify_block
 from bpfc.data import DataSet, Images
 from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
 from bpfc.evaluation.engine import Proof
-from bpfc.files import owned, read_jsonl
+from bpfc.files import owned, read_json, read_jsonl
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -98,7 +98,7 @@ def test_a_killed_certification_goes_on(
     words = ["certify", *handed_in, "--eps", "0.01", "--device", "cpu", "--limit", "12", "--batch-size", "4", "--curve"]
     words += ["--methods", "interval"]
     call(monkeypatch, *words, "--out", str(out))
-    rows, summary = (out / "certificates.jsonl").read_bytes(), json.loads((out / "summary.json").read_text())
+    rows, summary = (out / "certificates.jsonl").read_bytes(), read_json(out / "summary.json")
     lines = rows.splitlines(keepends=True)
     for left in (b"", b"".join(lines[:4]), b"".join(lines[:5]) + lines[5][:20], rows):
         (out / "certificates.jsonl").write_bytes(left)
@@ -110,7 +110,7 @@ def test_a_killed_certification_goes_on(
         call(monkeypatch, *words, "--out", str(out))
         assert seen == list(range(left.count(b"\n"), 12))
         assert (out / "certificates.jsonl").read_bytes() == rows
-        again = json.loads((out / "summary.json").read_text())
+        again = read_json(out / "summary.json")
         assert {**again, "provenance": None} == {**summary, "provenance": None}
     call(monkeypatch, *words, "--out", str(out), "--limit", "14")  # more images go on
     assert (out / "certificates.jsonl").read_bytes().startswith(rows)

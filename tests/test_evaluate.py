@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 import signal
@@ -18,7 +17,7 @@ from torch import nn
 import bpfc
 from bpfc.cli.evaluate import Evaluate, print_table, run
 from bpfc.data import DataSet, to_float
-from bpfc.files import read_jsonl, write_json
+from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
@@ -46,7 +45,7 @@ def options(run: Path, **changes: object) -> Evaluate:
 
 def test_summary_says_what_was_measured(digits_run: Path, digits: DataSet, trained: nn.Module) -> None:
     summary = run(options(digits_run))
-    assert summary == json.loads((digits_run / "evaluation" / "summary.json").read_text())
+    assert summary == read_json(digits_run / "evaluation" / "summary.json")
     rows = read_jsonl(digits_run / "evaluation" / "ledger.jsonl")
     images, labels = to_float(digits.test.pixels[:70]), digits.test.labels[:70]
     direct = bpfc.evaluate(trained, images, labels, attacks=ATTACKS, eps=0.1, step_size=0.01)
@@ -159,7 +158,7 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert read_json(path) == {"a": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
 
 

@@ -1,6 +1,7 @@
 """Files are whole or not there, errors name them, and lines carry checksums."""
 
 import multiprocessing
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import torch
 
 from bpfc.evaluation.recorded import _saver
 from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import Run
+from bpfc.training.state import TENSORS, State
 from bpfc.weights import save_tensors
 
 ROW = {"index": 3, "attacks": {"fgsm": {"broken": False, "linf": None}}}
@@ -103,3 +107,34 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     writer.join()
     assert writer.exitcode == 0
     assert seen > 3
+
+
+def test_what_is_renamed_was_flushed_before_and_its_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a power cut leaves the old file or the new one; and a row is on disk before the next block begins."""
+    done: list[tuple[str, str]] = []
+    flush, rename = os.fsync, Path.rename
+
+    def flushed(handle: int) -> None:
+        done.append(("flushed", Path(f"/proc/self/fd/{handle}").readlink().name))
+        flush(handle)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append(("renamed", self.name))
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    save_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)})
+    append_lines(tmp_path / "l.jsonl", [ROW])
+    hidden = ".w.safetensors.tmp"
+    assert done == [("flushed", hidden), ("renamed", hidden), ("flushed", tmp_path.name), ("flushed", "l.jsonl")]
+    del done[:]
+    state = tmp_path / "run"
+    Run(state).begun()
+    Run(state).begin(RECIPES["mnist-5k-normal"][1], "fp32", {})
+    Run(state).save(State(1, {}, {}, {}, {}, 1, 0.5, [{"epoch": 1}]))
+    (last,) = [at for at, what in enumerate(done) if what[0] == "renamed" and "checkpoint-0001" in what[1]]
+    before = {name for kind, name in done[:last] if kind == "flushed"}
+    assert {f".{name}.safetensors.tmp" for name in TENSORS} | {".state.json.tmp", done[last][1]} <= before
+    assert ("flushed", "run") in done[last:]

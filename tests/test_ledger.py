@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bpfc.files import read_json, with_checksum
 from bpfc.ledger import SCHEMA, Ledger, Row, Verdict
 
 HEADER = {"plan": ["fgsm", "pgd-5"], "eps": 0.1, "images": 6, "attack_settings": {"fgsm": "FGSM(0.1)"}}
@@ -97,15 +98,16 @@ def test_a_cascade_s_row_ends_with_what_broke_it(tmp_path: Path) -> None:
 def test_the_schema_is_compared(tmp_path: Path) -> None:
     opened(tmp_path).append([row(0)])
     path = tmp_path / "evaluation.json"
-    header = json.loads(path.read_text())
+    header = read_json(path)
     assert header["schema"] == SCHEMA
-    for other, told in ({**header, "schema": 99}, "99"), ({"eps": 0.1}, "none, as early versions"), ([], "none"):
+    for other, told in ({**header, "schema": 99}, "99"), ({"eps": 0.1}, "none, as early versions"):
         path.write_text(json.dumps(other))
         with pytest.raises(ValueError, match=f"evaluation.json: of schema {told}.*writes {SCHEMA}; choose another"):
             opened(tmp_path)
-    path.write_text("{")
-    with pytest.raises(ValueError, match=r"evaluation.json: cannot be read"):
-        opened(tmp_path)
+    for damaged in ("{", "[]", json.dumps(with_checksum(header) | {"eps": 0.2})):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"evaluation.json: (not JSON|holds list|damaged).*choose another --out"):
+            opened(tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match=r"ledger.jsonl: has rows, but no evaluation.json"):
         opened(tmp_path)

@@ -19,7 +19,7 @@ from bpfc.cli.jobs import Job
 from bpfc.cli.reproduce import Reproduce
 from bpfc.cli.speed import Estimate, Speed, passes
 from bpfc.data import DataSet
-from bpfc.files import without_checksum
+from bpfc.files import read_json, without_checksum
 from bpfc.ledger import Ledger
 from bpfc.methods.classes import standing
 from bpfc.models import NETWORKS
@@ -161,7 +161,7 @@ def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureF
     run(capsys, methods=("normal",))
     assert figures()[0][6] != "not run"
     path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3/summary.json")
-    content = json.loads(path.read_text())
+    content = read_json(path)
     path.write_text(json.dumps(content | {"images": 11}))
     assert figures()[0][1] == "not run"
     path.write_text(json.dumps(content | {"cascade": True}))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bpfc.data import DataSet
-from bpfc.files import owned
+from bpfc.files import owned, read_json
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
@@ -98,7 +98,7 @@ def test_a_damaged_state_is_named_and_not_gone_on_from(damage: str, copy: Path) 
 
 def test_a_state_does_not_go_on_under_another_recipe(copy: Path) -> None:  # F12
     recipe = copy / "recipe.json"
-    (content := json.loads(recipe.read_text()))["seed"] = 1
+    (content := read_json(recipe))["seed"] = 1
     recipe.write_text(json.dumps(content))
     with pytest.raises(RunError, match=r"written under another recipe\.json"):
         go_on(copy, replace(SHORT, seed=1))
@@ -109,7 +109,7 @@ def test_a_state_does_not_go_on_under_another_recipe(copy: Path) -> None:  # F12
 
 def test_an_unknown_setting_is_named(copy: Path) -> None:
     recipe = copy / "recipe.json"
-    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"epoch": 3}))
+    recipe.write_text(json.dumps(read_json(recipe) | {"epoch": 3}))
     with pytest.raises(RunError, match=r"recipe\.json: not a recipe .*unknown setting 'epoch'"):
         Run(copy).recipe()
 
@@ -133,7 +133,7 @@ def test_a_damaged_recipe_is_named(content: str, copy: Path) -> None:
 
 
 def test_earlier_versions_recipes_are_read(copy: Path) -> None:
-    content = json.loads((copy / "recipe.json").read_text())
+    content = read_json(copy / "recipe.json")
     content["attack_step"] = content.pop("step_size")
     content["method"] = {"name": "pgd-at", "eps": 0.1, "step": 0.01, "steps": 40}
     for new in ("clip_norm", "select", "weights"):
@@ -168,7 +168,7 @@ def test_everybody_may_read_what_a_run_leaves(done: Path) -> None:
 
 def test_weights_of_another_network_are_refused(done: Path, tmp_path: Path, digits: DataSet) -> None:
     shutil.copytree(done, tmp_path / "run")
-    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    recipe = read_json(tmp_path / "run" / "recipe.json")
     (tmp_path / "run" / "recipe.json").write_text(json.dumps({**recipe, "network": "resnet-18"}))
     with pytest.raises(RunError, match=r"model.safetensors: not the weights of resnet-18 on mnist-5k"):
         Run(tmp_path / "run").model(digits)

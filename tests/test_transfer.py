@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, ImageRng
 from bpfc.cli.transfer import Transfer, run
-from bpfc.files import read_jsonl
+from bpfc.files import read_json, read_jsonl
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
@@ -61,7 +60,7 @@ def test_matrix_is_source_images_judged_on_the_target(
             assert found["attacks"][f"pgd-5x2@{source_name}"]["accuracy"] == int(stands_pgd.sum()) / 90
     own, other = (summary["targets"]["robust"]["attacks"][f"fgsm@{name}"]["accuracy"] for name in networks)
     assert own < other  # white box is stronger than black box
-    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary == read_json(tmp_path / "out" / "summary.json")
 
 
 def test_resumes_where_the_ledgers_end(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -126,7 +126,10 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
             what = f"a tensor of {answer.layout} on {answer.device}"
         else:
             return
-        raise UserError(f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes)")
+        raise UserError(
+            f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes); "
+            "if they are in there, wrap it: bpfc.Logits(model)"
+        )
 
     heard = model.register_forward_hook(told)
     try:
@@ -145,10 +148,11 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
             "the model writes into the images that it is given: every attack would see others; copy them first in its "
             "forward (images = images.clone())"
         )
+    one = "; of one logit an image, bpfc.Logits(model) makes two" if logits.numel() == len(images) else ""
     if logits.ndim != 2 or logits.shape[0] != len(images) or logits.shape[1] < 2:
         raise ValueError(
             f"the model gives shape {tuple(logits.shape)} for {len(images)} images: must be ({len(images)}, classes), "
-            "classes ≥ 2"
+            f"classes ≥ 2{one}"
         )
     return logits
 

@@ -10,9 +10,21 @@ from torch import nn
 
 from bpfc.data import DATA_SETS, AnyImages, load, load_images
 from bpfc.errors import UserError
-from bpfc.models import Normalise, load_weights, named, state_sha256
+from bpfc.models import (
+    Normalise,
+    from_library,
+    from_script,
+    is_library,
+    is_script,
+    load_weights,
+    named,
+    state_sha256,
+)
 from bpfc.options import AS_THEY_ARE, Reading
 from bpfc.wrappers import EOT
+
+IMAGENET = 1_000
+"""Classes of the weights that libraries come with."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,8 @@ def from_factory(
     """A model by the name of a function without arguments that makes it, and images.
 
     Args:
-        factory: package.module:function. Importing it runs the module's code.
+        factory: package.module:function, whose import runs the module's code; a TorchScript file; or timm:NAME or
+            torchvision:NAME, with the library's weights for ImageNet if there are no others.
         weights: safetensors or a state dict; None if the function loads them itself.
         data: the name of a data set, or a path: a folder of pictures by class, or an .npz file.
         data_dir: where a named data set's files are.
@@ -94,7 +107,7 @@ def from_factory(
     known = data in DATA_SETS
     images = load(data, data_dir).test if known else load_images(Path(data), reading)
     try:
-        model = named(factory)()
+        model = _made(factory, images, pretrained=weights is None)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # it is somebody's code
@@ -125,3 +138,13 @@ def from_factory(
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
     )
+
+
+def _made(factory: str, images: AnyImages, pretrained: bool) -> object:
+    """What a name of a model stands for."""
+    if is_script(factory):
+        return from_script(Path(factory))
+    if is_library(factory):
+        classes = IMAGENET if pretrained else int(images.labels.max()) + 1
+        return from_library(factory, channels=images.channels, classes=classes, pretrained=pretrained)
+    return named(factory)()

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from bpfc.files import read_json, write_json
+from bpfc.files import read_json, write_plain_json
+from bpfc.models.libraries import is_code
 from bpfc.models.outside import load_weights
 
 BUILD = ("network", "channels", "classes", "size")
@@ -13,7 +14,7 @@ BUILD = ("network", "channels", "classes", "size")
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", config)
+    write_plain_json(folder / "config.json", config)
 
 
 def from_folder(folder: Path, trusted: str | None = None) -> nn.Module:
@@ -34,7 +35,7 @@ def from_folder(folder: Path, trusted: str | None = None) -> nn.Module:
     if lacking := [name for name in BUILD if name not in config]:
         raise ValueError(f"{folder / 'config.json'}: does not say {lacking[0]}; export the network again")
     network = str(config["network"])
-    if ":" in network and network != trusted:
+    if is_code(network) and network != trusted:
         raise ValueError(f"{folder}: its network {network} is code outside bpfc; if you trust it, name it as trusted")
     model = build(network, **{name: int(config[name]) for name in BUILD[1:]})
     load_weights(model, folder / "model.safetensors")

@@ -34,7 +34,7 @@ from bpfc.files import (
     write_jsonl,
 )
 from bpfc.machine import precision_of
-from bpfc.models import build
+from bpfc.models import build, is_code
 from bpfc.options import Arithmetic
 from bpfc.training.recipe import Recipe, recipe_from, recipe_json
 from bpfc.training.state import State, read_state
@@ -155,7 +155,7 @@ class Run:
                 that nobody has vouched for.
         """
         recipe = self.recipe()
-        if ":" in recipe.network and recipe.network != trusted:
+        if is_code(recipe.network) and recipe.network != trusted:
             raise RunError(
                 f"{self.folder}: its network {recipe.network} is not bpfc's, and importing it runs code; if you trust "
                 f"that code, say so with --model {recipe.network}"

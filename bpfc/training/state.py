@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bpfc.files import read_json, with_checksum, without_checksum, write_json
+from bpfc.files import read_json, without_checksum, write_json
 from bpfc.weights import all_finite, digest, load_tensors, save_tensors
 
 TENSORS = ("weights", "momentum", "averaged", "selected")
@@ -43,7 +43,7 @@ class State:
             "tensors_sha256": {name: digest(values) for name, values in tensors.items()},
             "log": self.log,
         }
-        write_json(folder / "state.json", with_checksum(content))
+        write_json(folder / "state.json", content)
 
 
 def read_state(folder: Path, recipe_sha256: str) -> State:

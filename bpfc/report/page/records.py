@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.errors import UserError
-from bpfc.files import read_json, read_jsonl, without_checksum
+from bpfc.files import read_json, read_jsonl
 from bpfc.ledger import summarise
 from bpfc.report.figures import Results
 
@@ -107,30 +107,35 @@ def read_run(folder: Path) -> Record:
         NothingToReportError: neither is there.
         ValueError: a file is damaged, or a ledger and its summary disagree; the message names it.
     """
-    recipe = _sound(folder / "recipe.json") if (folder / "recipe.json").is_file() else None
+    recipe = _object(folder / "recipe.json", "data", "network", "method", "epochs")
     starts = read_json(folder / "provenance.json", list) if (folder / "provenance.json").is_file() else []
+    _have(folder / "provenance.json", starts, "command", "commit", "time", "versions", "hardware")
     inside = [folder, *sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))]
     evaluations = [found for path in inside if (found := _evaluated(path)) is not None]
     certifications = {path.name: proven for path in inside if (proven := _certified(path)) is not None}
-    audits = {path.name: read_json(path / "audit.json") for path in inside if (path / "audit.json").is_file()}
+    audits = {
+        path.name: audited
+        for path in inside
+        if (audited := _object(path / "audit.json", "verdict", "sentence", "findings")) is not None
+    }
     if recipe is None and not evaluations:
         raise NothingToReportError(
             f"{folder}: holds neither a run nor an evaluation; name a folder that bpfc train or bpfc evaluate wrote"
         )
     label = Results(folder.resolve().parent).label(folder.resolve().name) if recipe else folder.resolve().name
-    log = read_jsonl(folder / "log.jsonl")
+    log = _lines(folder / "log.jsonl", "epoch")
     return Record(folder, label, recipe, log, starts, evaluations, certifications, audits)
 
 
 def _evaluated(folder: Path) -> Evaluated | None:
     """The evaluation in a folder, if there is one: finished, killed, or of an earlier version."""
     ledger, header = folder / "ledger.jsonl", folder / "evaluation.json"
-    content = read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
+    content = _object(folder / "summary.json") or {}
     summary: dict[str, Any] | None = content if {"worst_case", "attacks", "clean"} <= content.keys() else None
     if not header.is_file():
         return None if summary is None else Evaluated(folder.name, summary, [], summary["images"], {})
-    settings = read_json(header)
-    rows = _rows(ledger)
+    settings = _object(header, "images") or {}
+    rows = sorted(_lines(ledger, "index", "label", "prediction", "broken_by", "attacks"), key=lambda row: row["index"])
     if rows:
         summary = _agreed(ledger, settings, rows, summary)
     if summary is None:
@@ -139,47 +144,60 @@ def _evaluated(folder: Path) -> Evaluated | None:
     return Evaluated(folder.name, summary, rows, int(settings["images"]), saved)
 
 
-def _sound(path: Path) -> dict[str, Any]:
-    """A JSON object without its checksum. Raises ValueError, naming the file, if it is not as it was written."""
-    try:
-        return without_checksum(read_json(path))
-    except ValueError as error:
-        told = error if str(path) in str(error) else f"{path}: {error}; put it back as it was"
-        raise ValueError(told) from error
+def _object(path: Path, *names: str) -> dict[str, Any] | None:
+    """What a JSON file holds, if it is there. Raises ValueError, naming the file, if it is damaged or lacks a name."""
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = read_json(path)
+    _have(path, [content], *names)
+    return content
 
 
-def _rows(ledger: Path) -> list[Any]:
-    """The rows of a ledger by index. Raises ValueError, naming file and line, for one that is not as it was written."""
-    rows = []
-    for number, line in enumerate(read_jsonl(ledger), start=1):
-        try:
-            rows.append(without_checksum(line))
-        except ValueError as error:
-            raise ValueError(f"{ledger}, line {number}: {error}; put the file back as it was") from error
-    return sorted(rows, key=lambda row: row["index"])
+def _lines(path: Path, *names: str) -> list[dict[str, Any]]:
+    """The rows of a file, likewise; none if it is not there."""
+    rows = read_jsonl(path)
+    _have(path, rows, *names)
+    return rows
+
+
+def _have(path: Path, contents: list[Any], *names: str) -> None:
+    """Raises ValueError, naming the file, unless each is an object with these entries."""
+    for number, content in enumerate(contents, start=1):
+        if not isinstance(content, dict) or not set(names) <= content.keys():
+            raise ValueError(f"{path}: entry {number} is not as it was written ({', '.join(names)}); put the file back")
 
 
 def _agreed(ledger: Path, settings: dict[str, Any], rows: list[Any], summary: dict[str, Any] | None) -> dict[str, Any]:
     """The summary, if it is that of these rows; one made of the rows, if it is of others or not there yet."""
-    attacks = settings["plan"] if "plan" in settings else settings["attacks"]  # as versions before 3 called them
     try:
+        attacks = settings["plan"] if "plan" in settings else settings["attacks"]  # as versions before 3 called them
         made = settings | {"warnings": []} | summarise(rows, attacks)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{ledger}: holds what is no row ({error!r}); put the file back as it was") from error
     if summary is None or summary["images"] != len(rows):
         return made
-    for name, share in {"clean": made["clean"], "worst_case": made["worst_case"]}.items():
-        if abs(share["accuracy"] - summary[name]["accuracy"]) > 1e-9:
+    told = {"clean": summary["clean"], "worst_case": summary["worst_case"], **summary["attacks"]}
+    for name, share in {"clean": made["clean"], "worst_case": made["worst_case"], **made["attacks"]}.items():
+        if name not in told or abs(share["accuracy"] - told[name]["accuracy"]) > 1e-9:
+            says = f"{told[name]['accuracy']:.1%}" if name in told else "nothing of it"
             raise ValueError(
-                f"{ledger}: its rows give {share['accuracy']:.1%} {name}, but summary.json beside it says "
-                f"{summary[name]['accuracy']:.1%}; run the evaluation again, or put the files back as they were"
+                f"{ledger}: its rows give {share['accuracy']:.1%} {name}, but summary.json beside it says {says}; "
+                "run the evaluation again, or put the files back as they were"
             )
     return summary
 
 
 def _certified(folder: Path) -> dict[str, Any] | None:
     """Summary and rows of the certification in a folder, if there is one."""
-    if not (folder / "certificates.jsonl").is_file() or not (folder / "summary.json").is_file():
+    summary = _object(folder / "summary.json")
+    if summary is None or not (folder / "certificates.jsonl").is_file():
         return None
-    summary: dict[str, Any] = read_json(folder / "summary.json")
-    return summary | {"rows": read_jsonl(folder / "certificates.jsonl")}
+    _have(folder / "summary.json", [summary], "images", "eps", "clean", "certified")
+    rows = _lines(folder / "certificates.jsonl", "index", "label", "certified_by", "margin_lower")
+    proven = sum(row["certified_by"] is not None for row in rows)
+    if len(rows) != summary["images"] or proven != round(summary["certified"]["accuracy"] * len(rows)):
+        raise ValueError(
+            f"{folder / 'certificates.jsonl'}: its {len(rows)} rows, {proven} of them certified, are not those of "
+            "summary.json beside it; certify again, or put the files back as they were"
+        )
+    return summary | {"rows": rows}
