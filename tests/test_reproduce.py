@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +237,23 @@ def test_several_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> No
     assert Run(Path("side/copy")).digest == Run(done).digest
     assert Path("side/copy.log").exists()
     assert "1/1 done: reuse" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_process_ends_when_what_began_it_is_killed() -> None:
+    """Else it would train on, and the reproduction that goes on would find its folder taken."""
+    child = (
+        "import os, sys; from bpfc.cli.jobs import _end_with; print(os.getpid(), flush=True); _end_with(os.getppid())"
+    )
+    began = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", began], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        time.sleep(0.2)
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+        parent.wait()
+        assert parent.stdout.read() == ""  # which ends when the child, who holds it too, is gone
 
 
 def test_costs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
