@@ -71,7 +71,6 @@ def recipes() -> dict[str, Recipe]:
         ifgsm_steps=5,
         select="last",
     )
-    pgd = {"eps": 0.1, "step_size": 0.03, "steps": 5}
     l1 = BPFC(k=7, weight=3.0, distance="l1")
     bounded = replace(base, network="controls:sparse", epochs=8, lr=0.1, eps=0.1, weight_decay=0.0)
     growing = Schedule(shape="ramp", milestones=(0.05, 0.5))
@@ -82,8 +81,8 @@ def recipes() -> dict[str, Recipe]:
         "thermometer": replace(base, network="controls:thermometer"),
         "k-winners": replace(base, network="controls:k_winners"),
         "fgsm-at": replace(base, epochs=16, lr=0.04, method=FGSMAT(eps=0.3)),
-        "pgd-at": replace(base, eps=0.1, method=PGDAT(**pgd)),
-        "trades": replace(base, eps=0.1, method=TRADES(**pgd, weight=3.0)),
+        "pgd-at": replace(base, eps=0.1, method=PGDAT(eps=0.1, step_size=0.03, steps=5)),
+        "trades": replace(base, eps=0.1, method=TRADES(eps=0.1, step_size=0.03, steps=5, weight=3.0)),
         "bpfc": replace(base, epochs=10, method=BPFC(k=7, weight=30.0)),
         "bpfc-l1": replace(base, epochs=10, method=l1, weight_schedule=Schedule(shape="ramp", milestones=(0.1, 0.8))),
         "ibp": replace(bounded, method=IBP(eps=0.1), weight_schedule=growing),
@@ -158,21 +157,24 @@ class Case:
     odd: bool = False
 
 
-def in_front(layer: nn.Module) -> dict[str, Change]:
-    """A layer before the network, for the defender and for the attacker who knows it."""
-    known = layer.known() if hasattr(layer, "known") else layer
-    return {
-        "defend": lambda network: nn.Sequential(layer, network),
-        "known": lambda network: nn.Sequential(known, network),
-    }
+def in_front(layer: controls.BitDepth | controls.MedianFilter | controls.BlockCosine) -> Case:
+    """A layer before a normal network, for the defender and for the attacker who knows it."""
+    known = layer.known()
+    return Case(
+        "normal",
+        0.1,
+        defend=lambda network: nn.Sequential(layer, network),
+        known=lambda network: nn.Sequential(known, network),
+    )
 
 
 def averaged(model: nn.Module) -> nn.Module:
     return EOT(model, SAMPLES)
 
 
-def random(change: Change) -> dict[str, Any]:
-    return {"defend": change, "known": lambda network: averaged(change(network)), "random": True}
+def random(change: Change) -> Case:
+    """A normal network with chance in it."""
+    return Case("normal", 0.1, defend=change, known=lambda network: averaged(change(network)), random=True)
 
 
 def pruned(network: nn.Module) -> nn.Module:
@@ -188,19 +190,19 @@ def cases() -> dict[str, Case]:
     return {
         "fgsm-at": Case("fgsm-at", 0.3, claim=one_step),
         "bpfc-l1": Case("bpfc-l1", 0.3, honest=None),
-        "bit-depth": Case("normal", 0.1, **in_front(bits)),
-        "median": Case("normal", 0.1, **in_front(controls.MedianFilter())),
-        "block-cosine": Case("normal", 0.1, **in_front(controls.BlockCosine())),
+        "bit-depth": in_front(bits),
+        "median": in_front(controls.MedianFilter()),
+        "block-cosine": in_front(controls.BlockCosine()),
         "times-1000": Case("normal", 0.1, defend=lambda network: nn.Sequential(network, controls.Times())),
         "softmax": Case(
             "normal", 0.1, defend=lambda network: nn.Sequential(network, controls.Times(), nn.Softmax(dim=1))
         ),
-        "noise": Case("normal", 0.1, **random(lambda network: nn.Sequential(controls.RandomNoise(), network))),
-        "resize": Case("normal", 0.1, **random(lambda network: nn.Sequential(controls.RandomResize(), network))),
+        "noise": random(lambda network: nn.Sequential(controls.RandomNoise(), network)),
+        "resize": random(lambda network: nn.Sequential(controls.RandomResize(), network)),
         "thermometer": Case(
-            "thermometer", 0.1, known=lambda network: nn.Sequential(thermometer.known(), *list(network)[1:])
+            "thermometer", 0.1, known=lambda network: nn.Sequential(thermometer.known(), *list(network.children())[1:])
         ),
-        "pruning": Case("normal", 0.1, **random(pruned)),
+        "pruning": random(pruned),
         "k-winners": Case("k-winners", 0.1, known=lambda network: averaged(Near(network, NEAR * 0.1))),
         "detector": Case("normal", 0.1, defend=detector(bits), known=detector(bits.known()), claim=not_fooled),
         "no-gradient": Case("normal", 0.1, defend=controls.NoGradient),
@@ -279,9 +281,9 @@ def code() -> str:
 def _bare(file: Path) -> str:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(body := getattr(node, "body", None), list):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [
-                each for each in body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+                each for each in node.body if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
             ]
     return ast.dump(tree)
 

@@ -223,8 +223,8 @@ def gelu(channels: int, classes: int, size: int) -> nn.Module:
 
 
 def dropout(channels: int, classes: int, size: int) -> nn.Module:
-    network = small(channels, classes, size)
-    return nn.Sequential(*network[:-1], nn.Dropout(0.3), network[-1])
+    layers = list(small(channels, classes, size))
+    return nn.Sequential(*layers[:-1], nn.Dropout(0.3), layers[-1])
 
 
 def k_winners(channels: int, classes: int, size: int) -> nn.Module:

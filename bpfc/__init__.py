@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bpfc.certification import Certification, certify
     from bpfc.evaluation.api import Evaluation, evaluate
     from bpfc.methods import BPFC, MethodOutput, Normal
-    from bpfc.wrappers import BPDA, EOT
+    from bpfc.wrappers import BPDA, EOT, Logits
 
 __version__ = version("bpfc")
 
@@ -26,6 +26,7 @@ __all__ = [
     "Certification",
     "Evaluation",
     "ImageRng",
+    "Logits",
     "MethodOutput",
     "Normal",
     "__version__",
@@ -43,7 +44,7 @@ ROOMS = {
     "bpfc.certification": ("Certification", "certify"),
     "bpfc.evaluation.api": ("Evaluation", "evaluate"),
     "bpfc.methods": ("BPFC", "MethodOutput", "Normal"),
-    "bpfc.wrappers": ("BPDA", "EOT"),
+    "bpfc.wrappers": ("BPDA", "EOT", "Logits"),
 }
 
 

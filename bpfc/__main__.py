@@ -15,6 +15,7 @@ VERBS = {
     "audit": "find out whether a robustness is real: stands, falls, masked or open, as the exit status",
     "attacks": "list the attacks and suites by name",
     "transfer": "attack networks with images made on others (black box)",
+    "export": "write the network of a run as ONNX, TorchScript, a Hugging Face folder or a RobustBench entry",
     "report": "make one HTML page about runs, of the files that they left",
     "explore": "open a local page: move k, ε and steps, and watch an attack on networks side by side",
     "reproduce": "train and attack what a table of the paper lacks here; print it, ours beside theirs",

@@ -45,6 +45,27 @@ def quantize(
     return (pixels.clamp(0, largest) / largest).to(images.dtype)
 
 
+def k_for(eps: float, bits: int = 8) -> int:
+    """How many planes to drop for an ε: the fewest with which the quantiser's error, at most 2^(k−1) + 2^(k−2) pixel
+    values with its noise, exceeds ε.
+
+    It gives the paper's k for ε 0.3 (7) and 0.1 (6); for 8/255 it gives 4, where the paper has 5.
+
+    Args:
+        eps: ℓ∞ radius, in units of [0, 1].
+        bits: n, the bit depth of the images, 2 … 16.
+
+    Raises:
+        ValueError: ε is out of range, or so large that a quantiser would have to drop all planes.
+    """
+    if not 0 < eps <= 1:
+        raise ValueError(f"eps={eps!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
+    for k in range(1, bits):
+        if 0.75 * 2**k > eps * (2**bits - 1):
+            return k
+    raise ValueError(f"eps={eps:.4g}: larger than what any quantiser of {bits} bits moves a pixel by; no k is for it")
+
+
 def bit_planes(images: Tensor, bits: int = 8) -> Tensor:
     """The bit planes of n-bit images, each 0 or 1; plane i carries weight 2^i, so plane 0 is the least significant.
 

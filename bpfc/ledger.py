@@ -132,8 +132,9 @@ def summarise(
     The worst case is the mean over images of the minimum over attacks: an image counts as robust if it is classified
     rightly and no attack breaks it. `minimum_norm` names the attacks without a radius and the norm of their distances:
     for these, also the share of the attacked images for which one was found, and the median and mean distance of what
-    was found (in the median, a failure is infinitely far: null). `gradients` counts the images at which attacks by
-    gradients are blind (see Row). Where certificates were at hand, `between` says what they and the attacks leave.
+    was found (in the median, a failure is infinitely far: null); those that are certified are not attacked. `gradients`
+    counts the images at which attacks by gradients are blind (see Row). Where certificates were at hand, `between` says
+    what they and the attacks leave.
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]

@@ -1,6 +1,7 @@
 """What this machine does best: where and in which precision to compute, and the memory that took."""
 
 import json
+import os
 import re
 import resource
 import sys
@@ -65,7 +66,7 @@ def autocast(device: torch.device, precision: Arithmetic) -> torch.autocast:
 
 
 def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device asked for; `auto` is CUDA where there is one.
+    """The device asked for; `auto` is CUDA where there is one; under torchrun each process has its own.
 
     Raises:
         ValueError: CUDA was asked for and there is none.
@@ -74,6 +75,8 @@ def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
         raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu, or a CUDA build of torch")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device(device, int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     return torch.device(device)
 
 

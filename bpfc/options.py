@@ -2,6 +2,7 @@
 
 import re
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,6 +13,8 @@ from bpfc.errors import UserError
 
 Arithmetic = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
+DataName = Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
+"""The data sets that `bpfc.data.load` knows."""
 
 
 def number(text: str) -> float:
@@ -48,6 +51,28 @@ DataFolder = Annotated[
     ),
 ]
 
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures of one's own are taken; without these options, as they are, and all must be alike."""
+
+    size: int | None = None
+    """Pictures of one's own: bring the shorter side to this (bicubic) and cut the middle out of the longer."""
+    colour: Literal["grey", "rgb"] | None = None
+    """Pictures of one's own: make all of them that; else they must be alike."""
+    skip_unreadable: bool = False
+    """Pictures of one's own: leave out those that cannot be read, and name them; costs a look at all of them."""
+    workers: int | None = None
+    """Threads that decode pictures; as many as there are cores unless given."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name} {value}: must be 1 or more")
+
+
+AS_THEY_ARE = Reading()
+
 PLAIN = (tyro.conf.AvoidSubcommands,)
 """How every verb reads its words."""
 
@@ -60,10 +85,22 @@ def read_words(kind: type[Options], prog: str, words: list[str], default: Option
     Raises:
         UserError: a word is not one of the verb's, or its value makes no sense; in one line.
     """
+    return _read(kind, prog, words, {} if default is None else {"default": default})
+
+
+def read_some_words(kind: type[Options], prog: str, words: list[str]) -> tuple[Options, list[str]]:
+    """The same where some words may belong to other options; these come back.
+
+    Raises:
+        UserError: see `read_words`.
+    """
+    return _read(kind, prog, words, {"return_unknown_args": True})
+
+
+def _read(kind: Any, prog: str, words: list[str], given: dict[str, Any]) -> Any:
     for name, value in zip(["", *words], words, strict=False):
         if not value or (value.endswith("=") and value.startswith("--")):
             raise UserError(f"{name or value}: is given an empty value; name one, or leave the option out")
-    given: dict[str, Any] = {} if default is None else {"default": default}
     shown = StringIO()
     try:
         with redirect_stderr(shown):

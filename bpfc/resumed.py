@@ -1,12 +1,13 @@
 """Rows of images in a folder, beside a header that says of what: a killed verb goes on there, and no other does."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from bpfc.files import append_lines, read_json, without_checksum, write_json
+from bpfc.files import append_lines, read_json, with_checksum, without_checksum, write_json, write_jsonl
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
@@ -82,6 +83,21 @@ class Resumed(Generic[R]):
         new = {row["index"]: row for row in rows if row["index"] not in self._rows}
         append_lines(self.path, new.values())
         self._rows |= new
+
+    def absorb(self, others: "Sequence[Resumed[R]]") -> None:
+        """Takes over the rows and warnings of others with the same header, by index, and removes their folders.
+
+        A kill at any moment loses nothing.
+        """
+        if not others:
+            return
+        for other in others:
+            self._rows = other._rows | self._rows
+            self.warnings = sorted({*self.warnings, *other.warnings})
+        self._write_header()
+        write_jsonl(self.path, [with_checksum(row) for row in self.rows])
+        for other in others:
+            shutil.rmtree(other.path.parent)
 
     def _check_header(self) -> None:
         path, now = self._header_path, self._header

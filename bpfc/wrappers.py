@@ -1,6 +1,7 @@
-"""Models wrapped so that an attack meets a defence at its strongest: BPDA and EOT (Athalye et al. 2018)."""
+"""Models wrapped: so that an attack meets a defence at its strongest (BPDA and EOT, Athalye et al. 2018), and so that
+what answers otherwise answers with logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,39 @@ class EOT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.stack([self.model(images) for _ in range(self.samples)]).mean(dim=0)
+
+
+class Logits(nn.Module):
+    """A model that answers with its logits alone, whatever the one inside wraps them in.
+
+    That may answer with an object that has `.logits` (Hugging Face's image classifiers), a dictionary that has "logits"
+    or "out", a tuple or list that begins with them, or one logit an image, (N,) or (N, 1), that is above 0 for class 1;
+    of this z it makes (0, z), whose softmax is the sigmoid of z.
+
+        bpfc.evaluate(bpfc.Logits(model).eval(), images, labels, eps=8 / 255)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, classes), 2 classes or more.
+
+        Raises:
+            TypeError: no logits are found in the answer.
+        """
+        answer = self.model(images)
+        if isinstance(answer, Mapping):
+            answer = next((answer[name] for name in ("logits", "out") if name in answer), None)
+        elif hasattr(answer, "logits"):
+            answer = answer.logits
+        elif isinstance(answer, tuple | list) and answer:
+            answer = answer[0]
+        if not isinstance(answer, Tensor):
+            raise TypeError("the model's answer has neither .logits, nor 'logits' or 'out', nor begins with a tensor")
+        one = answer.flatten()
+        return torch.stack([torch.zeros_like(one), one], dim=1) if len(one) == len(images) else answer
 
 
 def is_random(model: nn.Module) -> bool:

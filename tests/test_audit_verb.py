@@ -13,6 +13,7 @@ import bpfc.auditing
 from bpfc.__main__ import main
 from bpfc.auditing import Budget
 from bpfc.auditing.kept import keep, open_kept
+from bpfc.cli.audit_clock import TimeLeft
 from bpfc.data import DataSet
 from bpfc.files import read_jsonl, write_jsonl
 
@@ -89,6 +90,26 @@ def test_what_cannot_be_is_an_error(
 ) -> None:
     assert status(monkeypatch, *handed_in, *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_time_left_follows_from_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("bpfc.cli.audit_clock.time.perf_counter", lambda: now[0])
+
+    def told(at: float, text: str, clock: TimeLeft) -> float | None:
+        now[0] = at
+        return clock.after(text)
+
+    clock = TimeLeft()
+    assert told(1, "fgsm: 3 of 5 images broken", clock) is None
+    assert told(25, "C3 more restarts: pass", clock) == pytest.approx(75)
+    assert told(46, "C4 accuracy over ε: pass", clock) == pytest.approx(54)
+    assert told(100, "C18 controls beside the model: pass", clock) == 0
+    now[0] = 0
+    resumed = TimeLeft()  # C1 to C4 are in the folder
+    for check in ("C1", "C2", "C3", "C4"):
+        assert told(0.1, f"{check} something: pass", resumed) is None
+    assert told(9.1, "C7 scale of the logits: pass", resumed) == pytest.approx(45)
 
 
 def test_what_an_audit_keeps_is_checked_and_held_once(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from looking import CUT_OFF, FAINT, hard_to_use
 from playwright.sync_api import Browser, Page, Request
+from test_page import FIGURES
+
+from bpfc.report.page.audits import drawings
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "fashion-mnist.html"
@@ -54,6 +57,18 @@ def test_what_is_wrong_with_a_page_is_seen(browser: Browser) -> None:
     assert wrong  # the page's own policy forbids it, and says so
     page.set_content('<html lang="en"><title>t</title><main><h1>h</h1><input type="range"></main>')
     assert [told.split(":")[0] for told in hard_to_use(page)] == ["label"]
+
+
+def test_no_word_of_an_audit_s_figures_is_cut_off(browser: Browser) -> None:
+    page, _ = opened(browser, 360)
+    along = [n / 6 - 1 for n in range(13)]  # as many as audits have
+    surface = {"gradient": along, "random": along, "loss": [[t - u * u for u in along] for t in along], "images": 8}
+    page.set_content("".join(item.drawn for item in drawings(FIGURES | {"surface": surface})))
+    assert page.locator("svg").count() == 5
+    page.add_style_tag(content="svg text { font: 12px sans-serif }")
+    assert page.evaluate(CUT_OFF) == []
+    page.evaluate("document.querySelector('svg text').textContent = 'far too many words for a figure '.repeat(3)")
+    assert len(page.evaluate(CUT_OFF)) == 1
 
 
 def test_filters_show_what_is_asked_for(browser: Browser) -> None:

@@ -215,7 +215,6 @@ def test_what_is_certified_meets_no_attack(
         (["--eps", "0.02"], "is of something else (eps was 0.01, is 0.02)"),
         (["--eps", "0.01", "--limit", "9"], "lack 4 images, the first of them 5"),
         (["--eps", "0.01", "--norm", "l2", "--attacks", "pgd-2"], "hold for ℓ∞"),
-        (["--eps", "0.01", "--limit", "5", "--attacks", "deepfool"], "deepfool: looks for the nearest image"),
         (["--eps", "0.01", "--limit", "5", "--certificates", "nowhere"], "nowhere: holds no certification"),
     ],
 )

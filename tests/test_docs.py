@@ -179,10 +179,12 @@ def test_parsing_notices_an_option_that_does_not_exist() -> None:
         parse(["evaluate", "RUN", "--no-such-option"])
 
 
+ON_CPU = " --device cpu --precision fp32"
 SHORT = {
-    "train": "--epochs 1 --limit 8 --batch-size 4 --validation 20 --validation-attacked 4 --ifgsm-steps 2",
-    "evaluate": "--limit 2",
-    "transfer": "--limit 2",
+    "train": "--epochs 1 --limit 8 --batch-size 4 --validation 20 --validation-attacked 4 --ifgsm-steps 2" + ON_CPU,
+    "evaluate": "--limit 2" + ON_CPU,
+    "transfer": "--limit 2" + ON_CPU,
+    "explore": "--port 0",
 }
 """What makes a verb quick on the small data folder."""
 
@@ -200,13 +202,14 @@ def test_readme_commands_run_in_their_order(
     """Those that need nothing of the reader's own; but for the networks of results/, on a tiny one."""
     monkeypatch.chdir(tmp_path)
     Path("results").symlink_to(ROOT / "results")
+    monkeypatch.setattr("bpfc.explore.server.serve", lambda *_: None)  # it would not end by itself
     ran = []
     for program, *words in commands(ROOT / "README.md"):
         if program == "bpfc" and "--model" not in words:
             with monkeypatch.context() as patch:
                 if not any(word.startswith("results/") for word in words):
                     patch.setitem(NETWORKS, "m-lenet", tiny_network)
-                call_bpfc([*words, *SHORT[words[0]].split(), "--device", "cpu", "--precision", "fp32"], patch)
+                call_bpfc([*words, *SHORT[words[0]].split()], patch)
             ran.append(words[0])
     assert ran.count("train") >= 2
     assert set(ran) == set(SHORT)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import PGD, ImageRng
 from bpfc.bitplanes import quantize
-from bpfc.cli import explore, train
+from bpfc.cli import explore
 from bpfc.data import DataError, DataSet
 from bpfc.errors import UserError
 from bpfc.explore import page as page_module
@@ -33,6 +33,7 @@ from bpfc.explore.steps import Step, pgd_steps, step_size
 from bpfc.judge import run_attack
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
+from bpfc.training.start import train
 
 DIGITS = tuple(map(str, range(10)))
 
@@ -270,7 +271,7 @@ def demo(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         quick = {"epochs": 1, "limit": 100, "validation": 20, "validation_attacked": 2, "ifgsm_steps": 1}
         for name in ("normal", "bpfc"):
             recipe = replace(RECIPES[f"mnist-5k-{name}"][1], **quick)  # type: ignore[arg-type]
-            train.train(train.Train(recipe=recipe, out=folder / name, device="cpu", precision="fp32"))
+            train(recipe, folder / name, device="cpu", precision="fp32")
         yield folder
 
 

@@ -25,9 +25,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pictures_that_cannot_be_taken(folder: Path, tmp_path: Path) -> None:
-    refuse("nothing: must be a folder with one folder of pictures a class, or an .npz file", tmp_path / "nothing")
+    refuse(
+        "nothing: must be a folder with one folder of pictures a class, of shards, or an .npz file",
+        tmp_path / "nothing",
+    )
     Image.new("RGB", (4, 5)).save(folder / "bee" / "30.png")
-    refuse(r"30.png: 5×4 with 3 channels of 8 bits, but 10.png is 5×4 with 1", folder)
+    refuse(r"30.png: 5×4 with 3 channels of 8 bits, but the first picture is 5×4 with 1", folder)
     (folder / "bee" / "30.png").write_bytes(b"no picture")
     refuse("30.png: not a picture", folder)
     whole = (folder / "bee" / "20.png").read_bytes()
@@ -70,7 +73,7 @@ def test_sixteen_bits_keep_their_depth(folder: Path) -> None:  # F9: clipped to 
     assert len(images[torch.tensor([0, 2])].pixels) == 2
     assert images.sha256() != ""
     Image.new("L", (4, 5)).save(folder / "bee" / "30.png")
-    refuse("30.png: 5×4 with 1 channels of 8 bits, but 10.png is 5×4 with 1 channels of 16 bits", folder)
+    refuse("30.png: 5×4 with 1 channels of 8 bits, but the first picture is 5×4 with 1 channels of 16 bits", folder)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "CMYK", "F"])

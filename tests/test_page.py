@@ -335,6 +335,42 @@ def test_an_audit_s_verdict_stands_on_the_page(run: Path) -> None:
     assert "no audit was made" not in page
 
 
+ALONG = [-1.0, 0.0, 1.0]
+FIGURES = {
+    "eps": [[0.0, 0.9], [0.1, 0.5], [0.2, 0.1]],
+    "steps": {"pgd-10": [[0, 0.9], [10, 0.6]], "pgd-40": [[0, 0.6], [40, 0.5]]},
+    "restarts": [[0, 0.5], [5, 0.45]],
+    "climb": {"low": [-3.0, -2.0], "median": [-2.0, -1.0], "high": [-1.0, -0.5]},
+    "surface": {
+        "gradient": ALONG,
+        "random": ALONG,
+        "loss": [[-2, -1.5, -2], [-1, 0, -1], [1, 2, 1.5]],
+        "images": 8,
+    },
+}
+"""What an audit draws, in small."""
+
+
+def test_an_audit_s_figures_are_drawn(run: Path) -> None:
+    made_by = json.loads((run / "evaluation" / "summary.json").read_text())["provenance"]
+    (run / "audit").mkdir()
+    content = {"verdict": "stands", "sentence": "stands.", "findings": [], "provenance": made_by}
+    write_json(run / "audit" / "audit.json", content | {"figures": FIGURES})
+    page = render_page([run], Path("page.html"))
+    drawn = re.findall(r'aria-labelledby="audit0-0-(\w+)-t', page)
+    assert drawn == ["eps", "steps", "restarts", "climb", "surface"]
+    surface = page[page.index('<title id="audit0-0-surface-t">') :].partition("</svg>")[0]
+    assert "mean margin of 8 images, from -2 to 2" in surface
+    shades = re.findall(r'fill="(#\w+)"><title>([-\d.]+)', surface)
+    assert len(shades) == 9
+    assert ("#ffffff", "0") in shades
+    assert [shade for shade, value in shades if value == "2"] == ["#c0282d"]
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    write_json(run / "audit" / "audit.json", content | {"figures": FIGURES | {"surface": None}})
+    assert "audit0-0-surface" not in render_page([run], Path("page.html"))
+
+
 # Pictures
 
 

@@ -5,6 +5,7 @@ import pytest
 from bpfc.methods import BPFC, METHODS, PGDAT, TRADES
 from bpfc.methods.classes import MEANINGS, STANDINGS, standing
 from bpfc.options import number
+from bpfc.training.demo_recipes import DEMO_RECIPES
 from bpfc.training.recipes import RECIPES
 from bpfc.training.settings import Schedule
 
@@ -46,6 +47,12 @@ def test_the_l1_ablation_has_weights_of_its_own_off_cifar() -> None:
     """BPFC's would leave it at chance (results/bpfc-l1-weights)."""
     for data, k, weight in (("mnist-5k", 7, 1), ("mnist", 7, 1), ("fashion-mnist", 6, 3), ("cifar-10", 5, 1)):
         assert RECIPES[f"{data}-bpfc-l1"][1].method == BPFC(k=k, weight=weight, distance="l1")
+
+
+def test_recipes_of_ours_clip_the_gradient_and_the_paper_s_do_not() -> None:
+    ours = {name for name, (text, _) in RECIPES.items() if "Class " in text}
+    assert {name for name, (_, recipe) in RECIPES.items() if recipe.clip_norm is not None} == ours
+    assert all(recipe.clip_norm is not None for recipe in DEMO_RECIPES.values())
 
 
 def test_one_cycle() -> None:

@@ -18,6 +18,8 @@ LOSSES = {"C6", "C7"}
 """Flags that say that cross-entropy hides something: its figure is what the settling attack is held against."""
 GRADIENTS = {"C1", "C4", "C5", "C8", "C9", "C10", "C11", "C12"}
 """Flags that say that the gradients lead nowhere."""
+SEARCH = {"C9", "C10"}
+"""Flags of searches that beat the gradients."""
 EFFORT = {"C2", "C3", "C4", "C13", "C16"}
 """Flags that say that the attack was too weak."""
 CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15", "C16"}
@@ -65,7 +67,7 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         source, found = way.stand_ins[0], True
         if not m.probabilities:
             for number, stand_in in enumerate(way.stand_ins):
-                _strong(m, stand_in, "around the layer" + " again" * number, m.budget.steps)
+                _strong(m, stand_in, "around the layer" + " again" * number)
             yield f"the gradient gets lost in {way.told}; attacked around it", GRADIENTS
     if m.probabilities:
         source, found = without_softmax(source, some), True
@@ -87,6 +89,10 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         steps, left = 2 * m.budget.steps, m.left
         m.pgd(f"settling pgd-margin-{steps}x2", steps, "margin", step=0.05, on=left, through=source, restarts=2)
         yield f"PGD on the margin with {steps} smaller steps from two starts", EFFORT
+    if found and flags & SEARCH:
+        queries = 4 * m.budget.queries
+        m.probe(f"settling square-{queries}", Square(m.eps, queries), on=m.left)
+        yield f"Square with {queries} queries", SEARCH
     if flags & GRADIENTS and not found:
         _without_gradients(m)
         yield "a twin trained longer, Square with four times the queries, SPSA", GRADIENTS
@@ -96,13 +102,12 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         yield "the adaptive attack with more steps and samples", {"C15"}
 
 
-def _strong(m: Measurements, source: nn.Module, name: str, steps: int | None = None) -> None:
-    """Every loss through a stand-in, on what stands."""
-    steps = steps or 2 * m.short
+def _strong(m: Measurements, source: nn.Module, name: str, part: int = 1) -> None:
+    """Every loss through a stand-in, on what stands; `part` of the steps where each of them is dear."""
+    steps, targeted = m.budget.steps // part, m.short // part
     for loss in ("margin", "ce"):
         m.pgd(f"settling pgd-{loss}-{steps} {name}", steps, loss, on=m.left, through=source)
-    targeted = MultiTargeted(m.eps, m.eps / 8, m.short // 2)
-    m.probe(f"settling mt-pgd-{m.short // 2} {name}", targeted, on=m.left, through=source)
+    m.probe(f"settling mt-pgd-{targeted} {name}", MultiTargeted(m.eps, m.eps / 8, targeted), on=m.left, through=source)
 
 
 def _smoothed(m: Measurements, source: nn.Module) -> None:
@@ -126,7 +131,7 @@ def _averaged(m: Measurements, source: nn.Module) -> Iterator[tuple[str, set[str
     """EOT with more samples as long as that gains."""
     for samples in m.budget.samples:
         before = m.left
-        _strong(m, EOT(source, samples).eval(), f"on the mean of {samples} answers")
+        _strong(m, EOT(source, samples).eval(), f"on the mean of {samples} answers", part=2)
         yield f"the mean of {samples} answers attacked (EOT)", {"C14", "C12", "C3"}
         if samples > m.budget.samples[0] and not _lower(m.share(before), m.share(m.left), len(m)):
             break

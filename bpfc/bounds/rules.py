@@ -226,8 +226,8 @@ def max_pool(
     if return_indices:
         raise Refused("return_indices=True")
     x, kernel = value(input), _pair(kernel_size)
-    step = kernel if stride is None or stride == [] else _pair(stride)
-    sizes = kernel, step, _pair(padding), _pair(dilation), ceil_mode
+    strides = kernel if stride is None or stride == [] else _pair(stride)
+    sizes = kernel, strides, _pair(padding), _pair(dilation), ceil_mode
     return builder.add(MaxPool((x.index,), builder.shape[1:], *sizes))
 
 

@@ -11,8 +11,10 @@ from bpfc.answers import Answers
 from bpfc.certification.base import Certifier
 from bpfc.certification.engine import CertificateRow, Certification, certify_block, check, check_reading
 from bpfc.certification.radii import certified_radii
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, in_blocks, to_float
 from bpfc.resumed import Kind, Resumed, read_rows
+from bpfc.shared import Shared
+from bpfc.team import Team, team
 
 SCHEMA = 1
 """Version of certification.json and of the rows beside it."""
@@ -20,7 +22,7 @@ SCHEMA = 1
 
 def record(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     folder: Path,
     header: dict[str, Any],
     *,
@@ -28,39 +30,46 @@ def record(
     certifiers: Sequence[Certifier],
     radii: bool = False,
     batch_size: int = 256,
-) -> Certification:
+    crew: Team | None = None,
+) -> Certification | None:
     """`certify`, from what the folder holds on, into certificates.jsonl beside certification.json.
+
+    Under torchrun the processes share the images out; see bpfc.shared. In any but the first it gives back None.
 
     Args:
         model, images: as `certify` takes them, on one device.
-        folder: it must be there, and be owned by this process.
+        folder: it must be there, and be owned by the first process.
         header: of the subject, ready for JSON.
         eps, certifiers, batch_size: as `certify` takes them.
         radii: find the radius of each image, too (certified_radii).
+        crew: the processes; torchrun's unless given.
 
     Raises:
         ValueError: as `certify` does, or the folder holds other certificates.
         ContradictionError: the model does not compute what was read off its forward.
     """
-    check(model, images.pixels, images.labels, eps)
-    check_reading(model, images.pixels, images.labels)
+    crew = crew or team()
+    first = images[:batch_size]
+    check(model, to_float(first.pixels), first.labels, eps)
+    check_reading(model, to_float(images[:8].pixels), images.labels)
     names = tuple(each.name for each in certifiers)
     decides = {"norm": "linf", "eps": eps, "methods": names, "radii": radii}
     kind = Kind(
         "certificates", "certification.json", "certificates.jsonl", SCHEMA, CertificateRow, _Check(names, radii)
     )
-    rows = Resumed(folder, header | decides, images.labels.tolist(), kind)
-    answers, missing = Answers(model), rows.missing
-    for begin in range(0, len(missing), batch_size):
-        block = missing[begin : begin + batch_size]
-        some, labels = to_float(images.pixels[block]), images.labels[block]
+    settings, known = header | decides, images.labels.tolist()
+    shared = Shared(folder, settings, lambda path: Resumed(path, settings, known, kind), crew)
+    answers = Answers(model)
+    for block, part in in_blocks(images, shared.parts(batch_size)):
+        some, labels = to_float(part.pixels), part.labels
         with answers.to(block):
             made = certify_block(model, some, labels, block, certifiers, eps)
             if radii:
                 found = certified_radii(model, some, labels, methods=",".join(names)).tolist()
                 made = [{**row, "radius": radius} for row, radius in zip(made, found, strict=True)]
-        rows.append(made)
-    return Certification(eps, names, rows.rows)
+        shared.append(made)
+    rows = shared.finished()
+    return None if rows is None else Certification(eps, names, rows.rows)
 
 
 def read_certificates(

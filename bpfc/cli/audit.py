@@ -60,10 +60,11 @@ def run(options: Audit, console: "Console") -> "Found":
     from bpfc.attacks.base import check_count
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
+    from bpfc.cli.audit_clock import TimeLeft
     from bpfc.files import write_file, write_json
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
-    from bpfc.report.audit_figures import draw
+    from bpfc.report.page.audits import draw
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     if options.claim is not None:
@@ -77,10 +78,12 @@ def run(options: Audit, console: "Console") -> "Found":
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
     subject = subject.on(device, options.limit or budget.images)
-    started = time.perf_counter()
+    started, clock = time.perf_counter(), TimeLeft()
 
     def told(text: str) -> None:
-        console.print(f"{time.perf_counter() - started:6.0f} s  {text}", style="dim", highlight=False)
+        left = clock.after(text)
+        about = "" if left is None else f"; about {left:.0f} s left"
+        console.print(f"{time.perf_counter() - started:6.0f} s  {text}{about}", style="dim", highlight=False)
 
     found = audit(
         subject.model,

@@ -1,5 +1,6 @@
 """`bpfc certify`: options → one call → the table."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,15 @@ def main(options: Certify) -> None:
     """The verb: certify and print the table."""
     from rich.console import Console
 
-    print_table(run(options), Console())
+    summary = run(options)
+    if summary:  # of several processes the first tells
+        print_table(summary, Console())
 
 
 def run(options: Certify) -> dict[str, Any]:
     """Certifies by the options; gives back the summary, which also stands in summary.json.
+
+    Under torchrun the processes share the images out, and the first alone gives back a summary that is not empty.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -62,6 +67,7 @@ def run(options: Certify) -> dict[str, Any]:
     from bpfc.ledger import between
     from bpfc.machine import pick_device
     from bpfc.provenance import provenance
+    from bpfc.team import team
     from bpfc.training.run import CERTIFICATION
 
     check_count(limit=options.limit, batch_size=options.batch_size)
@@ -75,7 +81,8 @@ def run(options: Certify) -> dict[str, Any]:
     device = pick_device(options.device)
     subject = subject.on(device, options.limit)
     make_writable_folder(out)
-    with owned(out):
+    crew = team()
+    with owned(out) if crew.first else nullcontext():
         found = record(
             subject.model,
             subject.images,
@@ -85,7 +92,10 @@ def run(options: Certify) -> dict[str, Any]:
             certifiers=certifiers,
             radii=options.curve,
             batch_size=options.batch_size,
+            crew=crew,
         )
+        if found is None:
+            return {}
         told = {"data": subject.data, "weights_sha256": subject.weights_sha256, "model": subject.factory}
         summary = told | found.summary
         if beaten is not None:

@@ -57,11 +57,15 @@ def main(options: Evaluate) -> None:
     """The verb: evaluate and print the table."""
     from rich.console import Console
 
-    print_table(run(options), Console())
+    summary = run(options)
+    if summary:  # of several processes the first tells
+        print_table(summary, Console())
 
 
 def run(options: Evaluate) -> dict[str, Any]:
     """Evaluates by the options; gives back the summary, which also stands in summary.json.
+
+    Under torchrun the processes share the images out, and the first alone gives back a summary that is not empty.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -71,6 +75,7 @@ def run(options: Evaluate) -> dict[str, Any]:
     from bpfc.evaluation.recorded import record, started_in
     from bpfc.ledger import write_csv
     from bpfc.machine import pick_device, precision_of, resolve
+    from bpfc.team import team
     from bpfc.training.run import EVALUATION
 
     check_count(limit=options.limit, batch_size=options.batch_size)
@@ -78,7 +83,8 @@ def run(options: Evaluate) -> dict[str, Any]:
         raise ValueError(f"eot={options.eot}: must be 0 for a model without randomness, or 2 and more answers")
     out = options.folder(options.out, EVALUATION)
     device = pick_device(options.device)
-    precision = resolve(options.precision, device, precision_of(started_in(out)))
+    crew = team()
+    precision = crew.told("precision", resolve(options.precision, device, precision_of(started_in(out))))
     subject = options.subject()
     plan = _plan(options, subject, precision)
     proofs = None
@@ -87,8 +93,8 @@ def run(options: Evaluate) -> dict[str, Any]:
             raise ValueError("--certificates: hold for ℓ∞, and for a model without randomness")
         proofs = proven(options.certificates, subject, plan.threat.eps, options.limit)
     shown = subject.on(device, options.limit).averaged(options.eot)
-    rows, summary = record(shown, plan, out, save_images=options.save_images, proven=proofs)
-    if options.csv:
+    rows, summary = record(shown, plan, out, save_images=options.save_images, proven=proofs, crew=crew)
+    if options.csv and crew.first:
         write_csv(out / "ledger.csv", rows, plan.names)
     return summary
 

@@ -31,7 +31,8 @@ def main(options: Recipes) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bpfc.training.recipes import DATA, PAPER, RECIPES
+    from bpfc.data import DATA_SETS
+    from bpfc.training.recipes import PAPER, RECIPES
 
     console = Console()
     if options.recipe is not None:
@@ -43,14 +44,14 @@ def main(options: Recipes) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("METHOD", no_wrap=True)
     table.add_column("cost", justify="right")
-    for data in DATA:
+    for data in DATA_SETS:
         table.add_column(data, justify="right")
     methods = list(dict.fromkeys(name.removeprefix(f"{recipe.data}-") for name, (_, recipe) in RECIPES.items()))
     for method in methods:
         if method.endswith("-curve"):
             continue
         cells = []
-        for data in DATA:
+        for data in DATA_SETS:
             row = PAPER.get(data, {}).get(method)
             there = f"{data}-{method}" in RECIPES
             cells.append(f"{row[0]}/{row[1]}" if there and row else "✓" if there else "")
@@ -63,9 +64,10 @@ def main(options: Recipes) -> None:
 
 def costs(method: str) -> list[str]:
     """What a step of the method costs, by data set where that differs, from the recipes' own words."""
-    from bpfc.training.recipes import DATA, RECIPES
+    from bpfc.data import DATA_SETS
+    from bpfc.training.recipes import RECIPES
 
-    texts = [RECIPES[name][0] for data in DATA if (name := f"{data}-{method}") in RECIPES]
+    texts = [RECIPES[name][0] for data in DATA_SETS if (name := f"{data}-{method}") in RECIPES]
     found = [re.search(r"[Cc]ost ([\d.]+\d|\d)", text) for text in texts]
     return list(dict.fromkeys(match[1] for match in found if match))
 

@@ -31,7 +31,7 @@ class Reproduce:
     seeds: int = 1
     """How many trainings a row, with the seeds 0, 1, …"""
     budget: BudgetName = "quick"
-    """quick: a twenty-fifth of the epochs on 5,000 images. cpu: a fifth of them. paper: all."""
+    """quick: a fifth of the epochs on 5,000 images. cpu: a fifth, on all images. paper: all."""
     limit: int | None = None
     """Attack the first N test images only; the budget's number unless given."""
     dry_run: bool = False

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bpfc.options import DataFolder
+from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 
 if TYPE_CHECKING:
     from bpfc.evaluation.subject import Subject
@@ -19,16 +19,19 @@ class SubjectOptions:
     run: tyro.conf.Positional[Path | None] = None
     """Folder that bpfc train wrote; or hand in a model with --model and --data."""
     model: str | None = None
-    """package.module:function, without arguments, that makes the model; importing it runs its code."""
+    """package.module:function, without arguments, that makes the model; importing it runs its code. Or a TorchScript
+    file; or timm:NAME or torchvision:NAME, if you have these."""
     weights: Path | None = None
     """The model's weights: safetensors, or a state dict that torch saved."""
     data: str | None = None
-    """Images for the model: a data set's name, a folder of pictures by class, or an .npz file."""
+    """Images for the model: a data set's name, a folder of pictures by class or shards of them, or .npz. Of a run:
+    where its data lies now."""
     mean: tuple[float, ...] | None = None
     """Of each channel, if the model expects normalised images; images and ε stay in [0, 1]."""
     std: tuple[float, ...] | None = None
     """Likewise."""
     data_dir: DataFolder = None
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_THEY_ARE
 
     def subject(self) -> "Subject":
         """The network with its test images.
@@ -39,13 +42,13 @@ class SubjectOptions:
         from bpfc.evaluation.subject import from_factory
 
         if self.run is not None:
-            for name in ("weights", "data", "mean", "std"):
+            for name in ("weights", "mean", "std"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name}: is for a model that you hand in; a run has its own")
-            return from_run(self.run, self.data_dir, self.model)
+            return from_run(self.run, self.data_dir, self.model, self.data, self.reading.workers)
         if self.model is None or self.data is None:
             raise ValueError("name the folder of a run, or hand in a model with --model and --data")
-        return from_factory(self.model, self.weights, self.data, self.data_dir, self.mean, self.std)
+        return from_factory(self.model, self.weights, self.data, self.data_dir, self.mean, self.std, self.reading)
 
     def folder(self, out: Path | None, name: str) -> Path:
         """Where the outcome goes: `out`, or the folder of that name in the run.
@@ -58,30 +61,39 @@ class SubjectOptions:
         return out or Path(self.run or "") / name
 
 
-def from_run(folder: Path, data_dir: Path | None = None, trusted: str | None = None) -> "Subject":
+def from_run(
+    folder: Path,
+    data_dir: Path | None = None,
+    trusted: str | None = None,
+    moved: str | None = None,
+    workers: int | None = None,
+) -> "Subject":
     """The selected network of a run, and the test images of its data set.
 
     Args:
         folder: that bpfc train wrote.
         data_dir: where the data files are; see bpfc.data.
         trusted: the network that may be imported, as package.module:function, if the recipe names one outside bpfc.
+        moved: where somebody's own data lies now, if not where the recipe says.
+        workers: threads that decode pictures.
 
     Raises:
         RunError, DataError: there is no such run, or its data cannot be had.
     """
-    from bpfc.data import load
     from bpfc.evaluation.subject import Subject
     from bpfc.methods import BPFC, BPFCIBP, Margin
     from bpfc.training.run import Run
+    from bpfc.training.run_data import data_of, test_sha256
 
     run = Run(folder)
     recipe = run.recipe()
-    data = load(recipe.data, data_dir)
+    data = data_of(run, data_dir, moved, workers)
     return Subject(
         run.model(data, trusted),
         data.test,
         recipe.data,
         run.digest,
+        data_sha256=test_sha256(run),
         factory=trusted,
         eps=recipe.eps,
         step_size=recipe.step_size,

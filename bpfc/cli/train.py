@@ -5,14 +5,15 @@ import re
 import shlex
 import sys
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
-from bpfc.options import PLAIN, DataFolder, Device, Precision, read_words
+from bpfc.errors import UserError
+from bpfc.options import AS_THEY_ARE, PLAIN, DataFolder, Device, Number, Precision, Reading, read_some_words, read_words
 from bpfc.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 HELP = """Train a network by a recipe.
 
 bpfc recipes lists the recipes; bpfc recipes RECIPE shows the values of one, and the --method.… options of its method.
-What stands below may be given to change it."""
+What stands below may be given to change it.
+
+bpfc train METHOD --data PATH --eps ε trains on data of yours: a folder of pictures for each class, or .npz files. The
+recipe follows from the data, ε and --network, and may be changed likewise; --bits says the depth of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class Where:
     data_dir: DataFolder = None
     resume: bool = False
     """Continue the run in the folder."""
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_THEY_ARE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +52,66 @@ class Train(Where):
     recipe: "Recipe"
 
 
-def parse(arguments: list[str]) -> Train:
-    """Options by the recipe that the first word names, changed by the words after it."""
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """What a recipe for data of one's own follows from."""
+
+    data: str = ""
+    """A folder of pictures for each class, or .npz files."""
+    eps: Number = 0.0
+    """ε: ℓ∞ radius that the network should stand, in units of [0, 1], such as 4/255."""
+    network: str | None = None
+    """Network, by its name in bpfc networks, or package.module:function for one of yours; resnet-18 unless given."""
+    bits: int | None = None
+    """Of the images; 16 where they are stored so, else 8, unless given."""
+
+
+@dataclass(frozen=True)
+class TrainOwn:
+    """A training on one's own data: the recipe is made when the data has been seen.
+
+    Attributes:
+        method: its name.
+        words: those of the command that are not `own`'s, and change the recipe.
+    """
+
+    method: str
+    own: Own
+    words: list[str]
+
+    def options(self, recipe: "Recipe") -> Train:
+        """The options that the words make of a recipe."""
+        return _changed(self.method, Path("runs") / f"{Path(self.own.data).stem}-{self.method}", recipe, self.words)
+
+
+def parse(arguments: list[str]) -> Train | TrainOwn:
+    """Options by the recipe or method that the first word names, changed by the words after it."""
     if not arguments or {"-h", "--help"} & set(arguments):
         _help()
     from bpfc.cli.recipes import named
+    from bpfc.methods import METHODS
+    from bpfc.training.recipes import RECIPES
+
+    name, words = arguments[0], arguments[1:]
+    if name not in METHODS:
+        return _changed(name, Path("runs") / name, named(name)[1], words)
+    own, rest = read_some_words(Own, f"bpfc train {name}", words)
+    if not own.data or not own.eps:
+        raise UserError(f"bpfc train {name}: a method, which takes your --data PATH and --eps ε; or name a recipe")
+    options = TrainOwn(name, own, rest)
+    options.options(replace(RECIPES["mnist-5k-normal"][1], method=METHODS[name]()))  # are they options at all?
+    return options
+
+
+def _changed(name: str, out: Path, recipe: "Recipe", words: list[str]) -> Train:
+    """Options by a recipe, changed by the words."""
     from bpfc.training.recipe import Recipe
 
     @dataclass(frozen=True, kw_only=True)
     class Words(Where):
         recipe: Annotated[Recipe, tyro.conf.arg(name="")]
 
-    name = arguments[0]
-    default = Words(recipe=named(name)[1], out=Path("runs") / name)
-    given = read_words(Words, f"bpfc train {name}", arguments[1:], default)
+    given = read_words(Words, f"bpfc train {name}", words, Words(recipe=recipe, out=out))
     return Train(**vars(given))
 
 
@@ -79,11 +130,13 @@ def _help() -> NoReturn:
     sys.exit(0)
 
 
-def main(options: Train) -> None:
+def main(options: Train | TrainOwn) -> None:
     """The verb: train, and say what comes next, or what to do where it came to nothing."""
     from bpfc.training.health import TrainingError
     from bpfc.training.start import train
 
+    if isinstance(options, TrainOwn):
+        options = _derive(options)
     recipe = options.recipe
     try:
         run = train(
@@ -93,6 +146,7 @@ def main(options: Train) -> None:
             precision=options.precision,
             data_dir=options.data_dir,
             resume=options.resume,
+            reading=options.reading,
         )
     except TrainingError as failure:
         weight = "" if getattr(recipe.method, "weight", None) is None else ", a lower --method.weight"
@@ -102,3 +156,18 @@ def main(options: Train) -> None:
         return  # of several processes one tells
     selected = run.log[-1]["selected_epoch"] + 1
     print(f"Selected: epoch {selected}, in {run.weights}. Attack it with: bpfc evaluate {shlex.quote(str(run.folder))}")
+
+
+def _derive(options: TrainOwn) -> Train:
+    """The options with the recipe that follows from the data, which are told."""
+    from bpfc.data import load
+    from bpfc.training.derived import derived, told
+    from bpfc.training.recipes import RECIPES
+
+    own = options.own
+    anyhow = options.options(RECIPES["mnist-5k-normal"][1])
+    data = load(own.data, anyhow.data_dir, anyhow.reading)
+    given = options.options(derived(options.method, data, eps=own.eps, network=own.network, bits=own.bits))
+    if not int(os.environ.get("RANK", "0")):
+        print(*told(given.recipe, data), sep="\n", flush=True)
+    return given

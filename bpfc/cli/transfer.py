@@ -67,7 +67,6 @@ def run(options: Transfer) -> dict[str, Any]:
 
     from bpfc.answers import Answers
     from bpfc.attacks.base import check_count
-    from bpfc.data import load
     from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_transfer_block, transferred
     from bpfc.evaluation.caveats import caveats
     from bpfc.evaluation.recorded import started_in
@@ -76,6 +75,7 @@ def run(options: Transfer) -> dict[str, Any]:
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
     from bpfc.training.run import Run, RunError
+    from bpfc.training.run_data import data_of
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     targets, sources = _by_name(options.targets, "target"), _by_name(options.source, "source")
@@ -89,7 +89,7 @@ def run(options: Transfer) -> dict[str, Any]:
     device = pick_device(options.device)
     began = precision_of(started_in(options.out / next(iter(targets))))
     precision = resolve(options.precision, device, began)
-    data = load(recipe.data, options.data_dir)
+    data = data_of(Run(options.targets[0]), options.data_dir)
     context = Context(
         ThreatModel("linf", recipe.eps if options.eps is None else options.eps),
         data.channels,

@@ -2,17 +2,20 @@
 
 from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
 from bpfc.data.formats import DataError
-from bpfc.data.sets import DataSet, Images, load, load_images, split
-
-DATA_SETS = ("mnist-5k", "mnist", "fashion-mnist", "cifar-10")
+from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts
+from bpfc.data.sets import DATA_SETS, DataSet, load, load_images, split
 
 __all__ = [
     "DATA_SETS",
+    "AnyImages",
     "DataError",
     "DataSet",
     "Images",
+    "Pictures",
     "crop_and_flip",
     "epoch_batches",
+    "in_blocks",
+    "in_parts",
     "load",
     "load_images",
     "split",

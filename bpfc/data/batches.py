@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bpfc.data.sets import Images
+from bpfc.data.images import AnyImages, in_parts
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def epoch_batches(
-    data: Images, batch_size: int, *, augment: bool, generator: torch.Generator, rank: int = 0, world: int = 1
+    data: AnyImages, batch_size: int, *, augment: bool, generator: torch.Generator, rank: int = 0, world: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, float]]:
     """One epoch in random order: float images, labels, and the share of the whole batch's mean that they stand for.
 
@@ -37,12 +37,15 @@ def epoch_batches(
     processes, gives the mean over the whole batch, also where it does not divide evenly.
     """
     order = torch.randperm(len(data), generator=generator)
+    drawn = []
     for batch in order.split(batch_size):
         if len(batch) < world:  # nothing for some process: at most world − 1 images of an epoch are left out
-            return
-        shifts, flips = _draw(len(batch), generator) if augment else (None, None)
+            break
         mine = slice(rank * len(batch) // world, (rank + 1) * len(batch) // world)
-        chosen = data[batch[mine].to(data.labels.device)]
+        shifts, flips = _draw(len(batch), generator) if augment else (None, None)
+        drawn.append((batch, mine, shifts, flips))
+    parts = in_parts(data, (batch[mine].to(data.labels.device) for batch, mine, _, _ in drawn))
+    for (batch, mine, shifts, flips), chosen in zip(drawn, parts, strict=True):
         pixels = chosen.pixels
         if shifts is not None and flips is not None:
             pixels = crop_and_flip(pixels, shifts[mine], flips[mine])

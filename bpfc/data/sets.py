@@ -1,60 +1,41 @@
 """Which data sets there are, and how one is split."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from bpfc.data.folders import load_folder
 from bpfc.data.formats import DataError, Pixels, cifar10_binary, digits_csv, idx
-from bpfc.data.npz import load_npz
+from bpfc.data.images import AnyImages, Images
+from bpfc.data.own import load_own
 from bpfc.data.sources import CIFAR10, FASHION_MNIST, MNIST, Source, contents, embedded_digits
+from bpfc.options import AS_THEY_ARE, DataName, Reading
 
+DATA_SETS: tuple[str, ...] = get_args(DataName)
 
-@dataclass(frozen=True)
-class Images:
-    """Labelled images on one device: pixels (N, C, H, W) and int64 labels (N,).
-
-    The pixels are as they were stored: uint8, of 16 bits uint16, or, of an .npz file that holds floats, float32 in
-    [0, 1]. `to_float` makes of a batch of any what a model sees.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def channels(self) -> int:
-        return self.pixels.shape[1]
-
-    def __getitem__(self, index: Tensor | slice) -> "Images":
-        return Images(self.pixels[index], self.labels[index])
-
-    def to(self, device: torch.device) -> "Images":
-        return Images(self.pixels.to(device), self.labels.to(device))
-
-    def sha256(self) -> str:
-        """Of pixels and labels: by which images without a name are known."""
-        digest = hashlib.sha256()
-        for part in (self.pixels, self.labels):
-            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            digest.update(part.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+IN_MEMORY = 2**29
+"""Bytes up to which pictures are decoded once and held, in place of whenever they are needed."""
+HELD_OUT = 0.1
+"""Share of one's own images that is held out for good, where they come without a test set."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set as published: training images (the validation split is held out of these) and test images."""
+    """A data set as published: training images (the validation split is held out of these) and test images.
+
+    Attributes:
+        class_names: of one's own; empty where they are known by the set's name.
+        skipped: names of pictures that cannot be read and were left out.
+    """
 
     name: str
-    train: Images
-    test: Images
+    train: AnyImages
+    test: AnyImages
     classes: int
+    class_names: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -63,14 +44,16 @@ class DataSet:
     @property
     def size(self) -> int:
         """Height and width in pixels."""
-        return self.train.pixels.shape[2]
+        return self.train.shape[2]
 
 
-def load(name: str, data_dir: Path | None = None) -> DataSet:
-    """A data set by name: mnist-5k, mnist, fashion-mnist or cifar-10; see `bpfc.data.sources.contents` for from where.
+def load(name: str, data_dir: Path | None = None, reading: Reading = AS_THEY_ARE) -> DataSet:
+    """A data set by name, one of DATA_SETS; see `bpfc.data.sources.contents` for from where.
+
+    Or one's own, by its path; see `bpfc.data.own`. Where it has no test images, a tenth of it is held out for good.
 
     Raises:
-        ValueError: there is no data set of that name.
+        ValueError: there is no data set of that name, nor path.
         DataError: its files are missing, truncated or altered, and cannot be downloaded.
     """
     if name == "mnist-5k":
@@ -81,23 +64,43 @@ def load(name: str, data_dir: Path | None = None) -> DataSet:
         return _idx_set(name, FASHION_MNIST, data_dir)
     if name == "cifar-10":
         return _cifar10(data_dir)
-    raise ValueError(f"data set {name!r}: must be one of mnist-5k, mnist, fashion-mnist, cifar-10")
+    if not Path(name).exists():
+        raise ValueError(f"data set {name!r}: must be one of {', '.join(DATA_SETS)}, or a folder or file of yours")
+    own = load_own(Path(name), reading)
+    train, test = own.train, own.test
+    if test is None:
+        train, test = split(train, max(1, round(HELD_OUT * len(train))), seed=0)
+    if int(train.labels.min()) < 0 or len(own.classes) < 2:
+        told = f"{int(train.labels.min())} to {int(train.labels.max())}"
+        raise DataError(f"{name}: labels from {told}; must be 0, 1, … for each class, 2 classes or more")
+    if train.shape[2] != train.shape[3]:
+        raise DataError(f"{name}: pictures of {train.shape[2]}×{train.shape[3]}; networks take squares: say --size")
+    if test.shape[1:] != train.shape[1:] or test.dtype != train.dtype:
+        raise DataError(
+            f"{name}: test images of {tuple(test.shape[1:])}, {test.dtype}, but those to train on are of "
+            f"{tuple(train.shape[1:])}, {train.dtype}; make all alike, or say --size and --colour"
+        )
+    return DataSet(name, _held(train), _held(test), len(own.classes), own.classes, own.skipped)
 
 
-def load_images(path: Path) -> Images:
-    """Images of one's own: a folder of pictures by class, or an .npz file; see `load_folder` and `load_npz`.
+def load_images(path: Path, reading: Reading = AS_THEY_ARE) -> AnyImages:
+    """Images of one's own to evaluate on: the test images, or all, where they are not told apart.
 
     Raises:
-        DataError: there is nothing there, or it is not such a folder or file; the message names it.
+        DataError: there is nothing there, or nothing that `bpfc.data.own` can read; the message names it.
     """
-    if path.is_dir():
-        return Images(*load_folder(path))
-    if path.suffix == ".npz" and path.is_file():
-        return Images(*load_npz(path))
-    raise DataError(f"{path}: must be a folder with one folder of pictures a class, or an .npz file")
+    own = load_own(path, reading)
+    return _held(own.train if own.test is None else own.test)
 
 
-def split(images: Images, validation: int, seed: int) -> tuple[Images, Images]:
+def _held(images: AnyImages) -> AnyImages:
+    """In memory, if that takes little."""
+    if isinstance(images, Images) or images.shape.numel() * images.dtype.itemsize > IN_MEMORY:
+        return images
+    return Images(images.pixels, images.labels)
+
+
+def split(images: AnyImages, validation: int, seed: int) -> tuple[AnyImages, AnyImages]:
     """Training images in a random order, and `validation` images held out of them; both fixed by the seed.
 
     Raises:

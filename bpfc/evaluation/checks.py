@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, to_float
 from bpfc.errors import UserError
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.judge import exact_logits
@@ -17,7 +17,7 @@ ALONE = 8
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check(model: nn.Module, handed: Images) -> None:
+def check(model: nn.Module, handed: AnyImages) -> None:
     """Raises ValueError for a model or images of which no figure could be trusted (see `bpfc.evaluate`)."""
     if in_train_mode(model):
         raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
@@ -41,7 +41,7 @@ def check(model: nn.Module, handed: Images) -> None:
     _check_company(model, some, logits)
 
 
-def check_form(model: nn.Module, handed: Images) -> Tensor:
+def check_form(model: nn.Module, handed: AnyImages) -> Tensor:
     """The model's answers to the first images, logits as far as one can tell.
 
     Raises:
@@ -69,17 +69,17 @@ def are_probabilities(logits: Tensor) -> bool:
     return bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-4).all())
 
 
-def answers_vary(model: nn.Module, handed: Images) -> bool:
+def answers_vary(model: nn.Module, handed: AnyImages) -> bool:
     """Whether the model answers differently to the same images twice."""
     some = _some(handed)
     return not torch.allclose(_answer(model, some), _answer(model, some), rtol=1e-4, atol=1e-5)
 
 
-def _some(handed: Images) -> Tensor:
-    return to_float(handed.pixels[:TRIED]).clone()  # the caller's are not for the model to write into
+def _some(handed: AnyImages) -> Tensor:
+    return to_float(handed[:TRIED].pixels).clone()  # the caller's are not for the model to write into
 
 
-def check_gradient(model: nn.Module, handed: Images) -> None:
+def check_gradient(model: nn.Module, handed: AnyImages) -> None:
     """Raises ValueError for a model that attacks by gradients cannot work on at all, with the way out."""
     some = handed[:1]
     try:
@@ -88,16 +88,16 @@ def check_gradient(model: nn.Module, handed: Images) -> None:
         raise ValueError(f"the model fails where its gradient is asked for: {_first_line(error)}") from error
 
 
-def _check_images(handed: Images) -> None:
-    images, labels = handed.pixels, handed.labels
-    if images.ndim != 4 or images.dtype not in (torch.uint8, torch.uint16, torch.float32) or not images.numel():
+def _check_images(handed: AnyImages) -> None:
+    shape, labels = handed.shape, handed.labels
+    if len(shape) != 4 or handed.dtype not in (torch.uint8, torch.uint16, torch.float32) or not shape.numel():
         raise ValueError(
-            f"images of shape {tuple(images.shape)}, {images.dtype}: must be float32, uint8 or uint16 (N, C, H, W), "
+            f"images of shape {tuple(shape)}, {handed.dtype}: must be float32, uint8 or uint16 (N, C, H, W), "
             "none of them 0"
         )
-    if images.dtype == torch.float32:
-        _check_floats(images)
-    if labels.shape != (len(images),) or labels.dtype not in INTEGERS:
+    if handed.dtype == torch.float32:
+        _check_floats(handed.pixels)
+    if labels.shape != (shape[0],) or labels.dtype not in INTEGERS:
         raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")
 
 
@@ -126,7 +126,10 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
             what = f"a tensor of {answer.layout} on {answer.device}"
         else:
             return
-        raise UserError(f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes)")
+        raise UserError(
+            f"the model gives {what}: must give logits alone, a floating-point tensor (N, classes); "
+            "if they are in there, wrap it: bpfc.Logits(model)"
+        )
 
     heard = model.register_forward_hook(told)
     try:
@@ -145,10 +148,11 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
             "the model writes into the images that it is given: every attack would see others; copy them first in its "
             "forward (images = images.clone())"
         )
+    one = "; of one logit an image, bpfc.Logits(model) makes two" if logits.numel() == len(images) else ""
     if logits.ndim != 2 or logits.shape[0] != len(images) or logits.shape[1] < 2:
         raise ValueError(
             f"the model gives shape {tuple(logits.shape)} for {len(images)} images: must be ({len(images)}, classes), "
-            "classes ≥ 2"
+            f"classes ≥ 2{one}"
         )
     return logits
 

@@ -1,6 +1,6 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and the loop over blocks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import ImageRng
 from bpfc.certification import ContradictionError
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, in_blocks, to_float
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.judge import Judge, clean_logits
@@ -37,18 +37,22 @@ class Proof(NamedTuple):
     margin_lower: float | None
 
 
-def blocks(images: Images, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
-    """The images at `indices`, `size` at a time: the one loop over images, and the only place where they become floats.
+def blocks(images: AnyImages, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
+    """The images at `indices`, `size` at a time; see `each_block`."""
+    parts = (list(indices[begin : begin + size]) for begin in range(0, len(indices), size))
+    return each_block(images, parts, channels_last=channels_last)
+
+
+def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: bool = False) -> Iterator[Block]:
+    """The images at each of the indices `parts`: the one loop over images, and the only place where they become floats.
 
     `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
     """
-    for begin in range(0, len(indices), size):
-        chosen = list(indices[begin : begin + size])
-        part = images[torch.tensor(chosen, device=images.labels.device)]
-        floats = to_float(part.pixels)
+    for part, some in in_blocks(images, parts):
+        floats = to_float(some.pixels)
         if channels_last:
             floats = floats.contiguous(memory_format=torch.channels_last)
-        yield Block(chosen, floats, part.labels)
+        yield Block(part, floats, some.labels)
 
 
 def run_block(

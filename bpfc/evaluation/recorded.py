@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +17,14 @@ from torch import Tensor
 from bpfc.answers import Answers
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import Proof, blocks, run_block
+from bpfc.evaluation.engine import Proof, each_block, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
 from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
+from bpfc.shared import Shared
+from bpfc.team import Team, team
 
 
 class Proven(NamedTuple):
@@ -32,9 +35,18 @@ class Proven(NamedTuple):
 
 
 def record(
-    subject: Subject, plan: Plan, out: Path, *, save_images: bool = False, proven: Proven | None = None
+    subject: Subject,
+    plan: Plan,
+    out: Path,
+    *,
+    save_images: bool = False,
+    proven: Proven | None = None,
+    crew: Team | None = None,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Runs the plan on the subject, from what the folder holds on; gives back rows and summary.
+
+    Under torchrun the processes share the images out; see bpfc.shared. Any but the first gives back no rows and an
+    empty summary.
 
     Args:
         subject: on the device where it is to be attacked.
@@ -42,32 +54,32 @@ def record(
         out: folder for evaluation.json, ledger.jsonl and summary.json; made if need be.
         save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W).
         proven: certificates; what is certified is not attacked.
+        crew: the processes; torchrun's unless given.
 
     Raises:
-        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation; or an attack
-            without a radius should meet certificates.
+        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
         ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     make_writable_folder(out)
-    with owned(out):
+    crew = crew or team()
+    with owned(out) if crew.first else nullcontext():
         check(subject.model, subject.images)
         if plan.by_gradients:
             check_gradient(subject.model, subject.images)
         settings = plan.header() | subject.header()
         if proven is not None:
             settings["certificates"] = list(proven.methods)
-            if plan.minimum_norm:
-                raise ValueError(
-                    f"{next(iter(plan.minimum_norm))}: looks for the nearest image of every image, and certified ones "
-                    "are not attacked; leave the certificates out"
-                )
-        ledger = Ledger(out, settings, subject.images.labels.tolist(), plan.names)
+        labels = subject.images.labels.tolist()
+        shared = Shared(out, settings, lambda path: Ledger(path, settings, labels, plan.names), crew)
         if save_images:
-            _check_saved(out / "adversarial", ledger.rows)
-        started, before = time.perf_counter(), len(ledger.rows)
+            _check_saved(out / "adversarial", shared.before)
+        started, before = time.perf_counter(), len(shared.before)
         saver = _saver(out / "adversarial") if save_images else lambda *_: None
-        _attack(subject, plan, ledger, saver, proven.proofs if proven else {})
+        _attack(subject, plan, shared, crew, saver, proven.proofs if proven else {})
+        ledger = shared.finished()
+        if ledger is None:
+            return [], {}
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
         summary["warnings"] = ledger.warnings + caveats(rows)
@@ -86,22 +98,24 @@ def started_in(out: Path) -> Path:
 def _attack(
     subject: Subject,
     plan: Plan,
-    ledger: Ledger,
+    shared: Shared[Row],
+    crew: Team,
     adversary: Callable[[int, Tensor], None],
     proofs: Mapping[int, Proof],
 ) -> None:
-    """Runs the plan on the images that the ledger lacks, and tells how far it is."""
-    missing, total, attacks = ledger.missing, len(subject.images), len(plan.attacks)
-    done, robust = total - len(missing), sum(row["broken_by"] is None for row in ledger.rows)
-    started, before, answers = time.perf_counter(), done, Answers(subject.model)
+    """Runs the plan on the images that fall to this process; the first tells how far all are."""
+    total, attacks = len(subject.images), len(plan.attacks)
+    before, standing = len(shared.before), sum(row["broken_by"] is None for row in shared.before)
+    started, answers = time.perf_counter(), Answers(subject.model)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
-        Progress(*columns, transient=True, disable=not Console().is_terminal) as progress,
+        Progress(*columns, transient=True, disable=not (crew.first and Console().is_terminal)) as progress,
         warnings.catch_warnings(record=True) as warned,
     ):
         warnings.simplefilter("always")
-        task = progress.add_task("clean", total=total * attacks, completed=done * attacks)
-        for block in blocks(subject.images, missing, plan.batch_size, channels_last=subject.channels_last):
+        task = progress.add_task("clean", total=total * attacks, completed=before * attacks)
+        mine = shared.parts(plan.batch_size)
+        for block in each_block(subject.images, mine, channels_last=subject.channels_last):
             with answers.to(block.indices):
                 rows = run_block(
                     subject.model,
@@ -111,8 +125,11 @@ def _attack(
                     adversary=adversary,
                     proofs=proofs,
                 )
-            ledger.append(rows, {str(warning.message) for warning in warned})
-            done, robust = done + len(rows), robust + sum(row["broken_by"] is None for row in rows)
+            shared.append(rows, {str(warning.message) for warning in warned})
+            done = before + crew.add("done", len(rows))
+            robust = standing + crew.add("standing", sum(row["broken_by"] is None for row in rows))
+            if not crew.first:
+                continue
             left = timedelta(seconds=round((time.perf_counter() - started) / (done - before) * (total - done)))
             told = f"{done}/{total} images, robust so far {robust / done:.1%}; {left} left"
             progress.console.print(told, style="dim")

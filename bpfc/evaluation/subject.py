@@ -8,10 +8,23 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from bpfc.data import DATA_SETS, Images, load, load_images
+from bpfc.data import DATA_SETS, AnyImages, load, load_images
 from bpfc.errors import UserError
-from bpfc.models import Normalise, load_weights, named, state_sha256
+from bpfc.models import (
+    Normalise,
+    from_library,
+    from_script,
+    is_library,
+    is_script,
+    load_weights,
+    named,
+    state_sha256,
+)
+from bpfc.options import AS_THEY_ARE, Reading
 from bpfc.wrappers import EOT
+
+IMAGENET = 1_000
+"""Classes of the weights that libraries come with."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,7 @@ class Subject:
     """
 
     model: nn.Module
-    images: Images
+    images: AnyImages
     data: str
     weights_sha256: str
     data_sha256: str | None = None
@@ -73,15 +86,18 @@ def from_factory(
     data_dir: Path | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    reading: Reading = AS_THEY_ARE,
 ) -> Subject:
     """A model by the name of a function without arguments that makes it, and images.
 
     Args:
-        factory: package.module:function. Importing it runs the module's code.
+        factory: package.module:function, whose import runs the module's code; a TorchScript file; or timm:NAME or
+            torchvision:NAME, with the library's weights for ImageNet if there are no others.
         weights: safetensors or a state dict; None if the function loads them itself.
         data: the name of a data set, or a path: a folder of pictures by class, or an .npz file.
         data_dir: where a named data set's files are.
         mean, std: for each channel, of the normalisation that the model expects; None if it expects [0, 1].
+        reading: how pictures are taken.
 
     Raises:
         ValueError, DataError: something is not there, or does not fit together.
@@ -89,9 +105,9 @@ def from_factory(
     if (mean is None) != (std is None):
         raise ValueError("--mean and --std: give both or neither")
     known = data in DATA_SETS
-    images = load(data, data_dir).test if known else load_images(Path(data))
+    images = load(data, data_dir).test if known else load_images(Path(data), reading)
     try:
-        model = named(factory)()
+        model = _made(factory, images, pretrained=weights is None)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # it is somebody's code
@@ -122,3 +138,13 @@ def from_factory(
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
     )
+
+
+def _made(factory: str, images: AnyImages, pretrained: bool) -> object:
+    """What a name of a model stands for."""
+    if is_script(factory):
+        return from_script(Path(factory))
+    if is_library(factory):
+        classes = IMAGENET if pretrained else int(images.labels.max()) + 1
+        return from_library(factory, channels=images.channels, classes=classes, pretrained=pretrained)
+    return named(factory)()

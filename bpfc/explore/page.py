@@ -13,7 +13,7 @@ from markupsafe import Markup
 from torch import Tensor, nn
 
 from bpfc.bitplanes import quantize
-from bpfc.data import DataError, Images, to_float
+from bpfc.data import AnyImages, DataError, to_float
 from bpfc.explore.drawing import Course, courses_of, image_of, planes_of, verdict
 from bpfc.explore.pictures import BYTES, FORMATS, PIXELS, read_picture
 from bpfc.explore.steps import pgd_steps
@@ -50,7 +50,7 @@ class Scene:
     """
 
     networks: Sequence[Network]
-    images: Images
+    images: AnyImages
     data: str
     classes: Sequence[str]
     eps: float
@@ -89,7 +89,7 @@ def build_page(scene: Scene) -> gr.Blocks:
                         index = gr.Number(0, label=f"Test image, 0 to {len(scene.images) - 1}", precision=0, minimum=0)
                         wanted = gr.Dropdown(["any class", *scene.classes], value="any class", label="Next of class")
                         following = gr.Button("Next image")
-                upload = gr.File(label="Or a picture of your own", file_types=["image"], type="filepath", height=130)
+                upload = gr.File(label="Or a picture of your own", file_types=["image"], type="filepath", height=160)
                 refused = _words("")
                 inverted = gr.Checkbox(False, label="Swap dark and light in it")
                 _words(
@@ -169,7 +169,7 @@ class _Handlers:
             return UNCHANGED
         place = int(_within(index, 0, len(self.scene.images) - 1, "test image"))
         label = int(self.scene.images.labels[place])
-        image = to_float(self.scene.images.pixels[place])
+        image = to_float(self.scene.images[place : place + 1].pixels[0])
         return self._views(Chosen(image, label, place, f"test image {place}, {self.scene.classes[label]}"), k)
 
     def next_image(self, index: float | None, wanted: str, k: float) -> tuple[Any, ...]:
@@ -185,7 +185,7 @@ class _Handlers:
     def own_picture(self, path: str | None, inverted: bool, k: float) -> tuple[Any, ...]:
         if path is None:
             return UNCHANGED
-        channels, size = self.scene.images.pixels.shape[1:3]
+        channels, size = self.scene.images.shape[1:3]
         try:
             image = read_picture(Path(path), channels, size, inverted=inverted)
         except DataError as error:

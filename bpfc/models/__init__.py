@@ -5,10 +5,12 @@ from collections.abc import Callable
 from torch import nn
 
 from bpfc.models.curve import ToneCurve, behind, ends, with_curve
+from bpfc.models.libraries import from_library, from_script, is_code, is_library, is_script
 from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_half_sparse, m_lenet_quarter, m_lenet_sparse
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
 from bpfc.models.resnet import resnet18
+from bpfc.models.saved import from_folder
 from bpfc.models.vgg import vgg19
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -28,7 +30,8 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     """A network with fresh weights, from images (N, channels, size, size) in [0, 1] to logits (N, classes).
 
     Args:
-        name: one of NETWORKS, or package.module:function for a function of your own of the same three arguments. With
+        name: one of NETWORKS, timm:NAME or torchvision:NAME where these are installed, or package.module:function for
+            a function of your own of the same three arguments. With
             @a-b after it, as in m-lenet@0.3-0.7, it stands behind a tone curve from a to b.
         channels, classes: of the data.
         size: height and width of the images.
@@ -39,6 +42,8 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     if "@" in name:
         network, _, curve = name.rpartition("@")
         return with_curve(build(network, channels=channels, classes=classes, size=size), *ends(curve))
+    if is_library(name):
+        return from_library(name, channels=channels, classes=classes)
     if ":" in name:
         made = named(name)(channels, classes, size)
         if not isinstance(made, nn.Module):
@@ -55,6 +60,12 @@ __all__ = [
     "ToneCurve",
     "behind",
     "build",
+    "from_folder",
+    "from_library",
+    "from_script",
+    "is_code",
+    "is_library",
+    "is_script",
     "load_weights",
     "m_lenet",
     "m_lenet_half",

@@ -64,7 +64,8 @@ def named(name: str) -> Callable[..., Any]:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Weights into a model from a safetensors file or a state dict that torch saved; no code of the file is run.
 
-    A state dict may stand under "state_dict", "model_state_dict" or "model", and its names may begin with "module.".
+    A state dict may stand under "state_dict", "model_state_dict" or "model", and its names may begin with "module."
+    (DistributedDataParallel) or "_orig_mod." (torch.compile).
 
     Raises:
         ValueError: the file cannot be read, or its weights belong to another model.
@@ -86,7 +87,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     try:
-        model.load_state_dict({name.removeprefix("module."): tensor for name, tensor in content.items()})
+        names = {name: name.removeprefix("module.").removeprefix("_orig_mod.") for name in content}
+        model.load_state_dict({names[name]: tensor for name, tensor in content.items()})
     except (RuntimeError, SafetensorError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: not the weights of this model ({reason})") from error

@@ -31,7 +31,7 @@ class Budget:
 
 
 BUDGETS: dict[BudgetName, Budget] = {
-    "quick": Budget("a twenty-fifth of the paper's epochs on 5,000 images", 0.04, 5_000, 100, 200, 20, 2),
+    "quick": Budget("a fifth of the paper's epochs on 5,000 images", 0.2, 5_000, 100, 200, 20, 2),
     "cpu": Budget("a fifth of the paper's epochs", 0.2, None, 300, 1_000, 100, 10),
     "paper": Budget("the paper's schedule", 1.0, None, 1_000, None, 1_000, 100),
 }

@@ -66,12 +66,29 @@ def shelf(folders: Sequence[Path]) -> Shelf:
             except UserError:
                 continue  # of a network or a method that this version does not know: no row of the paper
             if len(run.log) == recipe.epochs:
-                runs.append(Known(run, recipe, run.summaries))
+                runs.append(Known(run, recipe, _summaries(run)))
         for path in sorted(folder.glob("*/summary.json")):
             content = read_json(path)
             if {"targets", "sources_sha256"} <= content.keys():
                 transfers.append((path.parent, content))
     return Shelf(runs, transfers)
+
+
+def _summaries(run: Run) -> list[dict[str, Any]]:
+    """The evaluations of the run's weights; where these are not kept, of the weights that all its evaluations name.
+
+    Raises:
+        ValueError: the weights are not there, and its evaluations are of several.
+    """
+    every = run.summaries
+    if run.weights.is_file():
+        return [each for each in every if each.get("weights_sha256") == run.digest]
+    if len(named := {each.get("weights_sha256") for each in every}) > 1:
+        raise ValueError(
+            f"{run.folder}: its evaluations are of {len(named)} networks (weights_sha256 in their summaries), and its "
+            "weights are not there to tell which is its own; remove the evaluations of the others"
+        )
+    return every
 
 
 class Row(NamedTuple):

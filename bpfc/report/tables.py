@@ -15,6 +15,8 @@ import tyro
 
 from bpfc.files import write_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1
+from bpfc.report.audits import audit, confusion
+from bpfc.report.both_sides import both_sides
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
@@ -30,7 +32,18 @@ _SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
 _WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
-_BENCHMARKS = ("methods", "attacks", "training", "training-epyc", "training-amx", "pgd", "pgd-epyc", "pgd-amx")
+_BENCHMARKS = (
+    "methods",
+    "attacks",
+    "training",
+    "training-epyc",
+    "training-amx",
+    "pgd",
+    "pgd-epyc",
+    "pgd-amx",
+    "bounds",
+    "page",
+)
 
 
 def _accuracies(
@@ -74,6 +87,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
     "fast": fast,
+    "confusion": confusion,
+    "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
+    "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }

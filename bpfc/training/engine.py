@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bpfc.data import Images, epoch_batches
+from bpfc.data import AnyImages, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
 from bpfc.options import Arithmetic
@@ -36,8 +36,8 @@ def fit(
     recipe: Recipe,
     precision: Arithmetic,
     model: nn.Module,
-    training: Images,
-    validation: Images,
+    training: AnyImages,
+    validation: AnyImages,
     run: Run,
 ) -> None:
     """Trains from the newest state in the folder, if any, to the last epoch; leaves a state and a log row an epoch.
@@ -187,7 +187,7 @@ def train_epoch(
     step: nn.Module,
     loss: TrainingStep,
     optimizer: torch.optim.Optimizer,
-    training: Images,
+    training: AnyImages,
     epoch: int,
     kept: str,
     advance: Callable[[], None],

@@ -1,6 +1,6 @@
 """The folder that a training leaves. No other room knows a file's name in it, but for the page's.
 
-RUN/recipe.json              the effective recipe, precision included
+RUN/recipe.json, data.json   the effective recipe, precision included; which data of somebody's own (run_data.py)
 RUN/provenance.json          for each start of the run: command, commit, versions, hardware
 RUN/log.jsonl                a row an epoch
 RUN/model.safetensors        the selected weights so far
@@ -34,7 +34,7 @@ from bpfc.files import (
     write_jsonl,
 )
 from bpfc.machine import precision_of
-from bpfc.models import build
+from bpfc.models import build, is_code
 from bpfc.options import Arithmetic
 from bpfc.training.recipe import Recipe, recipe_from, recipe_json
 from bpfc.training.state import State, read_state
@@ -155,7 +155,7 @@ class Run:
                 that nobody has vouched for.
         """
         recipe = self.recipe()
-        if ":" in recipe.network and recipe.network != trusted:
+        if is_code(recipe.network) and recipe.network != trusted:
             raise RunError(
                 f"{self.folder}: its network {recipe.network} is not bpfc's, and importing it runs code; if you trust "
                 f"that code, say so with --model {recipe.network}"

@@ -52,8 +52,8 @@ QUARTERS = (0.25, 0.5, 0.75)
 class Settings:
     """One training but for its method."""
 
-    data: Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
-    """Data set."""
+    data: str
+    """Data set: mnist-5k, mnist, fashion-mnist, cifar-10; or a folder or file of yours (see docs/own-data.md)."""
     network: str
     """Network, by its name in bpfc.models, or package.module:function for one of yours."""
     eps: Number

@@ -9,11 +9,15 @@ from bpfc.data import load, split
 from bpfc.files import owned
 from bpfc.machine import pick_device, resolve
 from bpfc.models import build
-from bpfc.options import Device, Precision
+from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
 from bpfc.training.engine import engine, fit
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run, RunError
+from bpfc.training.run_data import describe, remember
+
+SHOWN = 10
+"""Of the pictures that are skipped, how many are named."""
 
 
 def train(
@@ -24,6 +28,7 @@ def train(
     precision: Precision = "auto",
     data_dir: Path | None = None,
     resume: bool = False,
+    reading: Reading = AS_THEY_ARE,
 ) -> Run:
     """Trains by the recipe, from what the folder holds on if `resume`.
 
@@ -34,6 +39,7 @@ def train(
         precision: arithmetic of forward and backward.
         data_dir: where the data files are; see bpfc.data.
         resume: go on with the run in the folder, if there is one; else a run there is an error.
+        reading: how pictures of one's own are taken.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -44,7 +50,12 @@ def train(
     arithmetic = resolve(precision, where, run.precision)
     if run.begun() and not resume:
         raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
-    data = load(recipe.data, data_dir)
+    data = load(recipe.data, data_dir, reading)
+    described = describe(data, reading)
+    for name in data.skipped[:SHOWN]:
+        print(f"skipped: {name} cannot be read", flush=True)
+    if data.skipped:
+        print(f"skipped: {len(data.skipped)} pictures in all", flush=True)
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
         training = training[: recipe.limit]
@@ -55,6 +66,7 @@ def train(
     with owned(out) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             run.begin(recipe, arithmetic, provenance(where))
+            remember(run, described)
         fabric.barrier()
         fit(
             fabric,

@@ -5,7 +5,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bpfc.attacks import IFGSM, ImageRng
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, to_float
 from bpfc.judge import exact_logits, run_attack
 from bpfc.machine import autocast
 from bpfc.modes import eval_mode
@@ -15,7 +15,7 @@ from bpfc.training.settings import Settings
 
 
 def validate(
-    fabric: Fabric, recipe: Settings, model: nn.Module, validation: Images, precision: Arithmetic
+    fabric: Fabric, recipe: Settings, model: nn.Module, validation: AnyImages, precision: Arithmetic
 ) -> dict[str, float]:
     """Shares of the validation images: right as they are, and under the recipe's I-FGSM (any iterate counts).
 
@@ -50,7 +50,7 @@ def validate(
     }
 
 
-def as_seen(images: Images) -> Tensor:
+def as_seen(images: AnyImages) -> Tensor:
     """Images as the network sees them, in the layout that convolutions are fastest in."""
     return to_float(images.pixels).contiguous(memory_format=torch.channels_last)
 

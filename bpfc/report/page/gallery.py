@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bpfc.data import DATA_SETS, Images, load, load_images, to_float
+from bpfc.data import DATA_SETS, AnyImages, load, load_images, to_float
 from bpfc.errors import UserError
 from bpfc.judge import exact_logits
 from bpfc.report.page.pictures import amplified, strip
@@ -61,7 +61,7 @@ class Gallery:
         return sorted(found, key=lambda value: (len(value), value)) if name == "label" else found
 
 
-def images_of(record: Record, data_dir: Path | None) -> Images | None:
+def images_of(record: Record, data_dir: Path | None) -> AnyImages | None:
     """The test images of a run; None where they cannot be had here."""
     try:
         if record.data in DATA_SETS:
@@ -76,7 +76,7 @@ def class_name(data: str, label: int) -> str:
     return names[label] if label < len(names) else str(label)
 
 
-def gallery(records: Sequence[Record], images: dict[str, Images | None]) -> Gallery:
+def gallery(records: Sequence[Record], images: dict[str, AnyImages | None]) -> Gallery:
     """The images of each run's evaluation that has saved some; `images` are the test images by data set."""
     found, spent = Gallery(), 0
     shown = [(record, item) for record in records if (item := _with_pictures(record)) is not None]
@@ -108,11 +108,11 @@ def _with_pictures(record: Record) -> Evaluated | None:
     return max(every, key=lambda item: len(item.saved)) if every else None
 
 
-def _cards(record: Record, item: Evaluated, test: Images) -> Iterator[Card]:
+def _cards(record: Record, item: Evaluated, test: AnyImages) -> Iterator[Card]:
     answers = _answers(record, item)
     for row in item.rows:
         index, by = row["index"], row["broken_by"]
-        image = to_float(test.pixels[index])
+        image = to_float(test[index : index + 1].pixels[0])
         label, guess = class_name(record.data, row["label"]), class_name(record.data, row["prediction"])
         panels, alt = [image], f"image {index}, {label}"
         if by is None:

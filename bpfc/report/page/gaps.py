@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bpfc.data import Images
+from bpfc.data import AnyImages
 from bpfc.report.page.records import Record
 from bpfc.training.recipes import RECIPES
 
@@ -13,7 +13,7 @@ SIZES = {"mnist": 10_000, "fashion-mnist": 10_000, "cifar-10": 10_000, "mnist-5k
 """Test images of the data sets with a name."""
 
 
-def gaps(records: Sequence[Record], images: dict[str, Images | None]) -> list[str]:
+def gaps(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[str]:
     """A sentence for each thing that the files of these runs do not tell."""
     return [
         *_seeds(records),
@@ -49,7 +49,7 @@ def _seeds(records: Sequence[Record]) -> list[str]:
     return told + few
 
 
-def _images(records: Sequence[Record], images: dict[str, Images | None]) -> list[str]:
+def _images(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[str]:
     told = []
     for record in records:
         test = images[record.data]

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import torch
 from markupsafe import Markup
 
-from bpfc.data import Images, to_float
+from bpfc.data import AnyImages, to_float
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
-from bpfc.report.page.curves import over_eps, over_restarts, over_steps, training, training_legend
+from bpfc.report.page.audits import drawings
+from bpfc.report.page.curves import Figure, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps
 from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
 from bpfc.report.page.records import Record, read_run
+from bpfc.report.page.svg import legend
 from bpfc.report.page.tables import attack_tables, cascade_tables, glance, trained
 
 PICTURED = 5
@@ -52,6 +55,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "bars": outcome_bars(bars) if bars else None,
         "bars_by": bars,
         "over": [*over_eps(records), *over_steps(records), *over_restarts(records)],
+        "audited": [(record, _audits(record, n)) for n, record in enumerate(records) if record.audits],
         "trained": [(record, trained(record), training(record, str(n))) for n, record in enumerate(records)],
         "training_legend": training_legend(records),
         "planes": _planes(records, images),
@@ -105,7 +109,7 @@ def _told_apart(records: list[Record]) -> list[Record]:
     ]
 
 
-def _planes(records: Sequence[Record], images: dict[str, Images | None]) -> list[dict[str, Any]]:
+def _planes(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[dict[str, Any]]:
     """For each data set and k of a network here: the quantiser, and what it keeps of the first test images."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for record in records:
@@ -114,7 +118,7 @@ def _planes(records: Sequence[Record], images: dict[str, Images | None]) -> list
             continue
         first = {int(label): place for place, label in reversed(list(enumerate(test.labels[:200].tolist())))}
         chosen = sorted(first.values())[:PICTURED]
-        some = to_float(test.pixels[chosen])
+        some = to_float(test[torch.tensor(chosen)].pixels)
         labels = [class_name(record.data, int(test.labels[place])) for place in chosen]
         found[record.data, k] = {
             "k": k,
@@ -124,6 +128,21 @@ def _planes(records: Sequence[Record], images: dict[str, Images | None]) -> list
             "rows": planes.rows(some, labels, k),
         }
     return list(found.values())
+
+
+def _audits(record: Record, number: int) -> list[tuple[str, dict[str, Any], list[Figure]]]:
+    """Each audit of a run with its figures, which those of schema 1 have none of."""
+    found = []
+    for place, (name, content) in enumerate(record.audits.items()):
+        every = drawings(content["figures"], f"audit{number}-{place}") if "figures" in content else ()
+        found.append(
+            (
+                name,
+                content,
+                [Figure(item.drawn + (legend(item.names) if item.names else Markup()), item.told) for item in every],
+            )
+        )
+    return found
 
 
 def _provenance(record: Record) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""The figures of an audit as SVG files that stand alone."""
+"""The figures of an audit, for a page and as files that stand alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -17,43 +17,77 @@ SIDE = 210
 """Height of the loss surface, in a figure's units."""
 
 
-def draw(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """File names and SVG, of what `bpfc.auditing.figures` gives.
+class Drawing(NamedTuple):
+    """A figure of an audit.
+
+    Attributes:
+        file: its name as a file of its own.
+        drawn: SVG, in the classes of whoever shows it.
+        names: of its lines, each with its style.
+        told: what must be said below it.
+    """
+
+    file: str
+    drawn: Markup
+    names: list[tuple[str, int]]
+    told: str
+
+
+def drawings(figures: Mapping[str, Any], slug: str = "audit") -> Iterator[Drawing]:
+    """What `bpfc.auditing.figures` gives, drawn.
 
     Args:
         figures: of an audit.json of schema 2.
+        slug: tells its figures from those of other audits on the same page.
     """
     radii = {"PGD on the margin": figures["eps"]}
-    yield "accuracy-over-eps.svg", _shares("Accuracy over ε", "ε in ℓ∞, units of [0, 1]", radii, stairs=False)
-    yield "accuracy-over-steps.svg", _shares("Accuracy over steps", "steps", figures["steps"])
     again = {"short PGD on what plain PGD left": figures["restarts"]}
-    yield "accuracy-over-restarts.svg", _shares("Accuracy over restarts", "restarts", again)
+    steps = "Each attack on what those before it left."
+    yield _shares(slug, "eps", "ε in ℓ∞, units of [0, 1]", radii, "Under PGD on the margin.", stairs=False)
+    yield _shares(slug, "steps", "steps", figures["steps"], steps)
+    yield _shares(slug, "restarts", "restarts", again, "Of short PGD, on what plain PGD left.")
     if figures["climb"]["median"]:
-        yield "loss-along-attack.svg", _climb(figures["climb"])
+        yield _climb(slug, figures["climb"])
     if figures["surface"] is not None:
-        yield "loss-surface.svg", _surface(figures["surface"])
+        yield _surface(slug, figures["surface"])
 
 
-def _shares(title: str, unit: str, lines: Mapping[str, Sequence[Sequence[float]]], stairs: bool = True) -> str:
+def draw(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The same as file names and SVG that stands alone, with the names of its lines inside."""
+    for item in drawings(figures):
+        names = [
+            text(WIDTH - RIGHT, 14 + 13 * n, name, f"key s{style}", "end") for n, (name, style) in enumerate(item.names)
+        ]
+        yield item.file, _styled(item.drawn, "".join(names))
+
+
+def _shares(
+    slug: str, over: str, unit: str, lines: Mapping[str, Sequence[Sequence[float]]], told: str, stairs: bool = True
+) -> Drawing:
     last = max(points[-1][0] for points in lines.values())
     series = [
         Series(name, [(at, 100 * share) for at, share in points], n, stairs)
         for n, (name, points) in enumerate(lines.items())
     ]
-    return _alone(title, Axis(unit, 0, last, ticks(0, last)), PERCENT, series)
+    title = f"Accuracy over {'ε' if over == 'eps' else over}"
+    drawn = chart(f"{slug}-{over}", title, Axis(unit, 0, last, ticks(0, last)), PERCENT, series)
+    return Drawing(f"accuracy-over-{over}.svg", drawn, [(each.name, each.style) for each in series], f"{title}. {told}")
 
 
-def _climb(climb: Mapping[str, Sequence[float]]) -> str:
+def _climb(slug: str, climb: Mapping[str, Sequence[float]]) -> Drawing:
     names = {"low": "lower quartile", "median": "median", "high": "upper quartile"}
     low, high = min(climb["low"]), max(0.0, *climb["high"])
     steps = len(climb["median"]) - 1
     y = Axis("highest margin so far, of images that stand", low, high, ticks(low, high))
     x = Axis("steps", 0, steps, ticks(0, steps))
     series = [Series(shown, list(enumerate(climb[name])), n) for n, (name, shown) in enumerate(names.items())]
-    return _alone("Margin along an attack", x, y, series)
+    title = "Margin along an attack"
+    told = f"{title}. Above 0 another class is ahead of the label's."
+    drawn = chart(f"{slug}-climb", title, x, y, series)
+    return Drawing("loss-along-attack.svg", drawn, [(each.name, each.style) for each in series], told)
 
 
-def _surface(surface: Mapping[str, Any]) -> str:
+def _surface(slug: str, surface: Mapping[str, Any]) -> Drawing:
     """Cells from blue (the label is ahead) to red (another class is)."""
     rows, columns, loss = surface["gradient"], surface["random"], surface["loss"]
     end = max(abs(value) for row in loss for value in row) or 1.0
@@ -70,13 +104,18 @@ def _surface(surface: Mapping[str, Any]) -> str:
     body = "".join(cells) + "".join(
         [
             text((at_x(x.low) + at_x(x.high)) / 2, SIDE - 5, x.label, "label", "middle"),
-            text(6, 14, f"{y.label}; blue: the label is ahead, red: another", "label"),
+            text(6, 14, y.label, "label"),
+            text(WIDTH - 6, 14, "blue: label ahead; red: not", "label", "end"),
             *(text(at_x(t), SIDE - 20, f"{t:g}", "tick", "middle") for t in x.ticks),
             *(text(18, at_y(t) + 4, f"{t:g}", "tick", "end") for t in y.ticks),
         ]
     )
-    told = f"mean margin of {surface['images']} images, from {min(map(min, loss)):.3g} to {max(map(max, loss)):.3g}"
-    return _styled(frame("surface", "Loss surface", told, body, SIDE))
+    said = f"mean margin of {surface['images']} images, from {min(map(min, loss)):.3g} to {max(map(max, loss)):.3g}"
+    told = (
+        f"Loss surface: the {said}, at x + ε (t · sign of the gradient + u · random signs). A surface that rises along "
+        "the gradient and hardly aside is one that gradients can climb."
+    )
+    return Drawing("loss-surface.svg", frame(f"{slug}-surface", "Loss surface", said, body, SIDE), [], told)
 
 
 def _shade(share: float) -> str:
@@ -85,16 +124,10 @@ def _shade(share: float) -> str:
     return "#" + "".join(f"{round(255 + (tone - 255) * min(abs(share), 1)):02x}" for tone in end)
 
 
-def _alone(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """A chart with its names inside."""
-    names = [text(WIDTH - RIGHT, 14 + 13 * n, item.name, f"key s{item.style}", "end") for n, item in enumerate(series)]
-    return _styled(chart("chart", title, x, y, series, "".join(names)))
-
-
-def _styled(drawn: Markup) -> str:
+def _styled(drawn: Markup, names: str) -> str:
     colours = [
         f".line.s{n} {{ stroke: {tone} }} .mark.s{n}, .key.s{n} {{ fill: {tone} }}" for n, tone in enumerate(COLOURS)
     ]
     style = "<style>" + STYLE + "\n".join(colours) + "</style>"
     alone = str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    return alone.replace("<title", style + "<title", 1) + "\n"
+    return alone.replace("<title", style + "<title", 1).removesuffix("</svg>") + names + "</svg>\n"

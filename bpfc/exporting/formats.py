@@ -1,0 +1,143 @@
+"""A run as others list it: a Hugging Face folder with its model card, and an entry for RobustBench."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import nn
+
+from bpfc.errors import UserError
+from bpfc.evaluation.names import STANDARD
+from bpfc.files import make_writable_folder, write_file, write_plain_json
+from bpfc.models.cost import parameters
+from bpfc.models.saved import write_config
+from bpfc.report.figures import with_interval
+from bpfc.report.page.records import Evaluated, Record
+
+ROBUSTBENCH = ("mnist", "cifar-10")
+"""Data sets known by name whose names differ there by a hyphen only."""
+
+
+def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str, ...], folder: Path) -> list[str]:
+    """A folder that huggingface-cli upload takes as it is, and that is a run still: bpfc evaluate takes it too.
+
+    model.safetensors, config.json (see bpfc.models.saved), README.md, the model card with the table of the evaluations,
+    the audit's verdict and the provenance; and the run's recipe, log and provenance.
+
+    Args:
+        record: of the run.
+        shape: channels, classes, size.
+        class_names: empty if they are not known.
+        folder: made if need be.
+
+    Returns:
+        What is missing in the card, and how to get it.
+    """
+    assert record.recipe is not None
+    make_writable_folder(folder)
+    for name in ("model.safetensors", "recipe.json", "data.json", "provenance.json", "log.jsonl"):
+        if (record.folder / name).exists() and (record.folder / name).resolve() != (folder / name).resolve():
+            shutil.copyfile(record.folder / name, folder / name)
+    recipe = record.recipe
+    config = {"network": recipe["network"], **shape, "class_names": list(class_names)}
+    write_config(folder, config | {"method": recipe["method"]["name"], "eps": recipe["eps"], "library": "bpfc"})
+    tables = [_table(item) for item in record.evaluations]
+    templates = Environment(
+        loader=PackageLoader("bpfc.exporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    card = templates.get_template("card.md").render(
+        run=record.name,
+        recipe=recipe,
+        config=config,
+        tables=tables,
+        audits=record.audits,
+        starts=record.starts,
+    )
+    write_file(folder / "README.md", (card.strip() + "\n").encode())
+    lacking = []
+    if not tables:
+        lacking.append(f"no evaluation: bpfc evaluate {record.folder} --attacks standard")
+    if not record.audits:
+        lacking.append(f"no audit: bpfc audit {record.folder}")
+    return lacking
+
+
+def _table(item: Evaluated) -> dict[str, Any]:
+    rows = {"clean": item.summary["clean"], **item.attacks, "worst case": item.summary["worst_case"]}
+    return {
+        "images": item.images,
+        "eps": item.eps,
+        "norm": {"linf": "ℓ∞", "l2": "ℓ2"}[item.norm],
+        "cascade": item.cascade,
+        "rows": {name: with_interval(entry) for name, entry in rows.items()},
+        "commit": item.summary.get("provenance", {}).get("commit", "unknown"),
+    }
+
+
+def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Mapping[str, str]) -> Path:
+    """The entry NAME.json with RobustBench's keys, and NAME.pt, the state dict.
+
+    Args:
+        record: of the run, with an evaluation by AutoAttack's standard version.
+        model: its network.
+        folder: made if need be.
+        names: what else the entry says: name, authors, link, venue.
+
+    Returns:
+        The path of the JSON.
+
+    Raises:
+        UserError: AutoAttack has not been run, or only in part.
+    """
+    parts = STANDARD.split(",")
+    done = [item for item in record.evaluations if set(parts) <= item.attacks.keys()]
+    if not done:
+        raise UserError(
+            f"{record.folder}: has no evaluation by AutoAttack, which RobustBench lists; bpfc evaluate {record.folder} "
+            f"--attacks standard --out {record.folder / 'evaluation-standard'}"
+        )
+    best = max(done, key=lambda item: item.images)
+    assert record.recipe is not None
+    data = record.recipe["data"]
+    entry = {
+        "link": names["link"],
+        "name": names["name"],
+        "authors": names["authors"],
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": data.replace("-", "") if data in ROBUSTBENCH else Path(data).name,
+        "venue": names["venue"],
+        "architecture": record.recipe["network"],
+        "eps": _fraction(best.eps),
+        "clean_acc": _percent(best.summary["clean"]),
+        "reported": None,
+        "autoattack_acc": _percent(best.attacks[parts[-1]] if best.cascade else _worst(best, parts)),
+        "external": None,
+        "unreliable": False,
+        "footnote": f"{best.images} images; {parameters(model):,} parameters; evaluated by bpfc, commit "
+        f"{best.summary.get('provenance', {}).get('commit', 'unknown')}",
+    }
+    make_writable_folder(folder)
+    torch.save(model.state_dict(), folder / f"{record.name}.pt")
+    write_plain_json(folder / f"{record.name}.json", entry)
+    return folder / f"{record.name}.json"
+
+
+def _worst(item: Evaluated, parts: list[str]) -> dict[str, Any]:
+    standing = sum(
+        row["label"] == row["prediction"] and not any(row["attacks"][part]["broken"] for part in parts)
+        for row in item.rows
+    )
+    return {"accuracy": standing / len(item.rows)}
+
+
+def _percent(entry: Mapping[str, Any]) -> str:
+    return f"{100 * entry['accuracy']:.2f}"
+
+
+def _fraction(eps: float) -> str:
+    """As RobustBench writes it: 8/255, or a decimal."""
+    return f"{round(eps * 255)}/255" if abs(eps * 255 - round(eps * 255)) < 1e-6 else f"{eps:.4g}"

@@ -1,0 +1,78 @@
+"""What an audit said, and how often the audit was right (benchmarks/confusion.py)."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bpfc.files import read_json
+from bpfc.report.captions import captioned, shown_machine, shown_sources
+from bpfc.report.figures import Results, percent
+from bpfc.report.markdown import WIDTH, prose
+
+
+def audit(results: Results, name: str) -> str:
+    """An audit as its verb prints it: the checks, then the verdict.
+
+    Args:
+        results: where the audits are.
+        name: of the audit's folder, such as fashion-mnist-bpfc/audit-quick.
+    """
+    found = read_json(results.folder / name / "audit.json")
+    made = found["provenance"]
+    lines = [f"$ {made['command']}"]
+    for each in found["findings"]:
+        begin = f"{each['id']:3} {each['title']:25} {_outcome(each):14} "
+        lines += textwrap.wrap(each["measured"], WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+    lines += textwrap.wrap(found["sentence"], WIDTH)
+    told = f"Exit status {found['exit_status']}, after {found['seconds'] / 60:.1f} minutes on "
+    told += f"{shown_machine(made['hardware'])}. {shown_sources([name])}"
+    return "\n".join(["```text", *lines, "```", "", prose(told)])
+
+
+def _outcome(finding: Mapping[str, Any]) -> str:
+    settled = finding.get("settled")
+    return f"{finding['outcome']}, {settled}" if settled else str(finding["outcome"])
+
+
+def confusion(results: Results, name: str = "confusion") -> str:
+    """A row a control, with a value for each seed, in %."""
+    if not results.has(name):
+        return "Not run yet."
+    summary = results.summary(name)
+    cases: dict[str, list[Mapping[str, Any]]] = {}
+    for row in summary["rows"]:
+        cases.setdefault(row["case"], []).append(row)
+    header = ["", "hides", "verdicts", "clean", "claimed", "the audit", "who knows", "flags in every seed", "right"]
+    shown = []
+    for case, rows in cases.items():
+        hides = ", ".join(dict.fromkeys("nothing" if row["honest"] else "gradients" for row in rows))
+        flags = set.intersection(*(set(row["flags"]) for row in rows))
+        right = f"{sum(row['right'] for row in rows)} of {len(rows)}"
+        figures = [_each(rows, what) for what in ("clean", "claim", "robust", "known")]
+        verdicts = ", ".join(row["verdict"] for row in rows)
+        shown.append([case, hides, verdicts, *figures, ", ".join(sorted(flags, key=_number)), right])
+    told = [
+        f"{summary['images']} digits each, `--quick`; one value a seed, seeds "
+        f"{', '.join(map(str, sorted({row['seed'] for row in summary['rows']})))}, of which the thresholds saw 0.",
+        "Clean, claimed and what stands under the audit and under an attacker who knows the defence, in %.",
+        _counted(summary["rows"], honest=False),
+        _counted(summary["rows"], honest=True),
+        shown_sources([name]),
+    ]
+    return captioned(header, shown, " ".join(told))
+
+
+def _each(rows: Sequence[Mapping[str, Any]], what: str) -> str:
+    return ", ".join(percent(row[what]).removesuffix(".0") for row in rows)
+
+
+def _number(flag: str) -> int:
+    return int(flag[1:])
+
+
+def _counted(rows: Sequence[Mapping[str, Any]], honest: bool) -> str:
+    mine = [row for row in rows if row["honest"] is honest]
+    right = sum(row["right"] for row in mine)
+    if honest:
+        return f"Of {len(mine)} that hide nothing, {len(mine) - right} are called otherwise."
+    return f"Of {len(mine)} that hide gradients, {len(mine) - right} are missed."

@@ -1,0 +1,120 @@
+"""A recipe for data that nobody has tuned one for: what follows from ε, the images and the network; and why.
+
+The rest is what our own recipes have (one-cycle, a clipped gradient, the last epoch is kept). λ and its schedule are
+the paper's of the nearest case, and want tuning.
+"""
+
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bpfc.bitplanes import k_for
+from bpfc.data import DataSet
+from bpfc.methods import BPFC, METHODS
+from bpfc.models import build
+from bpfc.training.recipe import Recipe
+from bpfc.training.settings import QUARTERS, Schedule
+
+DEEP = 10
+"""Layers with weights from which a network counts as deep; M-LeNet has 6, ResNet-18 has 21."""
+VALIDATION = 0.1
+"""Share of the training images that is held out of them to watch."""
+
+
+class Build(NamedTuple):
+    """What λ's schedule hangs on.
+
+    Attributes:
+        layers: convolutions and linear layers.
+        normalised: whether there is BatchNorm.
+    """
+
+    layers: int
+    normalised: bool
+
+    @property
+    def slow(self) -> bool:
+        """Whether λ must start low, and grow as on CIFAR-10."""
+        return self.normalised or self.layers >= DEEP
+
+
+def derived(method: str, data: DataSet, *, eps: float, network: str | None = None, bits: int | None = None) -> Recipe:
+    """A recipe for a method on data of one's own.
+
+    Args:
+        method: a name of METHODS.
+        data: what to train on.
+        eps: ε in ℓ∞, in units of [0, 1].
+        network: see bpfc.models.build; ResNet-18 unless given.
+        bits: of the images; 16 where they are stored so, else 8, unless given.
+
+    Raises:
+        ValueError: ε or the bits make no sense, or there is no such network.
+    """
+    deep = data.train.dtype == torch.uint16
+    if bits is None:
+        bits = 16 if deep else 8
+    elif not 2 <= bits <= 16 or (deep and bits <= 8):
+        raise ValueError(f"--bits {bits}: must be from 2 to 16, and from 9 for images that are stored in 16 bits")
+    network = network or "resnet-18"
+    built = _build(network, data)
+    # λ of the others is their own default; BPFC's is that of the nearest of the paper's data sets.
+    follow: dict[str, Any] = {"eps": eps, "step_size": eps / 4, "k": k_for(eps, bits), "bits": bits}
+    if method == BPFC.name:
+        follow["weight"] = 1.0 if built.slow else 25.0
+    if method == "rss-at":
+        follow["alpha"] = eps / 4
+    kind = METHODS[method]
+    chosen = kind(**{name: follow[name] for name in {field.name for field in fields(kind)} & follow.keys()})
+    growing = Schedule(milestones=QUARTERS, factor=9.0) if built.slow else Schedule("ramp", (0.0, 0.5))
+    count = len(data.train)
+    held = max(1, round(VALIDATION * count))
+    return Recipe(
+        data=data.name,
+        network=network,
+        method=chosen,
+        eps=eps,
+        step_size=eps / 4,
+        ifgsm_steps=10,
+        epochs=30,
+        batch_size=128 if count > 20_000 else 32 if count < 2_000 else 64,
+        lr=0.1 if built.normalised else 0.03,
+        lr_schedule=Schedule("one-cycle"),
+        weight_schedule=growing if method == BPFC.name else Schedule(),
+        clip_norm=1.0,
+        validation=held,
+        validation_attacked=min(1_000, held),
+        select="last",
+    )
+
+
+def told(recipe: Recipe, data: DataSet) -> list[str]:
+    """What is chosen and why, a line each."""
+    built, method, size, pixel = _build(recipe.network, data), recipe.method, data.size, data.train.dtype
+    lines = [
+        f"data: {len(data.train)} images to train on, {recipe.validation} of them held out to watch; {len(data.test)} "
+        f"to test on; {data.classes} classes, {data.channels}×{size}×{size}, {str(pixel).removeprefix('torch.')}",
+        f"network: {recipe.network}, {built.layers} layers with weights, "
+        f"{'with' if built.normalised else 'without'} BatchNorm",
+    ]
+    if isinstance(method, BPFC):
+        largest = 2**method.bits - 1
+        lines.append(
+            f"k {method.k} of {method.bits} bit planes: moves a pixel by at most {0.75 * 2**method.k:g} of {largest}; "
+            f"ε is {recipe.eps * largest:.3g}"
+        )
+        why = "BatchNorm" if built.normalised else "depth" if built.slow else "neither BatchNorm nor depth"
+        course = [recipe.weight_schedule.at(share * recipe.epochs, recipe.epochs) for share in (0.0, 0.3, 0.6, 0.9)]
+        shown = ", ".join(f"{method.weight * factor:.4g}" for factor in course)
+        lines.append(f"λ: {shown} after 0, 3, 6 and 9 tenths of the run ({why}); --method.weight scales it")
+    augmented = "crops and flips" if recipe.augment else "no augmentation"
+    return [*lines, f"{recipe.epochs} epochs, batches of {recipe.batch_size}, lr {recipe.lr:g}, {augmented}"]
+
+
+def _build(network: str, data: DataSet) -> Build:
+    parts = list(build(network, channels=data.channels, classes=data.classes, size=data.size).modules())
+    layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in parts)
+    return Build(layers, any(isinstance(part, _BatchNorm) for part in parts))

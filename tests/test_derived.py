@@ -1,0 +1,173 @@
+"""Training on one's own data: the recipe that follows from it, and a run that knows its data again."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from bpfc.__main__ import main
+from bpfc.bitplanes import k_for, quantize
+from bpfc.cli import train
+from bpfc.data import DataSet, Images
+from bpfc.errors import UserError
+from bpfc.files import read_jsonl
+from bpfc.methods import BPFC, METHODS, Margin
+from bpfc.models import NETWORKS
+from bpfc.training.derived import derived, told
+from bpfc.training.run import Run
+from bpfc.training.settings import QUARTERS, Schedule
+
+
+def some_data(dtype: torch.dtype = torch.uint8, channels: int = 1, size: int = 8) -> DataSet:
+    images = Images(torch.zeros(20, channels, size, size, dtype=dtype), torch.arange(20) % 4)
+    return DataSet("mine", images, images, 4)
+
+
+@pytest.mark.parametrize(
+    ("eps", "bits", "k"), [(0.3, 8, 7), (0.1, 8, 6), (8 / 255, 8, 4), (4 / 255, 8, 3), (4 / 255, 16, 11)]
+)
+def test_k_is_the_least_whose_error_exceeds_eps(eps: float, bits: int, k: int) -> None:
+    assert k_for(eps, bits) == k
+    images = torch.rand(20_000)
+    error = (quantize(images, k, bits=bits) - images).abs().max()
+    below = (quantize(images, k - 1, bits=bits) - images).abs().max()
+    assert below < eps < error + 1e-3
+
+
+@pytest.mark.parametrize("eps", [0.0, 1.5, 0.9])
+def test_no_k_for_such_an_eps(eps: float) -> None:
+    with pytest.raises(ValueError, match="eps="):
+        k_for(eps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_recipe_for_any_data(method: str) -> None:
+    recipe = derived(method, some_data(), eps=0.1, network="m-lenet-quarter")
+    assert recipe.method.name == method
+    assert getattr(recipe.method, "eps", 0.1) == 0.1
+    assert getattr(recipe.method, "step_size", 0.025) == 0.025
+    assert (recipe.data, recipe.validation) == ("mine", 2)
+
+
+def test_the_weight_starts_low_where_batchnorm_or_depth_needs_it() -> None:
+    shallow = derived("bpfc", some_data(), eps=0.1, network="m-lenet-quarter")
+    assert isinstance(shallow.method, BPFC)
+    assert (shallow.method.k, shallow.method.weight) == (6, 25.0)
+    assert shallow.weight_schedule == Schedule("ramp", (0.0, 0.5))
+    assert "λ: 0, 15, 25, 25 after 0, 3, 6 and 9 tenths of the run (neither" in "\n".join(told(shallow, some_data()))
+    deep = derived("bpfc", some_data(), eps=8 / 255)
+    assert isinstance(deep.method, BPFC)
+    assert (deep.network, deep.method.weight) == ("resnet-18", 1.0)
+    assert deep.weight_schedule == Schedule(milestones=QUARTERS, factor=9.0)  # the paper's on CIFAR-10
+    assert "λ: 1, 9, 81, 729" in "\n".join(told(deep, some_data()))
+
+
+def test_the_bits_are_those_of_the_images() -> None:
+    deep = derived("bpfc", some_data(torch.uint16), eps=0.1, network="m-lenet-quarter").method
+    assert isinstance(deep, BPFC)
+    assert (deep.bits, deep.k) == (16, 14)
+    ten = derived("bpfc", some_data(torch.uint16), eps=0.1, network="m-lenet-quarter", bits=10).method
+    assert isinstance(ten, BPFC)
+    assert (ten.bits, ten.k) == (10, 8)
+    with pytest.raises(ValueError, match="--bits 8: must be"):
+        derived("bpfc", some_data(torch.uint16), eps=0.1, bits=8)
+
+
+def tiny(channels: int, classes: int, size: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, classes))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Light and dark squares; of 16 bits, in a folder for each class."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / "squares" / name).mkdir(parents=True)
+        for number in range(40):
+            shades = rng.integers(30_000 * label, 30_000 * (label + 1), (8, 8)).astype(np.uint16)
+            Image.fromarray(shades).save(tmp_path / "squares" / name / f"{number:02d}.png")
+    return tmp_path / "squares"
+
+
+def call(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["bpfc", *words.split()])
+    main()
+
+
+TRAIN = "train bpfc --data squares --eps 0.1 --network tiny --epochs 2 --device cpu --precision fp32"
+
+
+def test_a_run_knows_its_data_again(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, TRAIN)
+    shown = capfd.readouterr().out
+    assert "72 images to train on, 7 of them held out to watch; 8 to test on; 2 classes, 1×8×8, uint16" in shown
+    assert "k 14 of 16 bit planes" in shown
+    assert "2 epochs, batches of 32" in shown
+    run = Run(Path("runs/squares-bpfc"))
+    described = json.loads((run.folder / "data.json").read_text())
+    assert described["class_names"] == ["dark", "light"]
+    assert (described["train"], described["test"]) == (72, 8)
+
+    attack = "evaluate runs/squares-bpfc --attacks fgsm --device cpu --precision fp32"
+    call(monkeypatch, attack)
+    rows = read_jsonl(run.folder / "evaluation" / "ledger.jsonl")
+    assert len(rows) == 8  # those that were held out for good
+    assert (
+        json.loads((run.folder / "evaluation" / "evaluation.json").read_text())["data_sha256"]
+        == (described["test_sha256"])
+    )
+
+    refused = lambda words: refusal(monkeypatch, capfd, words)  # noqa: E731
+    pictures.rename(tmp_path / "elsewhere")
+    assert "name where it is now with --data" in refused(attack)
+    call(monkeypatch, f"{attack} --data elsewhere")
+    (tmp_path / "elsewhere").rename(pictures)
+
+    (pictures / "light" / "00.png").write_bytes((pictures / "dark" / "00.png").read_bytes())
+    told = refused(f"{TRAIN} --resume")
+    assert "started with other data (train_sha256 was" in told or "started with other data (test_sha256 was" in told
+    for number in range(40):  # whatever is held out
+        (pictures / "light" / f"{number:02d}.png").write_bytes((pictures / "dark" / "00.png").read_bytes())
+    assert "its test images are not those of" in refused(attack)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, words)
+    assert stopped.value.code == 2
+    return capfd.readouterr().err
+
+
+def test_decoded_a_batch_at_a_time_it_is_the_same_training(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, f"{TRAIN} --out held")
+    monkeypatch.setattr("bpfc.data.sets.IN_MEMORY", 0)
+    (pictures / "light" / "99.png").write_bytes(b"nothing")
+    call(monkeypatch, f"{TRAIN} --out lazy --workers 3 --skip-unreadable --limit 65")
+    assert "skipped: squares/light/99.png cannot be read\nskipped: 1 pictures in all" in capfd.readouterr().out
+    assert Run(Path("held")).digest == Run(Path("lazy")).digest
+
+
+def test_words_are_refused_before_the_data_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--no-such"):
+        train.parse(["bpfc", "--data", "nowhere", "--eps", "0.1", "--no-such", "3"])
+    with pytest.raises(UserError, match="--eps"):
+        train.parse(["bpfc", "--data", "nowhere"])
+    options = train.parse(
+        ["margin", "--data", "some/pictures.npz", "--eps", "4/255", "--method.k", "2", "--size", "32"]
+    )
+    assert isinstance(options, train.TrainOwn)
+    given = options.options(derived("margin", some_data(), eps=0.1, network="m-lenet-quarter"))
+    assert given.out == Path("runs/pictures-margin")
+    assert isinstance(given.recipe.method, Margin)
+    assert (given.recipe.method.k, given.reading.size) == (2, 32)

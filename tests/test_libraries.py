@@ -1,0 +1,170 @@
+"""Models of every make: each works, or one line says what to wrap it in."""
+
+import sys
+import types
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.errors import UserError
+from bpfc.evaluation.subject import from_factory
+from bpfc.models import build, is_code, load_weights
+
+
+class Answering(nn.Module):
+    """A linear model whose logits come in some wrapping."""
+
+    def __init__(self, wrapping: object, classes: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(16, classes)
+        self.wrapping = wrapping
+
+    def forward(self, images: Tensor) -> object:
+        return self.wrapping(self.layer(images.flatten(1)))  # type: ignore[operator]
+
+
+WRAPPINGS = {
+    "object": lambda logits: SimpleNamespace(logits=logits, loss=None),
+    "dictionary": lambda logits: {"loss": 0, "logits": logits},
+    "out": lambda logits: {"out": logits},
+    "tuple": lambda logits: (logits, "features"),
+    "list": lambda logits: [logits],
+}
+
+
+def some(count: int = 12, classes: int = 3) -> tuple[Tensor, Tensor]:
+    return torch.rand(count, 1, 4, 4), torch.arange(count) % classes
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_logits_are_found_in_any_wrapping(wrapping: str) -> None:
+    images, labels = some()
+    model = Answering(WRAPPINGS[wrapping]).eval()
+    with pytest.raises(ValueError, match=r"must give logits alone.* wrap it: bpfc.Logits\(model\)"):
+        bpfc.evaluate(model, images, labels, attacks="pgd-3", eps=0.1)
+    plain = Answering(lambda logits: logits).eval()
+    expected = bpfc.evaluate(plain, images, labels, attacks="pgd-3", eps=0.1)
+    assert bpfc.evaluate(bpfc.Logits(model).eval(), images, labels, attacks="pgd-3", eps=0.1).rows == expected.rows
+
+
+@pytest.mark.parametrize("wrapping", [lambda logits: logits, lambda logits: logits[:, 0]])
+def test_one_logit_makes_two_classes(wrapping: object) -> None:
+    images, labels = some(classes=2)
+    model = Answering(wrapping, classes=1).eval()
+    with pytest.raises(ValueError, match=r"of one logit an image, bpfc.Logits\(model\) makes two"):
+        bpfc.evaluate(model, images, labels, attacks="fgsm", eps=0.1)
+    wrapped = bpfc.Logits(model).eval()
+    torch.testing.assert_close(wrapped(images).softmax(dim=1)[:, 1], model.layer(images.flatten(1)).sigmoid()[:, 0])
+    assert wrapped(images[:1]).shape == (1, 2)
+    assert len(bpfc.evaluate(wrapped, images, labels, attacks="fgsm", eps=0.1).rows) == 12
+
+
+def test_what_holds_no_logits_is_named() -> None:
+    with pytest.raises(ValueError, match="answer has neither .logits, nor"):
+        bpfc.evaluate(bpfc.Logits(Answering(lambda logits: {"boxes": logits})).eval(), *some(), attacks="fgsm", eps=0.1)
+
+
+def test_a_thousand_classes() -> None:
+    images, _ = some(8)
+    model = Answering(lambda logits: logits, classes=1_000).eval()
+    labels = model(images).argmax(dim=1)
+    found = bpfc.evaluate(model, images, labels, attacks="mt-pgd-3,deepfool", eps=0.01)
+    assert found.clean == 1
+    assert found.robust < 1
+    assert bpfc.BPFC(k=5)(model, images, labels).loss.isfinite()
+
+
+def test_a_compiled_model_and_its_weights(tmp_path: Path) -> None:
+    images, labels = some()
+    plain = Answering(lambda logits: logits).eval()
+    compiled = torch.compile(plain, backend="eager")
+    expected = bpfc.evaluate(plain, images, labels, attacks="pgd-3", eps=0.1)
+    assert bpfc.evaluate(compiled, images, labels, attacks="pgd-3", eps=0.1).rows == expected.rows
+    torch.save(compiled.state_dict(), tmp_path / "w.pt")
+    fresh = Answering(lambda logits: logits)
+    nn.init.zeros_(fresh.layer.weight)
+    load_weights(fresh, tmp_path / "w.pt")
+    assert torch.equal(fresh.layer.weight, plain.layer.weight)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), np.uint8)
+    np.savez(tmp_path / "set.npz", images=pixels, labels=np.arange(6) % 3)
+    return str(tmp_path / "set.npz")
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+def test_a_torchscript_file_is_a_model(tmp_path: Path, data: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+    torch.jit.trace(model, torch.rand(2, 3, 8, 8)).save(str(tmp_path / "model.pt"))
+    subject = from_factory(str(tmp_path / "model.pt"), None, data)
+    images, labels = subject.images.pixels, subject.images.labels
+    expected = bpfc.evaluate(model, images, labels, attacks="pgd-3", eps=0.1)
+    assert bpfc.evaluate(subject.model, images, labels, attacks="pgd-3", eps=0.1).rows == expected.rows
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="cannot be read as TorchScript .* name them with --weights"):
+        from_factory(str(tmp_path / "weights.pt"), None, data)
+
+
+def network(classes: int, channels: int = 3) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes))
+
+
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Stand-ins for timm and torchvision, which have no build for this machine; gives back what they are asked for."""
+    asked: list[dict[str, object]] = []
+
+    def create_model(name: str, *, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
+        if name != "resnet50":
+            raise RuntimeError(f"Unknown model ({name})")
+        asked.append({"pretrained": pretrained, "classes": num_classes})
+        return network(num_classes, in_chans)
+
+    def get_model(name: str, *, weights: str | None, num_classes: int) -> nn.Module:
+        asked.append({"weights": weights, "classes": num_classes})
+        return network(num_classes)
+
+    timm, torchvision, models = (types.ModuleType(name) for name in ("timm", "torchvision", "torchvision.models"))
+    timm.create_model, models.get_model = create_model, get_model  # type: ignore[attr-defined]
+    for module in (timm, torchvision, models):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return asked
+
+
+def test_networks_of_libraries_by_name(libraries: list[dict[str, object]], tmp_path: Path, data: str) -> None:
+    assert build("timm:resnet50", channels=1, classes=7, size=8)(torch.rand(2, 1, 8, 8)).shape == (2, 7)
+    assert build("torchvision:resnet50", channels=3, classes=7, size=8)(torch.rand(2, 3, 8, 8)).shape == (2, 7)
+    torch.save(network(3).state_dict(), tmp_path / "w.pt")
+    from_factory("timm:resnet50", tmp_path / "w.pt", data)
+    from_factory("torchvision:resnet50", None, data)
+    assert libraries == [
+        {"pretrained": False, "classes": 7},
+        {"weights": None, "classes": 7},
+        {"pretrained": False, "classes": 3},
+        {"weights": "DEFAULT", "classes": 1_000},
+    ]
+    with pytest.raises(UserError, match=r"timm:resnet5: timm does not make it .RuntimeError: Unknown model"):
+        build("timm:resnet5", channels=3, classes=7, size=8)
+    with pytest.raises(UserError, match="torchvision's networks take 3 channels, not 1; say --colour rgb"):
+        build("torchvision:resnet50", channels=1, classes=7, size=8)
+
+
+def test_a_library_s_name_is_nobody_s_code() -> None:
+    assert not is_code("timm:vit_tiny_patch16_224.augreg_in21k")
+    assert not is_code("resnet-18")
+    assert is_code("my.module:network")
+    assert is_code("timm:hf-hub:somebody/network")
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match="timm is not installed here; pip install timm"):
+        build("timm:resnet50", channels=3, classes=7, size=8)
