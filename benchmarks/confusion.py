@@ -39,6 +39,7 @@ from bpfc.auditing.stand_ins import Near, Through, Ungraded
 from bpfc.data import DataSet, Images, load
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.files import read_jsonl, write_json
+from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC, FGSMAT, IBP, PGDAT, TRADES
 from bpfc.provenance import provenance
 from bpfc.training.recipe import Recipe
@@ -49,7 +50,7 @@ from bpfc.wrappers import EOT
 
 IMAGES = 50
 NEAR_ENOUGH = 0.02
-"""By how much a settling attack may miss what is known; where a claim lies further above it, something is hidden."""
+"""By how much a settling attack may miss what is known."""
 NEAR, SAMPLES = 0.1, 16
 """Of ε, the deviation of the points that an attacker of rugged surfaces averages over; and how many answers anybody
 averages over."""
@@ -139,7 +140,7 @@ class Case:
     Attributes:
         recipe: of the network.
         eps: of the audit.
-        honest: hides nothing. None where that depends: so it is if the claim lies within NEAR_ENOUGH of what is known.
+        honest: hides nothing. None where that depends: so it is if the claim lies in the 95 % interval of what is known.
         defend: the network with its defence.
         known: what an attacker who knows the defence differentiates.
         claim: what is claimed of it.
@@ -245,7 +246,8 @@ def row_of(name: str, case: Case, recipe: Recipe, run: Run, digits: DataSet) -> 
     found = audit(
         model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed, log=run.log
     )
-    honest = claim - known <= NEAR_ENOUGH + 1e-9 if case.honest is None else case.honest
+    high = wilson_interval(round(known * IMAGES), IMAGES)[1]
+    honest = claim <= high if case.honest is None else case.honest
     near = found.robust <= known + NEAR_ENOUGH + 1e-9
     called = found.verdict == "stands" if honest else found.verdict in ("masked", "falls")
     return {

@@ -104,7 +104,7 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
 
 def _strong(m: Measurements, source: nn.Module, name: str, part: int = 1) -> None:
     """Every loss through a stand-in, on what stands; `part` of the steps where each of them is dear."""
-    steps, targeted = m.budget.steps // part, m.short // part
+    steps, targeted = max(2 * m.short, m.budget.steps // part), m.short // part
     for loss in ("margin", "ce"):
         m.pgd(f"settling pgd-{loss}-{steps} {name}", steps, loss, on=m.left, through=source)
     m.probe(f"settling mt-pgd-{targeted} {name}", MultiTargeted(m.eps, m.eps / 8, targeted), on=m.left, through=source)
