@@ -140,7 +140,8 @@ class Case:
     Attributes:
         recipe: of the network.
         eps: of the audit.
-        honest: hides nothing. None where that depends: so it is if the claim is within the interval of what is known.
+        honest: hides nothing. None where that depends: so it is if the claim lies in the 95 % interval of what
+            is known.
         defend: the network with its defence.
         known: what an attacker who knows the defence differentiates.
         claim: what is claimed of it.

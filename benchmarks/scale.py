@@ -93,8 +93,8 @@ def encoded(seed: int) -> Path:
 
 def data_path(folder: Path) -> dict[str, Any]:
     """Seconds to decode all pictures once, as an evaluation's data path does, and the memory that takes."""
-    images, started, spent = load_images(folder, Reading()), time.perf_counter(), time.process_time()
-    before = peak_memory_mib(pick_device("cpu"))
+    before, started, spent = peak_memory_mib(pick_device("cpu")), time.perf_counter(), time.process_time()
+    images = load_images(folder, Reading())
     for some in in_parts(images, torch.arange(len(images)).split(BATCH)):
         to_float(some.pixels)
     seconds, cpu = time.perf_counter() - started, time.process_time() - spent

@@ -93,11 +93,16 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON; an object carries its checksum, and so does each object in a list."""
+    """Writes JSON of ours: an object carries its checksum, and so does each object in a list."""
     if isinstance(content, dict):
         content = with_checksum(content)
     elif isinstance(content, list):
         content = [with_checksum(item) if isinstance(item, dict) else item for item in content]
+    write_plain_json(path, content)
+
+
+def write_plain_json(path: Path, content: Any) -> None:
+    """Writes JSON as it is, in a form that others laid down, or for people to change."""
     write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 

@@ -12,8 +12,10 @@ from torch import nn
 import bpfc.auditing
 from bpfc.__main__ import main
 from bpfc.auditing import Budget
+from bpfc.auditing.kept import keep, open_kept
 from bpfc.cli.audit_clock import TimeLeft
 from bpfc.data import DataSet
+from bpfc.files import read_jsonl, write_jsonl
 
 TINY = Budget(20, 10, (1, 2), 50, 2, (1e-3,), 1, (2, 4))
 
@@ -108,3 +110,19 @@ def test_time_left_follows_from_what_was_taken(monkeypatch: pytest.MonkeyPatch) 
     for check in ("C1", "C2", "C3", "C4"):
         assert told(0.1, f"{check} something: pass", resumed) is None
     assert told(9.1, "C7 scale of the logits: pass", resumed) == pytest.approx(45)
+
+
+def test_what_an_audit_keeps_is_checked_and_held_once(tmp_path: Path) -> None:
+    line = {"probe": "fgsm", "settings": "FGSM(0.1) x1 on 3", "eps": 0.1, "found": [[2, 0, 1]], "seconds": 0.1}
+    assert open_kept(tmp_path, {"eps": 0.1}) == {}
+    keep(tmp_path, line)
+    keep(tmp_path, line)
+    assert open_kept(tmp_path, {"eps": 0.1}) == {"fgsm": line}
+    assert read_jsonl(tmp_path / "measured.jsonl") == [line]
+    with pytest.raises(ValueError, match=r"another --out|eps was 0.1, is 0.2"):
+        open_kept(tmp_path, {"eps": 0.2})
+    odd = ({}, line | {"probe": []}, line | {"found": 5}, line | {"found": [[1, 0, 1], [1, 0, 2]]}, line | {"x": 1})
+    for other in odd:
+        write_jsonl(tmp_path / "measured.jsonl", [line, other])
+        with pytest.raises(ValueError, match=r"measured.jsonl, line 2: .*another --out"):
+            open_kept(tmp_path, {"eps": 0.1})

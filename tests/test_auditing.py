@@ -41,9 +41,9 @@ FLAGGED = {
     "bit depth": {"C5", "C8", "C9", "C11"},
     "times": {"C6", "C7", "C8"},
     "softmax": {"C5", "C8", "C14"},
-    "noise": {"C12", "C14"},
     "no gradient": {"C5", "C8", "C9"},
     "misled": {"C1", "C5", "C12"},
+    "noise": {"C12", "C14"},
 }
 REASON = {
     "bit depth": "layer 0, BitDepth",

@@ -94,7 +94,7 @@ def opened(browser: Browser, address: str, width: int = 1280, scheme: str = "lig
     """The page, and what went wrong on it: warnings and errors on the console, requests that leave it."""
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
     page, wrong = context.new_page(), []
-    page.set_default_timeout(8000)
+    page.set_default_timeout(60_000)  # of a machine with other work to do
     page.on(
         "console",
         lambda message: wrong.append(message.text) if message.type in WRONG and message.text != CANCELS else None,

@@ -52,7 +52,8 @@ def folder(tmp_path: Path) -> Path:
     (target / "evaluation-standard").mkdir()
     (target / "evaluation-standard/summary.json").write_text(json.dumps(summary))
     (target / "audit").mkdir()
-    (target / "audit/audit.json").write_text(json.dumps({"verdict": "stands", "sentence": "stands: 64.0% stand."}))
+    found = {"verdict": "stands", "sentence": "stands: 64.0% stand.", "findings": []}
+    (target / "audit/audit.json").write_text(json.dumps(found))
     return target
 
 

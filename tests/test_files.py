@@ -1,18 +1,26 @@
 """Files are whole or not there, errors name them, and lines carry checksums."""
 
 import multiprocessing
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event
+from dataclasses import replace
 from pathlib import Path
 
+import beside
 import numpy as np
 import pytest
 import torch
 
+from bpfc.cli import evaluate
+from bpfc.cli.evaluate import Evaluate
 from bpfc.evaluation.recorded import _saver
 from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import Run
+from bpfc.training.start import train
+from bpfc.training.state import TENSORS, State
 from bpfc.weights import save_tensors
 
 ROW = {"index": 3, "attacks": {"fgsm": {"broken": False, "linf": None}}}
@@ -82,17 +90,10 @@ def test_an_object_without_checksum_is_an_earlier_versions() -> None:
         without_checksum({"indey": 3}, ROW)
 
 
-def _write(folder: Path, ended: Event) -> None:
-    for turn in range(300):
-        write_json(folder / "some.json", {"turn": turn, "text": "x" * 50_000})
-        append_lines(folder / "some.jsonl", [{"turn": turn, "text": "y" * 5_000}])
-    ended.set()
-
-
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     ended, seen = spawn.Event(), 0
-    writer = spawn.Process(target=_write, args=(tmp_path, ended))
+    writer = spawn.Process(target=beside.write, args=(tmp_path, ended))
     writer.start()
     while not ended.is_set() and writer.is_alive():
         if (tmp_path / "some.json").exists():
@@ -100,6 +101,56 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
             rows = read_jsonl(tmp_path / "some.jsonl")
             assert [row["turn"] for row in rows] == list(range(len(rows)))
             seen += 1
+        ended.wait(0.01)
     writer.join()
     assert writer.exitcode == 0
     assert seen > 3
+
+
+def test_what_is_renamed_was_flushed_before_and_its_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a power cut leaves the old file or the new one; and a row is on disk before the next block begins."""
+    done: list[tuple[str, str]] = []
+    flush, rename = os.fsync, Path.rename
+
+    def flushed(handle: int) -> None:
+        done.append(("flushed", Path(f"/proc/self/fd/{handle}").readlink().name))
+        flush(handle)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append(("renamed", self.name))
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    save_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)})
+    append_lines(tmp_path / "l.jsonl", [ROW])
+    hidden = ".w.safetensors.tmp"
+    assert done == [("flushed", hidden), ("renamed", hidden), ("flushed", tmp_path.name), ("flushed", "l.jsonl")]
+    del done[:]
+    state = tmp_path / "run"
+    Run(state).begun()
+    Run(state).begin(RECIPES["mnist-5k-normal"][1], "fp32", {})
+    Run(state).save(State(1, {}, {}, {}, {}, 1, 0.5, [{"epoch": 1}]))
+    (last,) = [at for at, what in enumerate(done) if what[0] == "renamed" and "checkpoint-0001" in what[1]]
+    before = {name for kind, name in done[:last] if kind == "flushed"}
+    assert {f".{name}.safetensors.tmp" for name in TENSORS} | {".state.json.tmp", done[last][1]} <= before
+    assert ("flushed", "run") in done[last:]
+
+
+def test_who_reads_beside_the_verbs_sees_whole_files(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    begun, ended, found = spawn.Event(), spawn.Event(), spawn.Queue()
+    reader = spawn.Process(target=beside.look, args=(tmp_path / "run", begun, ended, found))
+    reader.start()
+    begun.wait()
+    short = {"epochs": 3, "limit": 20, "batch_size": 10, "validation_attacked": 4, "ifgsm_steps": 1}
+    recipe = replace(RECIPES["mnist-5k-normal"][1], network="m-lenet-quarter", **short)
+    train(recipe, tmp_path / "run", device="cpu", precision="fp32")
+    options = Evaluate(tmp_path / "run", attacks="fgsm", limit=12, batch_size=2, device="cpu", precision="fp32")
+    evaluate.run(replace(options, save_images=True))
+    ended.set()
+    seen, halves = found.get(timeout=60)
+    reader.join()
+    assert halves == []
+    assert {"recipe.json", "log.jsonl", "model.safetensors", "ledger.jsonl", "evaluation.json"} <= seen

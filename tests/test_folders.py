@@ -25,7 +25,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pictures_that_cannot_be_taken(folder: Path, tmp_path: Path) -> None:
-    refuse("nothing: must be a folder with one folder of pictures a class, or an .npz file", tmp_path / "nothing")
+    refuse(
+        "nothing: must be a folder with one folder of pictures a class, of shards, or an .npz file",
+        tmp_path / "nothing",
+    )
     Image.new("RGB", (4, 5)).save(folder / "bee" / "30.png")
     refuse(r"30.png: 5×4 with 3 channels of 8 bits, but the first picture is 5×4 with 1", folder)
     (folder / "bee" / "30.png").write_bytes(b"no picture")

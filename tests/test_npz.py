@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -63,6 +64,20 @@ def test_more_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.zeros(20, np.int64))
     with pytest.raises(DataError, match="more than this machine has"):
         load_images(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_memory_of_a_large_file(last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """246 MB took 3.1 GiB. Now a file takes its size, twice where its colours stand last, and what is read at once."""
+    monkeypatch.setattr("bpfc.data.npz.CHUNK", 2**20)
+    pixels = np.zeros((20, 256, 256, 3) if last else (20, 3, 256, 256), np.float32)
+    np.savez(tmp_path / "large.npz", x=pixels, y=np.zeros(20, np.int64))
+    tracemalloc.start()
+    try:
+        load_images(tmp_path / "large.npz")
+        assert tracemalloc.get_traced_memory()[1] < (1 + last) * pixels.nbytes + 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_arrays_that_nobody_asked_for_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

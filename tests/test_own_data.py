@@ -1,6 +1,11 @@
 """Data of one's own: split, decoded when asked for, the same in any number of threads."""
 
+import gzip
+import json
+import sys
+import tarfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +187,86 @@ def test_colours_by_request(folder: Path) -> None:
     grey = colours[:1].pixels[0]
     assert torch.equal(grey[0], grey[1])
     assert torch.equal(grey[0], load_images(folder, Reading(colour="grey"))[:1].pixels[0, 0])
+
+
+def encoded(shade: int) -> bytes:
+    content = BytesIO()
+    Image.fromarray(np.random.default_rng(shade).integers(0, 256, (6, 6), np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def tar(path: Path, shades: range, **more: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for shade in shades:
+            for name, content in (
+                (f"some/{shade:04d}.png", encoded(shade)),
+                (f"some/{shade:04d}.cls", b"%d" % (shade % 2)),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                file.addfile(member, BytesIO(content))
+        for name, content in more.items():
+            member = tarfile.TarInfo(name.replace("_", "."))
+            member.size = len(content)
+            file.addfile(member, BytesIO(content))
+
+
+def check_shards(root: Path) -> None:
+    """Twelve pictures to train on and three to test on, as `encoded` makes them."""
+    data = load(str(root))
+    assert (len(data.train), len(data.test), data.classes) == (12, 3, 2)
+    for images, shades in ((data.train, range(12)), (data.test, range(12, 15))):
+        expected = [np.asarray(Image.open(BytesIO(encoded(shade)))).tolist() for shade in shades]
+        assert images.pixels[:, 0].tolist() == expected
+        assert images.labels.tolist() == [shade % 2 for shade in shades]
+
+
+def test_webdataset_s_shards(tmp_path: Path) -> None:
+    root = tmp_path / "shards"
+    tar(root / "train-0000.tar", range(8))
+    tar(root / "train-0001.tar", range(8, 12))
+    tar(root / "val-0000.tar", range(12, 15))
+    check_shards(root)
+    assert len(load_images(root)) == 3
+    tar(root / "val-0000.tar", range(12, 15), lonely_png=encoded(1))
+    with pytest.raises(DataError, match=r"lonely has not both, a picture and a label"):
+        load(str(root))
+    (root / "val-0000.tar").write_bytes(gzip.compress(b"something"))
+    with pytest.raises(DataError, match=r"val-0000.tar: not a plain tar of WebDataset"):
+        load(str(root))
+    (root / "val-0000.tar").unlink()
+    assert len(load(str(root)).test) == 1  # a tenth, as there is none to test on
+
+
+def parquet(path: Path, shades: range, names: list[str] | None) -> None:
+    import pyarrow
+    from pyarrow import parquet as writer
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [{"bytes": encoded(shade), "path": None} for shade in shades]
+    table = pyarrow.table({"image": pictures, "label": [shade % 2 for shade in shades]})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    writer.write_table(table, path, row_group_size=5)
+
+
+@pytest.mark.parametrize("test", ["validation", "test"])
+def test_a_hugging_face_data_set_on_disk(test: str, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    parquet(root / "data" / "train-00000-of-00001.parquet", range(12), ["ant", "bee"])
+    parquet(root / "data" / f"{test}-00000-of-00001.parquet", range(12, 15), ["ant", "bee"])
+    check_shards(root)
+    assert load(str(root)).class_names == ("ant", "bee")
+    (root / "data" / f"{test}-00000-of-00001.parquet").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        load(str(root))
+
+
+def test_parquet_needs_pyarrow_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path / "set" / "train-0.parquet", range(12), None)
+    assert load(str(tmp_path / "set")).class_names == ("0", "1")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError, match=r"pyarrow is not installed; pip install 'bpfc\[parquet\]'"):
+        load(str(tmp_path / "set"))

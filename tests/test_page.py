@@ -19,6 +19,7 @@ from PIL import Image
 from bpfc.certification import ContradictionError
 from bpfc.cli import evaluate, report
 from bpfc.data import DataSet
+from bpfc.errors import UserError
 from bpfc.files import read_jsonl, without_checksum, write_json, write_jsonl
 from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC
@@ -445,3 +446,35 @@ def test_axes() -> None:
     assert axis.share(0.001) == 0
     assert axis.share(0.1) == pytest.approx(2 / 3)
     assert axis.share(7) == 1
+
+
+DAMAGE = {"empty": "", "null": "null", "number": "5", "list": "[]", "object": "{}", "deep": "[" * 100_000, "odd": "[5]"}
+FILES = (
+    *("recipe.json", "provenance.json", "log.jsonl", "evaluation/evaluation.json", "evaluation/ledger.jsonl"),
+    *("evaluation/summary.json", "certification/summary.json", "certification/certificates.jsonl", "audit/audit.json"),
+)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_is_named(file: str, run: Path) -> None:
+    certify(run, lambda row: False)
+    (run / "audit").mkdir()
+    write_json(run / "audit" / "audit.json", {"verdict": "stands", "sentence": "", "findings": []})
+    path = run / file
+    sound = path.read_bytes()
+    for damage, content in DAMAGE.items():
+        path.write_text(content + "\n")
+        holds_nothing = {"log.jsonl": ("empty",), "provenance.json": ("list",), "evaluation/summary.json": ("object",)}
+        if damage in holds_nothing.get(file, ()) or (file.endswith("ledger.jsonl") and damage == "empty"):
+            continue  # as before an epoch, a start or an end
+        if file.endswith(".jsonl") and damage == "empty":
+            path.write_text("\n")
+        with pytest.raises((UserError, ValueError), match=Path(file).name) as raised:
+            render_page([run], run / "page.html")
+        assert "\n" not in str(raised.value)
+    if path.suffix == ".json":
+        flipped = bytearray(sound)
+        flipped[sound.index(b":") + 3] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises((UserError, ValueError), match=Path(file).name):
+            render_page([run], run / "page.html")

@@ -131,11 +131,18 @@ def test_demo_and_stability(tmp_path: Path) -> None:
 def test_paper_recipes_are_told_by_seed_and_fate(tmp_path: Path) -> None:
     row = {"recipe": "mnist-bpfc", "failed": None, "precision": "fp32", "hardware": HARDWARE}
     good = row | {"seed": 1, "loss": [1.3, 0.8, 0.7], "train_accuracy": [0.8, 0.96, 0.97]}
-    bad = row | {"seed": 0, "loss": [1.3, 2.3, 2.303], "train_accuracy": [0.8, 0.1, 0.11], "failed": "it collapsed"}
+    bad = row | {
+        "seed": 0,
+        "loss": [1.3, 2.3, 2.303],
+        "train_accuracy": [0.8, 0.1, 0.11],
+        "failed": "it has collapsed (epoch 2): put",
+    }
     (tmp_path / "stability").mkdir()
     (tmp_path / "stability" / "paper.jsonl").write_text("\n".join(map(json.dumps, (good, bad))) + "\n")
     first, second = paper_recipes(Results(tmp_path)).splitlines()[2:4]
-    assert first.startswith("| `mnist-bpfc` | 0 | 3 | it collapsed | 1.300 / 2.303 / 2.303 | 80.0 / 10.0 / 11.0 |")
+    assert first.startswith(
+        "| `mnist-bpfc` | 0 | 3 | collapsed in epoch 2 | 1.300 / 2.303 / 2.303 | 80.0 / 10.0 / 11.0 |"
+    )
     assert second.startswith("| `mnist-bpfc` | 1 | 3 | neither | 1.300 / 0.800 / 0.700 | 80.0 / 96.0 / 97.0 |")
 
 

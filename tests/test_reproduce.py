@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from bpfc.cli.jobs import Job
 from bpfc.cli.reproduce import Reproduce
 from bpfc.cli.speed import Estimate, Speed, passes
 from bpfc.data import DataSet
-from bpfc.files import read_json, without_checksum
+from bpfc.files import read_json, without_checksum, write_json
 from bpfc.ledger import Ledger
 from bpfc.methods.classes import standing
 from bpfc.models import NETWORKS
@@ -176,9 +179,9 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
         shutil.copy(Path("first/mnist-5k-bpfc-quick-seed0") / name, kept)
     assert "there    mnist-5k-bpfc, seed 0: results/kept" in run(capsys, methods=("bpfc",), dry_run=True)
     assert "0 pieces of work" in run(capsys, methods=("bpfc",), dry_run=True)
-    other = json.loads((kept / "evaluation" / "summary.json").read_text()) | {"weights_sha256": "0" * 64}
+    other = read_json(kept / "evaluation" / "summary.json") | {"weights_sha256": "0" * 64}
     (kept / "other").mkdir()
-    (kept / "other" / "summary.json").write_text(json.dumps(other))
+    write_json(kept / "other" / "summary.json", other)
     with pytest.raises(ValueError, match="results/kept: its evaluations are of 2 networks"):
         run(capsys, methods=("bpfc",), dry_run=True)
 
@@ -186,7 +189,7 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
 def test_evaluations_of_other_weights_than_the_run_s_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, methods=("normal",))
     path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3/summary.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights_sha256": "0" * 64}))
+    write_json(path, read_json(path) | {"weights_sha256": "0" * 64})
     assert figures()[0][1] == "not run"
 
 
@@ -234,6 +237,23 @@ def test_several_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> No
     assert Run(Path("side/copy")).digest == Run(done).digest
     assert Path("side/copy.log").exists()
     assert "1/1 done: reuse" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_process_ends_when_what_began_it_is_killed() -> None:
+    """Else it would train on, and the reproduction that goes on would find its folder taken."""
+    child = (
+        "import os, sys; from bpfc.cli.jobs import _end_with; print(os.getpid(), flush=True); _end_with(os.getppid())"
+    )
+    began = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", began], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        time.sleep(0.2)
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+        parent.wait()
+        assert parent.stdout.read() == ""  # which ends when the child, who holds it too, is gone
 
 
 def test_costs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ Every trial ends as one of
     told       exit status 2, and one line that says what is wrong
     wrong      an exit status that is no error, and another figure
     lost       after a kill or a full disk, not all that an unbroken one leaves is there, or the verb does not go on
-    traceback  anything else: a traceback, an error of several lines, a crash, more than a minute
+    traceback  anything else: a traceback, an error of several lines, a crash, more than a minute of computing
 
 Trial n of a kind follows from the seed and n; trials that stand in OUT/trials.jsonl are not made again, so that a
 stopped benchmark goes on. Several processes at one --out each take a share (--share 1/2 and --share 2/2); the last to

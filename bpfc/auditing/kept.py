@@ -30,13 +30,28 @@ def open_kept(folder: Path, decides: Mapping[str, Any]) -> dict[str, dict[str, A
             raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
     write_json(path, mine)
     measured = folder / "measured.jsonl"
-    try:
-        lines = [without_checksum(line, KEPT) for line in read_jsonl(measured)]
-    except ValueError as error:
-        raise ValueError(f"{measured}: {error}; put the file back as it was, or choose another --out") from error
-    # Without a last line that a kill cut short.
-    write_jsonl(measured, [with_checksum(line) for line in lines])
-    return {line["probe"]: line for line in lines}
+    kept: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(read_jsonl(measured), start=1):
+        try:
+            kept[line["probe"]] = without_checksum(line, KEPT)
+            _check(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{measured}, line {number}: not what an attack left ({error!r}); put the file back as it was, or "
+                "choose another --out"
+            ) from error
+    # Without a last line that a kill cut short, and without doubles.
+    write_jsonl(measured, [with_checksum(line) for line in kept.values()])
+    return kept
+
+
+def _check(line: Mapping[str, Any]) -> None:
+    """Raises an error for a line of another form."""
+    if not isinstance(line["probe"], str) or not isinstance(line["settings"], str):
+        raise ValueError(f"probe {line['probe']!r}, settings {line['settings']!r}")
+    indices = [index for index, _, _ in line["found"]]
+    if len(set(indices)) < len(indices) or not all(type(index) is int and index >= 0 for index in indices):
+        raise ValueError("an image twice, or none")
 
 
 def keep(folder: Path, line: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stdout
@@ -178,7 +180,7 @@ def _side_by_side(
         return failed
     spawn = multiprocessing.get_context("spawn")
     taken = spawn.Value("i", 0)
-    with ProcessPoolExecutor(processes, spawn, _settle, (taken, processes)) as pool:
+    with ProcessPoolExecutor(processes, spawn, _settle, (taken, processes, os.getpid())) as pool:
         futures = {pool.submit(_logged, job, device, data_dir): job for job in jobs}
         for number, future in enumerate(as_completed(futures), start=1):
             job, error = futures[future], future.exception()
@@ -191,10 +193,11 @@ def _side_by_side(
     return failed
 
 
-def _settle(taken: "multiprocessing.sharedctypes.Synchronized[int]", processes: int) -> None:
-    """A process takes its GPU, if there are several, and its share of the cores."""
+def _settle(taken: "multiprocessing.sharedctypes.Synchronized[int]", processes: int, parent: int) -> None:
+    """A process takes its GPU, if there are several, and its share of the cores; it ends with the one that began it."""
     import torch
 
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with taken.get_lock():
         place = taken.value
         taken.value += 1
@@ -202,6 +205,13 @@ def _settle(taken: "multiprocessing.sharedctypes.Synchronized[int]", processes: 
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % count]
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone: a kill would else leave it at work, with the folders in its hands."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)  # states and ledgers are whole at any moment
 
 
 def _logged(job: Job | BlackBox, device: DeviceName, data_dir: Path | None) -> None:

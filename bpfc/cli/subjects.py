@@ -24,8 +24,8 @@ class SubjectOptions:
     weights: Path | None = None
     """The model's weights: safetensors, or a state dict that torch saved."""
     data: str | None = None
-    """Images for the model: a data set's name, a folder of pictures by class, or an .npz file. Of a run: where its data
-    lies now."""
+    """Images for the model: a data set's name, a folder of pictures by class or shards of them, or .npz. Of a run:
+    where its data lies now."""
     mean: tuple[float, ...] | None = None
     """Of each channel, if the model expects normalised images; images and ε stay in [0, 1]."""
     std: tuple[float, ...] | None = None

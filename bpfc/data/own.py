@@ -1,7 +1,9 @@
-"""Images of one's own: a folder of pictures a class, .npz files, shards; with a part to test on, or without.
+"""Images of one's own: pictures a class, shards of them, or arrays; with a part to test on, or without.
 
 PATH/ant/1.png PATH/bee/2.png …              pictures by class
 PATH/train/ant/1.png PATH/val/ant/2.png …    the same, with a part to test on (val, validation or test)
+PATH/train-0000.tar PATH/val-0000.tar …      WebDataset's shards; see bpfc.data.shards
+PATH/data/train-….parquet …                  a Hugging Face data set on disk; see there
 PATH.npz, or PATH/train.npz PATH/val.npz     arrays; see bpfc.data.npz
 """
 
@@ -12,8 +14,11 @@ from bpfc.data.folders import list_folder
 from bpfc.data.formats import DataError
 from bpfc.data.images import AnyImages, Images, Pictures, pictures
 from bpfc.data.npz import load_npz
+from bpfc.data.shards import list_parquet, list_tar, shards
 from bpfc.options import Reading
 
+Place = Path | list[Path]
+"""A folder or a file, or some shards."""
 TEST = ("val", "validation", "test")
 """What the part to test on may be called."""
 
@@ -55,30 +60,51 @@ def load_own(path: Path, reading: Reading) -> Own:
     return Own(train, test, classes)
 
 
-def _parts(path: Path) -> tuple[Path, Path] | None:
+def _parts(path: Path) -> tuple[Place, Place] | None:
     """The part to train on and that to test on, if they are told apart."""
     for ending in ("", ".npz"):
         train = path / f"train{ending}"
         tests = [each for name in TEST if (each := path / f"{name}{ending}").exists()]
         if train.exists() and tests:
-            if len(tests) > 1:
-                raise DataError(f"{path}: holds {tests[0].name} and {tests[1].name}; keep the one to test on there")
+            _check_one(path, [test.name for test in tests])
             return train, tests[0]
+    of_train = dict(shards(path, "train"))
+    for kind, files in of_train.items():
+        names = {name: found[kind] for name in TEST if kind in (found := dict(shards(path, name)))}
+        if names:
+            _check_one(path, list(names))
+            return files, next(iter(names.values()))
     return None
 
 
-def _load(path: Path, reading: Reading, known: tuple[str, ...] | None) -> tuple[AnyImages, tuple[str, ...]]:
+def _check_one(path: Path, tests: list[str]) -> None:
+    if len(tests) > 1:
+        raise DataError(f"{path}: holds {tests[0]} and {tests[1]}; keep the one to test on there")
+
+
+def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tuple[AnyImages, tuple[str, ...]]:
     """Images and the names of their classes; labels by the classes that are `known`, if given."""
+    path = place if isinstance(place, Path) else place[0]
+    files = place if isinstance(place, list) else next((found for _, found in shards(place)), [])
+    if files:
+        classes, items, labels = list_tar(files) if files[0].suffix == ".tar" else list_parquet(files)
+        if known is not None and len(classes) > len(known):
+            raise DataError(f"{path}: holds class {classes[-1]}, which the part to train on has not; put it into both")
+        return pictures(items, labels, reading), classes
     if path.is_dir():
-        classes, items, labels = list_folder(path, least=2 if known is None else 1)
+        names, items, labels = list_folder(path, least=2 if known is None else 1)
         if known is not None:
-            if strange := sorted(set(classes) - set(known)):
+            if strange := sorted(set(names) - set(known)):
                 raise DataError(f"{path / strange[0]}: a class that is not among those to train on; put it into both")
-            labels = [known.index(classes[label]) for label in labels]
-        return pictures(items, labels, reading), tuple(classes)
+            labels = [known.index(names[label]) for label in labels]
+        return pictures(items, labels, reading), tuple(names)
     if path.suffix == ".npz" and path.is_file():
         if reading.size is not None or reading.colour is not None:
             raise DataError(f"{path}: --size and --colour are for pictures; make the arrays as they should be")
         images = Images(*load_npz(path))
         return images, tuple(str(label) for label in range(int(images.labels.max()) + 1))
-    raise DataError(f"{path}: must be a folder with one folder of pictures a class, or an .npz file")
+    raise DataError(f"{path}: must be a folder with one folder of pictures a class, of shards, or an .npz file")
+
+
+def path_kind(files: list[Path]) -> str:
+    return files[0].suffix.removeprefix(".")

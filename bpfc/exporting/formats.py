@@ -11,7 +11,7 @@ from torch import nn
 
 from bpfc.errors import UserError
 from bpfc.evaluation.names import STANDARD
-from bpfc.files import make_writable_folder, write_file, write_json
+from bpfc.files import make_writable_folder, write_file, write_plain_json
 from bpfc.models.cost import parameters
 from bpfc.models.saved import write_config
 from bpfc.report.figures import with_interval
@@ -122,7 +122,7 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
     }
     make_writable_folder(folder)
     torch.save(model.state_dict(), folder / f"{record.name}.pt")
-    write_json(folder / f"{record.name}.json", entry)
+    write_plain_json(folder / f"{record.name}.json", entry)
     return folder / f"{record.name}.json"
 
 

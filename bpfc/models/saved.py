@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from bpfc.files import read_json, write_json
+from bpfc.files import read_json, write_plain_json
 from bpfc.models.libraries import is_code
 from bpfc.models.outside import load_weights
 
@@ -14,7 +14,7 @@ BUILD = ("network", "channels", "classes", "size")
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", config)
+    write_plain_json(folder / "config.json", config)
 
 
 def from_folder(folder: Path, trusted: str | None = None) -> nn.Module:

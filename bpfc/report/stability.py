@@ -1,5 +1,7 @@
 """Tables of how trainings end over seeds, threads and ways of rounding."""
 
+import re
+
 from bpfc.files import read_jsonl
 from bpfc.report.captions import captioned, shown_sources
 from bpfc.report.figures import Results, percent
@@ -30,7 +32,7 @@ def paper_recipes(results: Results) -> str:
         losses, accuracies = row["loss"], row["train_accuracy"]
         ended = [percent(accuracies[0]), percent(min(accuracies[1:])), percent(accuracies[-1])]
         loss = [f"{losses[0]:.3f}", f"{max(losses[1:]):.3f}", f"{losses[-1]:.3f}"]
-        fate = row["failed"] or "neither"
+        fate = _fate(row["failed"])
         cells = [
             " / ".join(loss),
             " / ".join(ended),
@@ -44,3 +46,12 @@ def paper_recipes(results: Results) -> str:
     return captioned(
         ["recipe", "seed", "epochs", "diverged or collapsed", "loss", "accuracy", "arithmetic"], rows, told
     )
+
+
+def _fate(failed: str | None) -> str:
+    """In a word or two, from the message that a training ended with."""
+    if failed is None:
+        return "neither"
+    word = "diverged" if "finite" in failed else "collapsed"
+    epoch = re.search(r"epoch (\d+)", failed)
+    return f"{word} in epoch {epoch[1]}" if epoch else word

@@ -1,0 +1,169 @@
+"""Pictures in files of many: WebDataset's tar shards, and the parquet files of a Hugging Face data set on disk.
+
+Nothing is unpacked: a picture's bytes are read from their place when it is needed.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bpfc.data.decoding import Encoded
+from bpfc.data.folders import PICTURES
+from bpfc.data.formats import DataError
+
+Listed = tuple[tuple[str, ...], list[Encoded], list[int]]
+"""Names of the classes, pictures, labels."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture in a tar shard: `size` bytes from `begin` on."""
+
+    path: Path
+    key: str
+    begin: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}, {self.key}"
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.begin)
+            return file.read(self.size)
+
+
+def list_tar(paths: list[Path]) -> Listed:
+    """Of WebDataset's shards: KEY.png (or another kind of picture) and KEY.cls, the label as a number.
+
+    The shards must not be compressed. Labels are 0, 1, …; they are their own names.
+
+    Raises:
+        DataError: a shard is damaged or compressed, a picture has no label, or the other way round.
+    """
+    items: list[Encoded] = []
+    labels: list[int] = []
+    for path in paths:
+        pictures: dict[str, Member] = {}
+        told: dict[str, int] = {}
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    # WebDataset's key is the name up to the first dot of its last part.
+                    folder, _, last = member.name.rpartition("/")
+                    key, _, kind = last.partition(".")
+                    key = f"{folder}/{key}" if folder else key
+                    if not member.isfile():
+                        continue
+                    if f".{kind.lower()}" in PICTURES:
+                        pictures[key] = Member(path, member.name, member.offset_data, member.size)
+                    elif kind == "cls" and (file := tar.extractfile(member)) is not None:
+                        told[key] = int(file.read())
+        except (tarfile.TarError, EOFError, ValueError) as error:
+            raise DataError(f"{path}: not a plain tar of WebDataset ({error}); make the shard again") from error
+        if lonely := sorted(pictures.keys() ^ told.keys()):
+            raise DataError(f"{path}: {lonely[0]} has not both, a picture and a label (.cls); add the other")
+        items += pictures.values()
+        labels += [told[key] for key in pictures]
+    return _named(paths[0], items, labels, None)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture in a parquet file: row `at` of a row group."""
+
+    path: Path
+    column: str
+    group: int
+    at: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}, row {self.at} of group {self.group}"
+
+    def read(self) -> bytes:
+        content = _group(self.path, self.column, self.group)[self.at]
+        if not isinstance(content, dict) or not isinstance(content.get("bytes"), bytes):
+            raise DataError(f"{self.name}: holds no picture; save the data set with its pictures inside")
+        return content["bytes"]
+
+
+def list_parquet(paths: list[Path]) -> Listed:
+    """Of a Hugging Face data set's parquet files: a column of pictures and one of labels.
+
+    The names of the classes are those that the data set tells. A row group is read at once, and the last few are kept.
+
+    Raises:
+        DataError: pyarrow is not installed, or a file is not as above.
+    """
+    parquet = _parquet()
+    items: list[Encoded] = []
+    labels: list[int] = []
+    names: tuple[str, ...] | None = None
+    for path in paths:
+        try:
+            file = parquet.ParquetFile(path)
+        except Exception as error:  # pyarrow raises whatever parsing does
+            raise DataError(f"{path}: cannot be read as parquet ({error}); fetch it again") from error
+        columns = file.schema_arrow.names
+        picture = next((name for name in ("image", "img") if name in columns), None)
+        label = next((name for name in ("label", "labels", "fine_label") if name in columns), None)
+        if picture is None or label is None:
+            raise DataError(f"{path}: columns {', '.join(columns)}; must hold image (or img) and label")
+        names = names or _class_names(file.schema_arrow.metadata or {}, label)
+        for group in range(file.num_row_groups):
+            values = file.read_row_group(group, columns=[label])[label].to_pylist()
+            if not all(type(value) is int for value in values):
+                raise DataError(f"{path}: column {label} holds {type(values[0]).__name__}; must be integers")
+            items += [Cell(path, picture, group, at) for at in range(len(values))]
+            labels += values
+    return _named(paths[0], items, labels, names)
+
+
+@lru_cache(maxsize=8)
+def _group(path: Path, column: str, group: int) -> list[Any]:
+    found: list[Any] = _parquet().ParquetFile(path).read_row_group(group, columns=[column])[column].to_pylist()
+    return found
+
+
+def _parquet() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as error:
+        raise DataError("parquet: pyarrow is not installed; pip install 'bpfc[parquet]'") from error
+    return parquet
+
+
+def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
+    """Those that Hugging Face's `datasets` wrote beside the columns."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return tuple(str(name) for name in features[label]["names"])
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _named(path: Path, items: list[Encoded], labels: list[int], names: tuple[str, ...] | None) -> Listed:
+    if not items:
+        raise DataError(f"{path}: holds no pictures")
+    low, high = min(labels), max(labels)
+    names = names or tuple(map(str, range(high + 1)))
+    if low < 0 or high >= len(names):
+        raise DataError(f"{path}: labels from {low} to {high}; must be from 0 to {len(names) - 1}")
+    return names, items, labels
+
+
+def shards(path: Path, part: str = "") -> Iterator[tuple[str, list[Path]]]:
+    """The shards in a folder or its folder `data`, by kind: those whose names begin with the word `part`."""
+    word = re.compile(rf"{part}(?![a-z])" if part else "")
+    for kind in ("tar", "parquet"):
+        for folder in (path, path / "data"):
+            if found := sorted(file for file in folder.glob(f"*.{kind}") if word.match(file.name)):
+                yield kind, found
+                break

@@ -1,0 +1,41 @@
+"""The loops in examples/: each trains, takes at most ten lines for BPFC, and has its normalisation inside."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bpfc.models import Normalise
+
+FOLDER = Path(__file__).parent.parent / "examples"
+LIBRARIES = {
+    "plain": "torch",
+    "lightning_module": "lightning",
+    "hugging_face_trainer": "transformers",
+    "timm_style": "torch",
+}
+
+
+def test_every_example_is_here() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(LIBRARIES)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_an_example_trains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip(LIBRARIES[name], reason=f"{LIBRARIES[name]} is not in the extra 'test' and not installed")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    example = importlib.import_module(name)
+    model = example.main(epochs=2, count=1_000)
+    found = importlib.import_module("plain").attack(model, 60)
+    for module in ("plain", name):
+        sys.modules.pop(module, None)
+    assert found.clean > 0.3  # ten classes: it learns
+    assert isinstance(model, nn.Sequential)
+    assert isinstance(model[0], Normalise)
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    lines = [line for line in (FOLDER / f"{name}.py").read_text().splitlines() if "# BPFC" in line]
+    assert 3 <= len(lines) <= 10
