@@ -100,7 +100,6 @@ def test_processes_write_the_bytes_of_one_and_a_killed_one_costs_open_blocks_onl
 
     done = subprocess.run(torchrun(3, "--out", "many"), check=True, env=environment(), capture_output=True, text=True)
     assert done.stdout.count("worst case") == 1  # the first process tells, for all
-    assert "/60 images, robust so far" in done.stdout
     merged = read_json(model / "many/summary.json")
     assert merged["images_resumed"] == len(written)
     assert merged["provenance"]["hardware"]["processes"] == 3
