@@ -104,7 +104,3 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
         images = Images(*load_npz(path))
         return images, tuple(str(label) for label in range(int(images.labels.max()) + 1))
     raise DataError(f"{path}: must be a folder with one folder of pictures a class, of shards, or an .npz file")
-
-
-def path_kind(files: list[Path]) -> str:
-    return files[0].suffix.removeprefix(".")
