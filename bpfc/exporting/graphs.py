@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -69,14 +70,14 @@ def export_onnx(model: nn.Module, images: Tensor, path: Path) -> float:
 
 def export_torchscript(model: nn.Module, images: Tensor, path: Path) -> float:
     """Writes the network as TorchScript, by tracing; see `export_onnx`."""
-    make_writable_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.tmp")
+    written = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TorchScript is deprecated; who asks for it has a reader of it
-        torch.jit.trace(model, images[:2]).save(str(temporary))
-        again = torch.jit.load(str(temporary))
+        torch.jit.save(torch.jit.trace(model, images[:2]), written)
+        again = torch.jit.load(BytesIO(written.getvalue()))
     found = _difference("torchscript", model, images, lambda some: exact_logits(again, some))
-    temporary.replace(path)
+    make_writable_folder(path.parent)
+    write_file(path, written.getvalue())
     return found
 
 
