@@ -334,3 +334,20 @@ def test_a_page_for_others_has_a_password(demo: Path, monkeypatch: pytest.Monkey
     assert given[-1][0] == "a long pass phrase"
     explore.main(replace(options, host="0.0.0.0", public=True))
     assert given[-1] == (None, None)
+
+
+def test_networks_of_one_s_own_data_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose test images need not be of every class that the networks know."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(NETWORKS, "small", lambda *_: small_network())
+    rng = np.random.default_rng(0)
+    for part, labels in (("train", np.arange(40) % 10), ("val", np.arange(8) % 3)):
+        Path("mine").mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256, (len(labels), 28, 28, 1), np.uint8)
+        np.savez(f"mine/{part}.npz", images=pixels, labels=labels.astype(np.int64))
+    recipe = replace(
+        RECIPES["mnist-5k-normal"][1], data="mine", network="small", epochs=1, validation=4, validation_attacked=4
+    )
+    train(recipe, Path("run"), device="cpu", precision="fp32")
+    scene = explore.scene((Path("run"),))
+    assert (scene.data, tuple(scene.classes)) == ("mine", DIGITS)

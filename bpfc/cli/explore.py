@@ -72,7 +72,9 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
         ValueError, RunError, DataError: there are none or too many, they are of several data sets, or one can't be had.
     """
     from bpfc.cli.subjects import from_run
+    from bpfc.data import to_float
     from bpfc.explore.page import Network, Scene
+    from bpfc.judge import exact_logits
     from bpfc.report.figures import DATA, Results
     from bpfc.report.page.gallery import class_name
 
@@ -88,12 +90,12 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)
     ]
     first = subjects[0]
-    classes = [class_name(first.data, label) for label in range(int(first.images.labels.max()) + 1)]
+    count = exact_logits(first.model, to_float(first.images[:1].pixels)).shape[1]
     return Scene(
         networks=[Network(name, subject.model) for name, subject in zip(names, subjects, strict=True)],
         images=first.images,
-        data=DATA[first.data],
-        classes=classes,
+        data=DATA.get(first.data, Path(first.data).name),
+        classes=[class_name(first.data, label) for label in range(count)],
         eps=round(first.eps or 0.1, 2),
         k=next((subject.k for subject in subjects if subject.k), 6),
     )
