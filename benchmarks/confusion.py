@@ -42,8 +42,8 @@ from bpfc.files import read_jsonl, write_json
 from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC, FGSMAT, IBP, PGDAT, TRADES
 from bpfc.provenance import provenance
+from bpfc.training.demo_recipes import DEMO_RECIPES
 from bpfc.training.recipe import Recipe
-from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import Schedule
 from bpfc.wrappers import EOT
@@ -60,18 +60,7 @@ Change = Callable[[nn.Module], nn.Module]
 
 def recipes() -> dict[str, Recipe]:
     """The trainings, by name: the demo's one-cycle schedule with other methods and networks."""
-    base = replace(
-        RECIPES["mnist-5k-normal"][1],
-        network="controls:small",
-        epochs=4,
-        batch_size=32,
-        lr=0.06,
-        lr_schedule=Schedule(shape="one-cycle"),
-        clip_norm=1.0,
-        validation_attacked=50,
-        ifgsm_steps=5,
-        select="last",
-    )
+    base = replace(DEMO_RECIPES["normal"], network="controls:small")
     l1 = BPFC(k=7, weight=3.0, distance="l1")
     bounded = replace(base, network="controls:sparse", epochs=8, lr=0.1, eps=0.1, weight_decay=0.0)
     growing = Schedule(shape="ramp", milestones=(0.05, 0.5))

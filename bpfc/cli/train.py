@@ -24,8 +24,9 @@ HELP = """Train a network by a recipe.
 bpfc recipes lists the recipes; bpfc recipes RECIPE shows the values of one, and the --method.… options of its method.
 What stands below may be given to change it.
 
-bpfc train METHOD --data PATH --eps ε trains on data of yours: a folder of pictures for each class, or .npz files. The
-recipe follows from the data, ε and --network, and may be changed likewise; --bits says the depth of the images."""
+bpfc train METHOD --data PATH --eps ε trains on data of yours: a folder of pictures for each class, WebDataset's or
+Hugging Face's shards, or .npz files. The recipe follows from the data, ε and --network, and may be changed likewise;
+--bits says the depth of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Own:
     """What a recipe for data of one's own follows from."""
 
     data: str = ""
-    """A folder of pictures for each class, or .npz files."""
+    """A folder of pictures for each class, or of shards, or .npz files."""
     eps: Number = 0.0
     """ε: ℓ∞ radius that the network should stand, in units of [0, 1], such as 4/255."""
     network: str | None = None

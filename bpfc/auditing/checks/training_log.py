@@ -8,7 +8,7 @@ from bpfc.training.overfitting import warning
 def measure(m: Measurements) -> Measured:
     rows = [row for row in m.log if "gradient_alignment" in row]
     if not rows:
-        return Measured(None, "there is no log of the training")
+        return Measured(None, f"the log of the training {'tells no gradient alignment' if m.log else 'is not there'}")
     end = rows[-1]["gradient_alignment"]
     told = f"gradient alignment {rows[0]['gradient_alignment']:.2f} after the first epoch, {end:.2f} in the epoch kept"
     overfitted = warning(rows)
