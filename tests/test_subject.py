@@ -21,6 +21,7 @@ from bpfc.data import DataSet
 from bpfc.evaluation.subject import from_factory
 from bpfc.files import read_jsonl
 from bpfc.models import Normalise, build, load_weights, named, state_sha256
+from bpfc.weights import save_tensors
 
 Digits = tuple[Tensor, Tensor]
 
@@ -151,6 +152,16 @@ def test_weights_are_read_without_running_code(place: Path) -> None:
     torch.save({"weight": Evil()}, place / "evil.pt")
     with pytest.raises(ValueError, match="evil.pt: cannot be read as weights"):
         load_weights(small_network(), place / "evil.pt")
+
+
+def test_weights_that_carry_their_digest_must_have_it(place: Path, trained: nn.Module) -> None:  # F13
+    save_tensors(place / "ours.safetensors", dict(trained.state_dict()))
+    load_weights(small_network(), place / "ours.safetensors")
+    content = bytearray((place / "ours.safetensors").read_bytes())
+    content[-5] ^= 1
+    (place / "ours.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"ours.safetensors: damaged: its content has not the digest"):
+        load_weights(small_network(), place / "ours.safetensors")
 
 
 def test_a_model_of_normalised_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # 17
