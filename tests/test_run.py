@@ -17,7 +17,7 @@ from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
 from bpfc.training.start import train
 from bpfc.training.state import TENSORS
-from bpfc.weights import digest, load_tensors
+from bpfc.weights import digest, load_tensors, save_tensors
 
 SHORT = replace(
     RECIPES["mnist-5k-normal"][1],
@@ -64,6 +64,9 @@ def test_the_log_follows_from_the_state(copy: Path) -> None:
         (copy / "log.jsonl").write_text(damaged)
         go_on(copy)
         assert (copy / "log.jsonl").read_text() == whole
+    (copy / "log.jsonl").write_text(whole.replace('"validation_accuracy": 0.', '"validation_accuracy": 1.'))
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 1 is damaged"):  # pages and audits show its figures
+        _ = Run(copy).log
 
 
 def flip(path: Path) -> None:
@@ -105,6 +108,20 @@ def test_a_state_does_not_go_on_under_another_recipe(copy: Path) -> None:  # F12
     recipe.unlink()
     with pytest.raises(RunError, match=r"checkpoint-0002: a state without its recipe\.json"):
         go_on(copy)
+
+
+def test_weights_that_the_state_has_not_selected_are_refused(copy: Path, digits: DataSet) -> None:  # F1, F13
+    """Of an earlier epoch, after a kill, or of another run: both files are whole."""
+    sound = Run(copy).model(digits)
+    others = {name: value + 1 for name, value in sound.state_dict().items()}
+    save_tensors(copy / "model.safetensors", others)
+    with pytest.raises(RunError, match=r"not the weights that .*checkpoint-0002 has selected; .* --resume"):
+        Run(copy).model(digits)
+    go_on(copy)
+    Run(copy).model(digits)
+    save_tensors(copy / "model.safetensors", others)
+    shutil.rmtree(copy / "checkpoint-0002")
+    Run(copy).model(digits)  # as a copy without states
 
 
 def test_an_unknown_setting_is_named(copy: Path) -> None:
