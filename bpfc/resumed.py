@@ -131,6 +131,8 @@ class Resumed(Generic[R]):
             return
         content = self.path.read_bytes()
         if (whole := content.rfind(b"\n") + 1) < len(content):
+            if b"\r" in content[whole:]:  # an editor's doing, and not a line alone
+                raise ValueError(f"{self.path}: its lines end otherwise than they were written; put the file back")
             with self.path.open("rb+") as file:
                 file.truncate(whole)
 

@@ -59,6 +59,10 @@ def test_a_line_that_a_kill_cut_short_is_no_row(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.jsonl").read_bytes() == whole
     (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b"\n", b"\r\n"))  # other line ends are no damage
     assert opened(tmp_path).missing == [2, 3, 4, 5]
+    (tmp_path / "ledger.jsonl").write_bytes(old := whole.replace(b"\n", b"\r"))  # it was emptied
+    with pytest.raises(ValueError, match=r"ledger\.jsonl: its lines end otherwise"):
+        opened(tmp_path)
+    assert (tmp_path / "ledger.jsonl").read_bytes() == old
 
 
 DAMAGED: list[tuple[str, Any]] = [
