@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpfc.data.folders import list_folder
-from bpfc.data.formats import DataError
+from bpfc.data.formats import DataError, numbered
 from bpfc.data.images import AnyImages, Images, Pictures, pictures
 from bpfc.data.npz import load_npz
 from bpfc.data.shards import list_parquet, list_tar, shards
@@ -102,5 +102,7 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
         if reading.size is not None or reading.colour is not None:
             raise DataError(f"{path}: --size and --colour are for pictures; make the arrays as they should be")
         images = Images(*load_npz(path))
-        return images, tuple(str(label) for label in range(int(images.labels.max()) + 1))
+        if not len(images):
+            raise DataError(f"{path}: holds no images; fill it")
+        return images, numbered(path, int(images.labels.min()), int(images.labels.max()))
     raise DataError(f"{path}: must be a folder with one folder of pictures a class, of shards, or an .npz file")
