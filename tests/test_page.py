@@ -446,6 +446,7 @@ def test_axes() -> None:
     assert axis.share(0.001) == 0
     assert axis.share(0.1) == pytest.approx(2 / 3)
     assert axis.share(7) == 1
+    assert Axis("margin", 0, 0, (0,)).share(0) == 0.5  # a network whose margins are all alike
 
 
 DAMAGE = {"empty": "", "null": "null", "number": "5", "list": "[]", "object": "{}", "deep": "[" * 100_000, "odd": "[5]"}
