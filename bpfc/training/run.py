@@ -222,10 +222,11 @@ class Run:
         """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before."""
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
-        write_jsonl(self._log_file, [with_checksum(row) for row in state.log])
         for older in self._states():
             if older.name != f"checkpoint-{state.epochs_done:04d}":
                 shutil.rmtree(older)
+        # The log comes last: by its length others know a training that is finished, and do not go on with it.
+        write_jsonl(self._log_file, [with_checksum(row) for row in state.log])
 
     def copy(self, folder: Path) -> None:
         """Copies what the training found, without states and evaluations; the recipe last, so that a copy is whole."""
