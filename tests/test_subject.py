@@ -191,6 +191,14 @@ def test_what_decides_a_row_is_in_the_header(
     with pytest.raises(SystemExit):
         evaluate(monkeypatch, loads, "own")
     assert "weights_sha256 was" in capsys.readouterr().err
+    shifts = f"{PLAIN.replace('conftest:small_network', 'theirs:expects_normalised')} --attacks fgsm"
+    evaluate(monkeypatch, shifts, "code")
+    evaluate(monkeypatch, shifts, "code")
+    (place / "theirs.py").write_text(MODULE.replace("* 0.5 + 0.5", "* 0.45 + 0.5"))  # and the same weights
+    sys.modules.pop("theirs")
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, shifts, "code")
+    assert "first_logits was [" in capsys.readouterr().err
 
 
 def test_a_state_is_known_by_names_dtypes_shapes_and_values() -> None:

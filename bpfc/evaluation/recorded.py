@@ -16,14 +16,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from bpfc.answers import Answers
+from bpfc.data import to_float
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import Proof, each_block, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
+from bpfc.judge import first_logits
 from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
+from bpfc.resumed import FIRST
 from bpfc.shared import Shared
 from bpfc.team import Team, team
 
@@ -74,7 +77,8 @@ def record(
         if proven is not None:
             settings["certificates"] = list(proven.methods)
         labels = subject.images.labels.tolist()
-        shared = Shared(out, settings, lambda path: Ledger(path, settings, labels, plan.names), crew)
+        header = settings | {FIRST: first_logits(subject.model, to_float(subject.images[:1].pixels))}
+        shared = Shared(out, settings, lambda path: Ledger(path, header, labels, plan.names), crew)
         started, before = time.perf_counter(), len(shared.before)
         saver, proofs = _saver(out / "adversarial") if save_images else lambda *_: None, proven.proofs if proven else {}
         if save_images:
