@@ -114,5 +114,5 @@ def _read(kind: Any, prog: str, words: list[str], given: dict[str, Any]) -> Any:
 def _plainly(box: str) -> str:
     """What tyro says in a box of several lines, without the box, its title and the help."""
     lines = [line.strip(" │|") for line in box.split("Argument helptext:")[0].splitlines()]
-    kept = [line for line in lines if line and not re.fullmatch(r"[-─╭╮╰╯]+.*|For full helptext.*", line)]
-    return " ".join(kept[1:] or kept)
+    beside = r"[+─╭╮╰╯].*|-{3,}.*|For full helptext.*|bpfc \S+ --help"
+    return " ".join(line for line in lines if line and not re.fullmatch(beside, line))
