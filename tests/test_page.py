@@ -286,6 +286,25 @@ def test_a_row_that_somebody_changed_is_named(run: Path) -> None:
         read_run(run)
 
 
+def test_doubled_and_missing_rows_are_named(run: Path) -> None:  # they gave another figure
+    path = run / "evaluation" / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1]]))
+    with pytest.raises(ValueError, match=r"ledger.jsonl: a second row of image 1;"):
+        read_run(run)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match=rf"holds {LIMIT - 1} rows, but summary.json beside it is of {LIMIT};"):
+        read_run(run)
+
+
+def test_a_certification_that_goes_on_to_more_images_is_shown_as_it_was(run: Path) -> None:
+    certify(run, lambda row: row["index"] % 2 == 0)
+    path = run / "certification" / "certificates.jsonl"
+    rows = read_jsonl(path)
+    write_jsonl(path, [*rows, rows[0] | {"index": LIMIT}])
+    assert read_run(run).certifications["certification"]["rows"] == rows
+
+
 def test_a_killed_evaluation_counts_what_it_has(run: Path) -> None:
     (run / "evaluation" / "summary.json").unlink()
     write_jsonl(run / "evaluation" / "ledger.jsonl", rows_of(run)[:7])
