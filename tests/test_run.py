@@ -69,6 +69,15 @@ def test_the_log_follows_from_the_state(copy: Path) -> None:
         _ = Run(copy).log
 
 
+def test_the_log_tells_of_an_epoch_when_all_else_is_done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its length a reproduction knows that a training is finished; an older state stayed where a kill came then."""
+    (copy / "checkpoint-0001").mkdir()
+    monkeypatch.setattr("bpfc.training.run.write_jsonl", None)
+    with pytest.raises(TypeError):
+        go_on(copy)
+    assert not (copy / "checkpoint-0001").exists()
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
