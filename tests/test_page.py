@@ -286,6 +286,12 @@ def test_a_row_that_somebody_changed_is_named(run: Path) -> None:
         read_run(run)
 
 
+def test_a_log_holds_numbers(run: Path) -> None:
+    write_jsonl(run / "log.jsonl", [{"epoch": "one"}])
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 1 holds what is no number"):
+        read_run(run)
+
+
 def test_doubled_and_missing_rows_are_named(run: Path) -> None:  # they gave another figure
     path = run / "evaluation" / "ledger.jsonl"
     lines = path.read_text().splitlines(keepends=True)

@@ -125,6 +125,9 @@ def read_run(folder: Path) -> Record:
         )
     label = Results(folder.resolve().parent).label(folder.resolve().name) if recipe else folder.resolve().name
     log = _lines(folder / "log.jsonl", "epoch")
+    for number, row in enumerate(log, start=1):
+        if not all(isinstance(value, int | float | None) for value in row.values()):
+            raise ValueError(f"{folder / 'log.jsonl'}: line {number} holds what is no number; put the file back")
     return Record(folder, label, recipe, log, starts, evaluations, certifications, audits)
 
 
