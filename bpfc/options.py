@@ -70,6 +70,13 @@ class Reading:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} {value}: must be 1 or more")
 
+    def refuse_for(self, what: str) -> None:
+        """Raises UserError if an option asks for other pixels than those of `what`, which are taken as they are."""
+        for name in ("size", "colour", "skip_unreadable"):
+            if getattr(self, name):
+                option = name.replace("_", "-")
+                raise UserError(f"--{option}: is for pictures that you hand in, not for {what}; leave it out")
+
 
 AS_THEY_ARE = Reading()
 
