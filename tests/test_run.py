@@ -124,6 +124,21 @@ def test_half_of_an_older_state_goes_at_the_next_start(copy: Path) -> None:
     assert (copy / "checkpoint-0001-keep").exists()
 
 
+def test_where_the_log_tells_all_epochs_nothing_is_left_to_do(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill before the log is whole leaves a run that is not taken for a finished one; so the log comes last."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (copy / "checkpoint-0001").mkdir()
+    (copy / "model.safetensors").unlink()
+    monkeypatch.setattr("bpfc.training.run.write_jsonl", killed)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(copy)
+    assert not (copy / "checkpoint-0001").exists()
+    assert (copy / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("content", ["", "null", "5", "[]", "{}", "[" * 10_000, '{"method": null}', '{"method": []}'])
 def test_a_damaged_recipe_is_named(content: str, copy: Path) -> None:
     (copy / "recipe.json").write_text(content)

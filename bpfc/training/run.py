@@ -203,13 +203,16 @@ class Run:
             ) from error
 
     def follow(self, state: State) -> None:
-        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before."""
+        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before.
+
+        The log comes last: where it tells all epochs, nothing is left to do.
+        """
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
-        write_jsonl(self._log_file, state.log)
         for older in self._states():
             if older.name != f"checkpoint-{state.epochs_done:04d}":
                 shutil.rmtree(older)
+        write_jsonl(self._log_file, state.log)
 
     def copy(self, folder: Path) -> None:
         """Copies what the training found, without states and evaluations; the recipe last, so that a copy is whole."""
