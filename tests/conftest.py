@@ -111,6 +111,15 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+COUNT = 60  # digits that audits look at
+
+
+@pytest.fixture(scope="module")
+def shown(digits: DataSet) -> tuple[Tensor, Tensor]:
+    """The digits that audits look at, and their labels."""
+    return digits.test.pixels[:COUNT], digits.test.labels[:COUNT]
+
+
 def idx_bytes(array: np.ndarray) -> bytes:
     header = b"\x00\x00\x08" + bytes([array.ndim])
     return header + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()

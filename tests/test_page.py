@@ -32,7 +32,7 @@ from bpfc.report.page.gaps import gaps
 from bpfc.report.page.outcomes import outcomes
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.records import NothingToReportError, read_run
-from bpfc.report.page.svg import Axis, ticks
+from bpfc.report.page.svg import Axis, Series, chart, ticks
 from bpfc.report.page.tables import attack_tables, cascade_tables
 from bpfc.training.recipes import RECIPES
 from bpfc.training.start import train
@@ -471,7 +471,6 @@ def test_axes() -> None:
     assert axis.share(0.001) == 0
     assert axis.share(0.1) == pytest.approx(2 / 3)
     assert axis.share(7) == 1
-    assert Axis("margin", 0, 0, (0,)).share(0) == 0.5  # a network whose margins are all alike
 
 
 DAMAGE = {"empty": "", "null": "null", "number": "5", "list": "[]", "object": "{}", "deep": "[" * 100_000, "odd": "[5]"}
@@ -504,3 +503,9 @@ def test_a_damaged_file_is_named(file: str, run: Path) -> None:
         path.write_bytes(flipped)
         with pytest.raises((UserError, ValueError), match=Path(file).name):
             render_page([run], run / "page.html")
+
+
+def test_a_figure_of_a_constant_is_drawn() -> None:
+    for log in (False, True):
+        y = Axis("margin", 0.0, 0.0, ticks(0.0, 0.0), log)
+        assert "<path" in chart("slug", "title", Axis("steps", 0, 1, [0, 1]), y, [Series("one", [(0, 0), (1, 0)], 0)])

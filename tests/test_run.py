@@ -69,15 +69,6 @@ def test_the_log_follows_from_the_state(copy: Path) -> None:
         _ = Run(copy).log
 
 
-def test_the_log_tells_of_an_epoch_when_all_else_is_done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its length a reproduction knows that a training is finished; an older state stayed where a kill came then."""
-    (copy / "checkpoint-0001").mkdir()
-    monkeypatch.setattr("bpfc.training.run.write_jsonl", None)
-    with pytest.raises(TypeError):
-        go_on(copy)
-    assert not (copy / "checkpoint-0001").exists()
-
-
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
@@ -148,6 +139,21 @@ def test_half_of_an_older_state_goes_at_the_next_start(copy: Path) -> None:
     go_on(copy)
     assert not (copy / "checkpoint-0001").exists()
     assert (copy / "checkpoint-0001-keep").exists()
+
+
+def test_where_the_log_tells_all_epochs_nothing_is_left_to_do(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill before the log is whole leaves a run that is not taken for a finished one; so the log comes last."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (copy / "checkpoint-0001").mkdir()
+    (copy / "model.safetensors").unlink()
+    monkeypatch.setattr("bpfc.training.run.write_jsonl", killed)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(copy)
+    assert not (copy / "checkpoint-0001").exists()
+    assert (copy / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("content", ["", "null", "5", "[]", "{}", "[" * 10_000, '{"method": null}', '{"method": []}'])

@@ -219,13 +219,15 @@ class Run:
             ) from error
 
     def follow(self, state: State) -> None:
-        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before."""
+        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before.
+
+        The log comes last: where it tells all epochs, nothing is left to do.
+        """
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
         for older in self._states():
             if older.name != f"checkpoint-{state.epochs_done:04d}":
                 shutil.rmtree(older)
-        # The log comes last: by its length others know a training that is finished, and do not go on with it.
         write_jsonl(self._log_file, [with_checksum(row) for row in state.log])
 
     def copy(self, folder: Path) -> None:

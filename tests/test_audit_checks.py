@@ -1,0 +1,130 @@
+"""Single checks of the audit: what each measures, and where it flags."""
+
+import pytest
+import torch
+from conftest import COUNT
+from controls import BitDepth
+from test_auditing import EPS, TINY
+from torch import Tensor, nn
+
+from bpfc.auditing.checks import EVERY
+from bpfc.auditing.measurements import Measurements, Probe
+from bpfc.data import Images
+
+
+def check_of(id: str, m: Measurements) -> str:
+    return {check.id: check for check in EVERY}[id](m).outcome
+
+
+@pytest.mark.parametrize(("broken", "outcome"), [(3, "flag"), (0, "pass")])
+def test_noise_that_breaks_what_gradients_left_is_flagged(
+    broken: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    hit, nowhere = torch.zeros(COUNT, dtype=torch.bool), torch.full((COUNT,), -1)
+    hit[:broken] = True
+    monkeypatch.setattr(Measurements, "white_box", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, nowhere, nowhere))
+    assert check_of("C10", m) == outcome
+
+
+@pytest.mark.parametrize(("restart", "outcome"), [(2, "flag"), (0, "pass")])
+def test_a_gain_of_the_last_restarts_is_flagged(
+    restart: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)  # one restart against three
+    hit = torch.zeros(COUNT, dtype=torch.bool)
+    hit[:3] = True
+    monkeypatch.setattr(Measurements, "plain_standing", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, torch.where(hit, restart, -1), hit.long()))
+    assert check_of("C3", m) == outcome
+
+
+@pytest.mark.parametrize(("step", "outcome"), [(TINY.steps + 1, "flag"), (TINY.steps, "pass")])
+def test_a_gain_of_the_last_steps_is_flagged(
+    step: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    hit = torch.zeros(COUNT, dtype=torch.bool)
+    hit[:3] = True
+    monkeypatch.setattr(Measurements, "pgd_long", Probe(hit, torch.zeros(COUNT), torch.where(hit, step, -1)))
+    monkeypatch.setattr(Measurements, "pgd_short", Probe(torch.zeros_like(hit), hit.long(), hit.long()))
+    assert check_of("C2", m) == outcome
+
+
+@pytest.mark.parametrize(("further", "outcome"), [(0, "flag"), (9, "pass")])
+def test_an_accuracy_that_rises_with_the_radius_is_flagged(
+    further: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    nowhere = torch.full((COUNT,), -1)
+
+    def broken(count: int) -> Probe:
+        return Probe(torch.arange(COUNT) < count, nowhere, nowhere)
+
+    monkeypatch.setattr(Measurements, "losses", {"margin": broken(9)})
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: broken(further))
+    assert check_of("C4", m) == outcome
+
+
+@pytest.mark.parametrize(("broken", "k", "outcome"), [(3, 6, "flag"), (0, 6, "pass"), (3, None, "not run")])
+def test_what_the_attacker_who_knows_gains_is_flagged(
+    broken: int,
+    k: int | None,
+    outcome: str,
+    trained: nn.Module,
+    shown: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY, k=k)
+    nowhere = torch.full((COUNT,), -1)
+    monkeypatch.setattr(Measurements, "white_box", m.right)
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(torch.arange(COUNT) < broken, nowhere, nowhere))
+    assert check_of("C15", m) == outcome
+
+
+@pytest.mark.parametrize(("late", "outcome"), [(2.0, "flag"), (0.0, "pass")])
+def test_a_margin_that_still_rises_is_flagged(
+    late: float, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    seen = torch.linspace(-5, -2, 21).clamp_max(-3).unsqueeze(1).repeat(1, 8)
+    seen[-1] += late
+    monkeypatch.setattr(Measurements, "climb", seen)
+    assert check_of("C13", m) == outcome
+
+
+def test_the_climb_is_that_of_the_images_that_stand(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    assert m.climb.shape == (21, int(m.white_box.sum()))
+    assert (m.climb.diff(dim=0) >= 0).all()
+    assert (m.climb < 0).all()
+    assert check_of("C13", m) == "pass"
+
+
+def row(alignment: float, fgsm: float, pgd: float) -> dict[str, float]:
+    names = ("epoch", "gradient_alignment", "watched_fgsm_accuracy", "watched_pgd_accuracy")
+    return dict(zip(names, (0, alignment, fgsm, pgd), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("log", "outcome"),
+    [
+        ([row(0.9, 0.6, 0.5), row(0.2, 0.9, 0.1)], "flag"),
+        ([row(0.9, 0.6, 0.5), row(0.8, 0.7, 0.6)], "pass"),
+        ([], "not run"),
+    ],
+)
+def test_a_training_that_overfitted_to_one_step_is_flagged(
+    log: list[dict[str, float]], outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    assert check_of("C16", Measurements(trained, Images(*shown), EPS, TINY, log=log)) == outcome
+
+
+def test_an_undefended_network_that_stands_is_flagged(
+    trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    assert check_of("C18", m) == "pass"
+    monkeypatch.setattr("bpfc.auditing.checks.beside.undefended", lambda *_: nn.Sequential(BitDepth(), trained).eval())
+    assert check_of("C18", m) == "flag"
