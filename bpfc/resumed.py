@@ -119,7 +119,7 @@ class Resumed(Generic[R]):
             )
         if isinstance(heard := before.pop("warnings", None), list):
             self.warnings = [str(told) for told in heard]
-        if _near(before.get(FIRST), now.get(FIRST)):
+        if near(before.get(FIRST), now.get(FIRST)):
             before[FIRST] = now.get(FIRST)
         old, new = _flat(before), _flat(now)
         changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
@@ -178,7 +178,7 @@ def read_rows(path: Path, labels: Sequence[int], kind: type[R], check: Callable[
     return list(rows.values())
 
 
-def _near(old: object, new: Sequence[float] | None) -> bool:
+def near(old: object, new: Sequence[float] | None) -> bool:
     """Whether logits are alike, but for what another machine rounds otherwise. Earlier versions wrote none."""
     if old is None or new is None:
         return old is None

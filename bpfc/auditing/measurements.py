@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,29 +13,19 @@ from torch import Tensor, nn
 from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted
 from bpfc.attacks.objectives import margins
 from bpfc.auditing.budget import Budget
+from bpfc.auditing.fronts import fronted
 from bpfc.auditing.kept import keep, open_kept
+from bpfc.auditing.probe import Probe, read_probe
 from bpfc.auditing.stand_ins import Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.judge import clean_logits
-from bpfc.models import behind, state_sha256
+from bpfc.judge import clean_logits, first_logits
+from bpfc.models import state_sha256
 from bpfc.options import Arithmetic
+from bpfc.resumed import FIRST
 from bpfc.wrappers import EOT, is_random
-
-
-class Probe(NamedTuple):
-    """What an attack did.
-
-    Attributes:
-        broken: (N,) bool.
-        restart, step: (N,) in which restart and after how many steps; −1 where it did not break, or does not tell.
-    """
-
-    broken: Tensor
-    restart: Tensor
-    step: Tensor
 
 
 @dataclass
@@ -99,6 +89,7 @@ class Measurements:
                 "precision": self.precision,
                 "budget": asdict(self.budget),
                 "model_sha256": state_sha256(self.given),
+                FIRST: None if self.varies else first_logits(self.given, self.images[:1]),
                 "images_sha256": self.handed.sha256(),
             }
             self._kept = open_kept(self.folder, decides | dict(self.header))
@@ -154,7 +145,9 @@ class Measurements:
             line = self._kept.get(name)
             if line is None or line["settings"] != settings:
                 line = self._run(name, settings, ran, chosen, restarts)
-            self.probes[name] = self._read(line, float(attack.eps or 0))
+            self.probes[name] = read_probe(line, len(self), self.labels.device)
+            if float(attack.eps or 0) <= self.eps:
+                self._within[name] = self.probes[name].broken
         return self.probes[name]
 
     def _run(self, name: str, settings: str, attack: Attack, chosen: Tensor, restarts: int) -> dict[str, Any]:
@@ -174,18 +167,6 @@ class Measurements:
             keep(self.folder, line)
         self.told(f"{name}: {len(found)} of {int(chosen.sum())} images broken, {seconds:.0f} s")
         return line
-
-    def _read(self, line: dict[str, Any], eps: float) -> Probe:
-        broken = torch.zeros(len(self), dtype=torch.bool)
-        restart, step = (torch.full((len(self),), -1) for _ in range(2))
-        for index, of_restart, of_step in line["found"]:
-            broken[index] = True
-            restart[index] = -1 if of_restart is None else of_restart
-            step[index] = -1 if of_step is None else of_step
-        device = self.labels.device
-        if eps <= self.eps:
-            self._within[line["probe"]] = broken.to(device)
-        return Probe(broken.to(device), restart.to(device), step.to(device))
 
     @cached_property
     def _within(self) -> dict[str, Tensor]:
@@ -261,10 +242,20 @@ class Measurements:
     def white_box(self) -> Tensor:
         """(N,) bool: what stands under all attacks by the gradients of the model as it was handed in."""
         left = self.plain_standing & self.standing(*self.losses.values())
-        if behind(self.plain) is not None:
-            curved = self.probe(f"behind-{self.short // 2}", Behind(self.eps, self.short // 2), on=left)
-            left = left & ~curved.broken
+        if self.front is not None:
+            left = left & ~self.behind(self.short, "").broken
         return left
+
+    @cached_property
+    def front(self) -> tuple[str, nn.Sequential] | None:
+        """What a curve in front is called, and what is attacked behind it; None without one. See `fronted`."""
+        return None if self.varies else fronted(self.plain, self.images[:8])
+
+    def behind(self, steps: int, name: str, **more: Any) -> Probe:
+        """So many steps for each objective, on the box that the curve in front makes of the ball."""
+        assert self.front is not None
+        attack = Behind(self.eps, steps, step_size=2 / steps)
+        return self.probe(f"{name}behind-{steps}", attack, through=self.front[1], **more)
 
     @cached_property
     def climb(self) -> Tensor:

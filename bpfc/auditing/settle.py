@@ -61,6 +61,11 @@ def settle(m: Measurements, findings: Iterable[Finding]) -> list[Settlement]:
 
 def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]:
     """Each settling attack, told after it has run, with the flags that it answers to."""
+    if m.train_mode:
+        yield "put into eval mode before anything was measured", {"C14"}
+    if m.front is not None and flags & (GRADIENTS | EFFORT | LOSSES):
+        m.behind(2 * m.short, "settling ", on=m.left)
+        yield f"attacked behind {m.front[0]}, on the box that the ball becomes there", GRADIENTS | EFFORT | LOSSES
     source, found = m.plain, m.varies
     some, labels = m.images[:64], m.labels[:64]
     if flags & GRADIENTS and (way := around(m.given, some, labels, m.eps)) is not None:
