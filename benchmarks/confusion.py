@@ -6,7 +6,7 @@ Each case is a small network, trained by a recipe on 4,000 images, mostly with a
 audited as `bpfc audit --quick` does, on the first 50 test images, against the figure that a careless report would
 claim: what stands under FGSM and PGD-40. Beside it, on the same images, what stands under an attacker who knows the
 defence. Masked cases must be called masked or falling, with a figure within 2 points of that attacker's, or below it;
-honest ones must stand. BPFC masks in some settings alone: what it is, its attacker says.
+honest ones must stand. BPFC masks in some settings alone: what it is, its attackers say.
 
 The audit's thresholds have seen seed 0 alone. Each case that is done is a line in OUT/rows.jsonl, under a digest of the
 recipe, the budget and the code that decide it; it is not made again as long as they are the same, so that a stopped
@@ -153,8 +153,8 @@ class Case:
     Attributes:
         recipe: of the network.
         eps: of the audit.
-        honest: hides nothing. None where that depends: so it is if the claim lies in the 95 % interval of what
-            is known.
+        honest: hides nothing. None where that depends: so it is if the claim lies in the 95 % interval of the worst
+            that is known, by either attacker: what is broken is broken, whoever did it.
         defend: the network with its defence.
         known: what an attacker who knows the defence differentiates.
         claim: what is claimed of it.
@@ -264,7 +264,7 @@ def row_of(case: Case, recipe: Recipe, run: Run, data: DataSet) -> dict[str, Any
     found = audit(
         model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed, log=run.log
     )
-    high = wilson_interval(round(known * IMAGES), IMAGES)[1]
+    high = wilson_interval(round(min(known, found.robust) * IMAGES), IMAGES)[1]
     honest = claim <= high if case.honest is None else case.honest
     near = found.robust <= known + NEAR_ENOUGH + 1e-9
     called = found.verdict == "stands" if honest else found.verdict in ("masked", "falls")
