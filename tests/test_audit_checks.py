@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from bpfc.auditing import audit
 from bpfc.auditing.checks import EVERY
+from bpfc.auditing.finding import Finding
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.probe import Probe
+from bpfc.auditing.settle import Settlement, settled
 from bpfc.auditing.verdict import decide
 from bpfc.data import Images
 
@@ -157,3 +159,16 @@ def test_train_mode_alone_is_cleared(trained: nn.Module, shown: tuple[Tensor, Te
     # The same weights behind another layer are another model, whatever it left in the folder.
     with pytest.raises(ValueError, match="first_logits was"):
         audit(nn.Sequential(BitDepth(), trained).eval(), *few, eps=EPS, budget=tiny, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("id", "left", "outcome"), [("C13", 38, "cleared"), ("C13", 20, "lower"), ("C9", 38, "lower")])
+def test_more_effort_must_leave_the_interval(
+    id: str, left: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    (check,) = (check for check in EVERY if check.id == id)
+    finding = Finding(check.id, check.title, "flag", "measured", None, "", "", "", "", "", "")
+    monkeypatch.setattr(Measurements, "white_box", torch.arange(COUNT) < 40)
+    monkeypatch.setattr(Measurements, "left", torch.arange(COUNT) < left)
+    (found,) = settled(m, [finding], [Settlement("a better attack", 40 / COUNT, left / COUNT, (id,))])
+    assert found.settled == outcome
