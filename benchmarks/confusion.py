@@ -215,7 +215,7 @@ def cases(data: DataName) -> dict[str, Case]:
             "normal", bare, defend=lambda network: nn.Sequential(network, controls.Times(), nn.Softmax(dim=1))
         ),
         "noise": random(lambda network: nn.Sequential(controls.RandomNoise(), network), bare),
-        "resize": random(lambda network: nn.Sequential(controls.RandomResize(), network), bare),
+        "resize": random(lambda network: nn.Sequential(controls.RandomResize(), network), 0.1),
         "thermometer": Case(
             "thermometer", bare, known=lambda network: nn.Sequential(thermometer.known(), *list(network.children())[1:])
         ),
