@@ -85,7 +85,7 @@ def imagenet(results: Results) -> str:
         if {"forward", "gradient"} <= measured.keys():
             an_image = forwards * measured["forward"] + backwards * (measured["gradient"] - measured["forward"])
             core = f"{50_000 * an_image * RESNET_50 / RESNET_18 / 3600:,.0f}"
-        shown.append([f"`{suite}`", f"{forwards:,.0f}", f"{backwards:,.0f}", core, *(f"{each:.2g}" for each in hours)])
+        shown.append([f"`{suite}`", f"{forwards:,.0f}", f"{backwards:,.0f}", core, *map(_hours, hours)])
     header = ["suite", "forwards an image", "backwards an image", "1 core of the CPU above"]
     header += [f"{count} GPU{'s' * (count > 1)}" for count in GPUS]
     speed = "has not been measured"
@@ -99,7 +99,11 @@ def imagenet(results: Results) -> str:
         f"`results/benchmarks/fast.json`. The CPU: ResNet-18 {speed} on one core, and ResNet-50 takes "
         f"{RESNET_50 / 1e9:.1f}/{RESNET_18 / 1e9:.1f} times its multiply-adds. A GPU, assumed and not measured: "
         f"{GPU / 1e12:.0f} · 10¹² floating-point operations a second in float32; hours = 50,000 · passes · 2 · "
-        f"{RESNET_50 / 1e9:.1f} · 10⁹ / (GPUs · {GPU / 1e12:.0f} · 10¹² · 3,600), where a backward by the images counts "
-        "as a forward. Assumed too: nothing is lost between GPUs, and decoding keeps up."
+        f"{RESNET_50 / 1e9:.1f} · 10⁹ / (GPUs · {GPU / 1e12:.0f} · 10¹² · 3,600), where a backward by the images "
+        "counts as a forward. Assumed too: nothing is lost between GPUs, and decoding keeps up."
     )
     return captioned(header, shown, told)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
