@@ -8,6 +8,8 @@ from bpfc.errors import UserError
 from bpfc.files import read_json, read_jsonl
 from bpfc.ledger import summarise
 from bpfc.report.figures import Results
+from bpfc.training.run import Run
+from bpfc.training.run_data import class_names
 
 
 class NothingToReportError(UserError):
@@ -68,6 +70,7 @@ class Record:
         evaluations: in the order of their names.
         certifications: summaries by folder, with the rows under `rows`.
         audits: by folder.
+        class_names: of data of somebody's own.
         weights: SHA-256 by evaluation, certification or audit.
     """
 
@@ -79,6 +82,7 @@ class Record:
     evaluations: list[Evaluated]
     certifications: dict[str, dict[str, Any]] = field(repr=False)
     audits: dict[str, dict[str, Any]] = field(repr=False)
+    class_names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -124,7 +128,8 @@ def read_run(folder: Path) -> Record:
         )
     label = Results(folder.resolve().parent).label(folder.resolve().name) if recipe else folder.resolve().name
     log = _lines(folder / "log.jsonl", "epoch")
-    return Record(folder, label, recipe, log, starts, evaluations, certifications, audits)
+    names = class_names(Run(folder))
+    return Record(folder, label, recipe, log, starts, evaluations, certifications, audits, names)
 
 
 def _evaluated(folder: Path) -> Evaluated | None:
