@@ -42,6 +42,14 @@ def clean_logits(model: nn.Module, images: Tensor, indices: Sequence[int]) -> Te
     return logits
 
 
+def first_logits(model: nn.Module, image: Tensor) -> list[float]:
+    """The first few logits of an image as it is, (1, C, H, W), rounded.
+
+    By these a model is known again: its code may change under the same name, and its weights not.
+    """
+    return [float(f"{logit:.6g}") for logit in exact_logits(model, image)[0, :10].tolist()]
+
+
 def no_answer(logits: Tensor) -> Tensor:
     """(N,) bool: where logits (N, classes) hold NaN or an infinite value. Its argmax is no class then."""
     return ~torch.isfinite(logits).all(dim=1)

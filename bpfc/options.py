@@ -70,6 +70,13 @@ class Reading:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} {value}: must be 1 or more")
 
+    def refuse_for(self, what: str) -> None:
+        """Raises UserError if an option asks for other pixels than those of `what`, which are taken as they are."""
+        for name in ("size", "colour", "skip_unreadable"):
+            if getattr(self, name):
+                option = name.replace("_", "-")
+                raise UserError(f"--{option}: is for pictures that you hand in, not for {what}; leave it out")
+
 
 AS_THEY_ARE = Reading()
 
@@ -114,5 +121,5 @@ def _read(kind: Any, prog: str, words: list[str], given: dict[str, Any]) -> Any:
 def _plainly(box: str) -> str:
     """What tyro says in a box of several lines, without the box, its title and the help."""
     lines = [line.strip(" │|") for line in box.split("Argument helptext:")[0].splitlines()]
-    kept = [line for line in lines if line and not re.fullmatch(r"[-─╭╮╰╯]+.*|For full helptext.*", line)]
-    return " ".join(kept[1:] or kept)
+    beside = r"[+─╭╮╰╯].*|-{3,}.*|For full helptext.*|bpfc \S+ --help"
+    return " ".join(line for line in lines if line and not re.fullmatch(beside, line))

@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 from bpfc.files import append_lines, read_json, with_checksum, without_checksum, write_json, write_jsonl
 
 R = TypeVar("R", bound=Mapping[str, Any])
+FIRST = "first_logits"
+"""The one entry of a header that need not be the same, but near: numbers that a model gave."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Resumed(Generic[R]):
             )
         if isinstance(heard := before.pop("warnings", None), list):
             self.warnings = [str(told) for told in heard]
+        if near(before.get(FIRST), now.get(FIRST)):
+            before[FIRST] = now.get(FIRST)
         old, new = _flat(before), _flat(now)
         changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if changed == ["images"] and isinstance(old.get("images"), int) and old["images"] < new["images"]:
@@ -131,6 +135,8 @@ class Resumed(Generic[R]):
             return
         content = self.path.read_bytes()
         if (whole := content.rfind(b"\n") + 1) < len(content):
+            if b"\r" in content[whole:]:  # an editor's doing, and not a line alone
+                raise ValueError(f"{self.path}: its lines end otherwise than they were written; put the file back")
             with self.path.open("rb+") as file:
                 file.truncate(whole)
 
@@ -170,6 +176,16 @@ def read_rows(path: Path, labels: Sequence[int], kind: type[R], check: Callable[
             ) from error
         rows[index] = row
     return list(rows.values())
+
+
+def near(old: object, new: Sequence[float] | None) -> bool:
+    """Whether logits are alike, but for what another machine rounds otherwise. Earlier versions wrote none."""
+    if old is None or new is None:
+        return old is None
+    if not isinstance(old, list) or len(old) != len(new) or not all(isinstance(each, int | float) for each in old):
+        return False
+    far = 0.01 * max(map(abs, new))
+    return all(abs(mine - its) <= far for mine, its in zip(new, old, strict=True))
 
 
 def _flat(header: dict[str, Any]) -> dict[str, Any]:

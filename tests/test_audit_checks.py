@@ -1,5 +1,9 @@
 """Single checks of the audit: what each measures, and where it flags."""
 
+import copy
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import COUNT
@@ -7,8 +11,13 @@ from controls import BitDepth
 from test_auditing import EPS, TINY
 from torch import Tensor, nn
 
+from bpfc.auditing import audit
 from bpfc.auditing.checks import EVERY
-from bpfc.auditing.measurements import Measurements, Probe
+from bpfc.auditing.finding import Finding
+from bpfc.auditing.measurements import Measurements
+from bpfc.auditing.probe import Probe
+from bpfc.auditing.settle import Settlement, settled
+from bpfc.auditing.verdict import decide
 from bpfc.data import Images
 
 
@@ -128,3 +137,38 @@ def test_an_undefended_network_that_stands_is_flagged(
     assert check_of("C18", m) == "pass"
     monkeypatch.setattr("bpfc.auditing.checks.beside.undefended", lambda *_: nn.Sequential(BitDepth(), trained).eval())
     assert check_of("C18", m) == "flag"
+
+
+def test_a_claim_above_an_upper_bound_falls_though_flags_stay_open(
+    trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    m.pgd("pgd", 20)
+    (finding,) = (replace(check(m), outcome="flag", settled="open") for check in EVERY if check.id == "C4")
+    verdict, sentence = decide(m, [finding], [], claim=0.99)
+    assert verdict == "falls"
+    assert "C4 flagged and no attack settled it: this is an upper bound only" in sentence
+    assert decide(m, [finding], [], claim=0.01)[0] == decide(m, [finding], [], claim=None)[0] == "open"
+
+
+def test_train_mode_alone_is_cleared(trained: nn.Module, shown: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    few, tiny = tuple(each[:20] for each in shown), replace(TINY, images=20)
+    found = audit(copy.deepcopy(trained).train(), *few, eps=EPS, budget=tiny, folder=tmp_path)
+    assert (found.verdict, found.flags) == ("stands", ["C14"])
+    assert [each.settled for each in found.findings if each.id == "C14"] == ["cleared"]
+    # The same weights behind another layer are another model, whatever it left in the folder.
+    with pytest.raises(ValueError, match="first_logits was"):
+        audit(nn.Sequential(BitDepth(), trained).eval(), *few, eps=EPS, budget=tiny, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("id", "left", "outcome"), [("C13", 38, "cleared"), ("C13", 20, "lower"), ("C9", 38, "lower")])
+def test_more_effort_must_leave_the_interval(
+    id: str, left: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    (check,) = (check for check in EVERY if check.id == id)
+    finding = Finding(check.id, check.title, "flag", "measured", None, "", "", "", "", "", "")
+    monkeypatch.setattr(Measurements, "white_box", torch.arange(COUNT) < 40)
+    monkeypatch.setattr(Measurements, "left", torch.arange(COUNT) < left)
+    (found,) = settled(m, [finding], [Settlement("a better attack", 40 / COUNT, left / COUNT, (id,))])
+    assert found.settled == outcome

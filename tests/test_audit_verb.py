@@ -121,6 +121,10 @@ def test_what_an_audit_keeps_is_checked_and_held_once(tmp_path: Path) -> None:
     assert read_jsonl(tmp_path / "measured.jsonl") == [line]
     with pytest.raises(ValueError, match=r"another --out|eps was 0.1, is 0.2"):
         open_kept(tmp_path, {"eps": 0.2})
+    (tmp_path / "measured.json").rename(tmp_path / "away.json")
+    with pytest.raises(ValueError, match=r"measured\.jsonl: without measured\.json beside it"):
+        open_kept(tmp_path, {"eps": 0.1})
+    (tmp_path / "away.json").rename(tmp_path / "measured.json")
     odd = ({}, line | {"probe": []}, line | {"found": 5}, line | {"found": [[1, 0, 1], [1, 0, 2]]}, line | {"x": 1})
     for other in odd:
         write_jsonl(tmp_path / "measured.jsonl", [line, other])

@@ -18,7 +18,7 @@ def row(case: str, seed: int, **more: Any) -> dict[str, Any]:
         "robust": 0.5,
         "known": 0.5,
     }
-    return {"case": case, "seed": seed, "flags": {"C5": "lower", "C12": "open"}, **plain, **more}
+    return {"data": "mnist", "case": case, "seed": seed, "flags": {"C5": "lower", "C12": "open"}, **plain, **more}
 
 
 def test_a_control_is_a_row_with_a_value_for_each_seed(tmp_path: Path) -> None:
@@ -32,8 +32,10 @@ def test_a_control_is_a_row_with_a_value_for_each_seed(tmp_path: Path) -> None:
     (tmp_path / "confusion").mkdir()
     (tmp_path / "confusion" / "summary.json").write_text(json.dumps({"images": 50, "rows": rows}))
     made = " ".join(confusion(Results(tmp_path)).split())
-    assert "| rounding | gradients | masked, masked | 100, 100 | 90, 90 | 50, 52 | 50, 50 | C12 | 2 of 2 |" in made
-    assert "| plain | nothing | stands, open | 100, 100 | 90, 90 | 50, 50 | 50, 50 | | 1 of 2 |" in made
+    assert (
+        "| MNIST: rounding | gradients | masked, masked | 100, 100 | 90, 90 | 50, 52 | 50, 50 | C12 | 2 of 2 |" in made
+    )
+    assert "| MNIST: plain | nothing | stands, open | 100, 100 | 90, 90 | 50, 50 | 50, 50 | | 1 of 2 |" in made
     assert "Of 2 that hide gradients, 0 are missed. Of 2 that hide nothing, 1 are called otherwise." in made
     assert "seeds 0, 1, of which the thresholds saw 0" in made
 

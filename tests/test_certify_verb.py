@@ -3,6 +3,7 @@ import re
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 from safetensors.torch import save_file
 from torch import nn
@@ -57,6 +58,12 @@ def test_proofs_stand_beside_the_attacks(
     with pytest.raises(SystemExit):
         call(monkeypatch, "certify", *handed_in, "--eps", "0.02", "--out", str(out), *more)
     assert "is of something else (eps was 0.01, is 0.02)" in capsys.readouterr().err
+    monkeypatch.setattr("conftest.another", conftest.small_network, raising=False)  # the same weights, and other code
+    with pytest.raises(SystemExit):
+        another = ["conftest:another" if word == "conftest:small_network" else word for word in fixed]
+        call(monkeypatch, "certify", *another, str(out), *more)
+    told = "(model was 'conftest:small_network', is 'conftest:another')"
+    assert f"is of something else {told}" in capsys.readouterr().err
     ledger = tmp_path / "e" / "ledger.jsonl"
     whole = ledger.read_bytes()
     for damaged, told in ((whole[:2000], "lacks"), (whole.replace(b'"index": 1,', b'"index": 9,', 1), "line 2")):

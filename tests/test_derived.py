@@ -136,6 +136,10 @@ def test_a_run_knows_its_data_again(
 
     (pictures / "light" / "00.png").write_bytes((pictures / "dark" / "00.png").read_bytes())
     told = refused(f"{TRAIN} --resume")
+    kept = (run.folder / "data.json").read_bytes()
+    (run.folder / "data.json").unlink()  # the training went on, with other data
+    assert "checkpoint-0002: a state without its data.json" in refused(f"{TRAIN} --resume")
+    (run.folder / "data.json").write_bytes(kept)
     assert "started with other data (train_sha256 was" in told or "started with other data (test_sha256 was" in told
     for number in range(40):  # whatever is held out
         (pictures / "light" / f"{number:02d}.png").write_bytes((pictures / "dark" / "00.png").read_bytes())

@@ -51,6 +51,14 @@ def gives_a_list():
     return []
 
 
+def gives_pairs(channels, classes, size):
+    return Tuple(*small_network())
+
+
+def gives_two(channels, classes, size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 2))
+
+
 def leaves():
     raise SystemExit(0)
 
@@ -112,6 +120,7 @@ def error_of(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 EVALUATE = "evaluate run --limit 4 --device cpu --precision fp32"
 THEIRS = "evaluate --data some.npz --eps 0.1 --out out --attacks fgsm --device cpu --precision fp32"
 TRAIN = "train mnist-5k-bpfc --out new --epochs 1 --limit 8"
+OWN = "train normal --data some.npz --eps 0.1 --out other --validation 1 --device cpu --precision fp32"
 
 WORDS = [
     ("fly", "no verb 'fly'"),
@@ -160,6 +169,13 @@ WORDS = [
     (f"{THEIRS} --model theirs:without_values", "on the meta device"),
     (f"{THEIRS} --model theirs:raises_inside", "the model fails on images of shape"),
     (f"{THEIRS} --model theirs:sparse", "sparse"),
+    (f"{OWN} --network theirs:gives_a_tuple", "network 'theirs:gives_a_tuple': fails when called with channels"),
+    (f"{OWN} --network theirs:gives_pairs", "the network theirs:gives_pairs gives a tuple"),
+    (f"{OWN} --network theirs:gives_two", "gives 2 logits an image, but the data has 4 classes"),
+    ("transfer run", "--source"),
+    (f"{EVALUATE} --size 14", "--size: is for pictures that you hand in, not for a run"),
+    (f"{THEIRS} --model conftest:small_network --data mnist-5k --colour rgb", "--colour: is for pictures"),
+    ("train mnist-5k-bpfc --out other --skip-unreadable", "not for mnist-5k"),
     ("demo --epochs 0 --out new", "epochs=0"),
     ("audit run --no-such-option", "--no-such-option"),
     (f"{THEIRS} --model theirs:colours", "4 × 1 × 28 × 28"),

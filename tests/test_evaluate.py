@@ -17,7 +17,7 @@ from torch import nn
 import bpfc
 from bpfc.cli.evaluate import Evaluate, print_table, run
 from bpfc.data import DataSet, to_float
-from bpfc.files import read_json, read_jsonl, write_json
+from bpfc.files import read_json, read_jsonl, write_json, write_jsonl
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
@@ -168,11 +168,33 @@ def test_a_run_can_be_moved(digits_run: Path, tmp_path: Path) -> None:
     assert run(options(tmp_path / "moved", limit=10))["images_resumed"] == 10
 
 
-def test_images_of_an_evaluation_that_saved_none(digits_run: Path) -> None:  # exit status 0, and no image
-    run(options(digits_run, attacks="fgsm", limit=20))
-    with pytest.raises(ValueError, match=r"--save-images: \d+ images .* another --out"):
-        run(options(digits_run, attacks="fgsm", limit=20, save_images=True))
-    saving = options(digits_run, attacks="fgsm", limit=20, save_images=True, out=digits_run / "saved")
-    run(saving)
-    assert list((digits_run / "saved" / "adversarial").iterdir())
+def test_images_of_an_evaluation_that_saved_none(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with exit status 0, and no image."""
+
+    def images(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (folder / "adversarial").iterdir()}
+
+    run(saving := options(digits_run, limit=30, save_images=True, out=digits_run / "saved"))
+    whole = images(digits_run / "saved")
+    assert len(whole) > 5
+    run(options(digits_run, limit=20))
+    rows = (digits_run / "evaluation" / "ledger.jsonl").read_bytes()
+    run(options(digits_run, limit=30, save_images=True))  # and goes on, saving
+    assert images(digits_run / "evaluation") == whole
+    assert (digits_run / "evaluation" / "ledger.jsonl").read_bytes().startswith(rows)
+
+    monkeypatch.setattr("bpfc.evaluation.recorded.run_block", None)
     run(saving)  # what is there is enough
+
+
+def test_an_image_that_is_not_its_row_s_is_not_saved(digits_run: Path) -> None:
+    run(options(digits_run, attacks="fgsm", limit=20))
+    path = digits_run / "evaluation" / "ledger.jsonl"
+    rows = read_jsonl(path)
+    row = next(row for row in rows if row["broken_by"] == "fgsm")
+    row["attacks"]["fgsm"]["l2"] /= 2
+    write_jsonl(path, rows)
+    with pytest.raises(ValueError, match=rf"--save-images: .* 1 images end otherwise .* first is {row['index']};"):
+        run(options(digits_run, attacks="fgsm", limit=20, save_images=True))
+    saved = {int(file.stem) for file in (digits_run / "evaluation" / "adversarial").iterdir()}
+    assert saved == {row["index"] for row in rows if row["broken_by"] == "fgsm"} - {row["index"]}

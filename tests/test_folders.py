@@ -83,6 +83,13 @@ def test_modes_that_have_no_one_meaning(mode: str, folder: Path) -> None:
     refuse(f"a picture of mode {mode}, or with transparency; save it as plain grey or RGB", folder)
 
 
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
+def test_several_pictures_in_a_file(kind: str, folder: Path) -> None:  # the first alone counted, in silence
+    shades = [Image.new("RGB", (4, 5), (shade, 0, 0)) for shade in (10, 200, 100)]
+    shades[0].save(folder / "bee" / f"30.{kind}", save_all=True, append_images=shades[1:])
+    refuse(rf"30\.{kind}: holds 3 pictures, of which the first alone would count", folder)
+
+
 def test_a_palette_is_its_colours_and_exif_turns(tmp_path: Path) -> None:
     colours = Image.new("RGB", (4, 5), (250, 10, 0))
     colours.putpixel((0, 0), (0, 0, 200))

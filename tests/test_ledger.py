@@ -59,6 +59,10 @@ def test_a_line_that_a_kill_cut_short_is_no_row(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.jsonl").read_bytes() == whole
     (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b"\n", b"\r\n"))  # other line ends are no damage
     assert opened(tmp_path).missing == [2, 3, 4, 5]
+    (tmp_path / "ledger.jsonl").write_bytes(old := whole.replace(b"\n", b"\r"))  # it was emptied
+    with pytest.raises(ValueError, match=r"ledger\.jsonl: its lines end otherwise"):
+        opened(tmp_path)
+    assert (tmp_path / "ledger.jsonl").read_bytes() == old
 
 
 DAMAGED: list[tuple[str, Any]] = [
@@ -120,6 +124,16 @@ def test_another_evaluation_is_refused_by_what_differs(tmp_path: Path) -> None:
         opened(tmp_path, attack_settings=other)
     with pytest.raises(ValueError, match=r"mean was None, is \[0.5\]"):
         opened(tmp_path, mean=(0.5,))
+    opened(tmp_path, first_logits=[1.0, -2.0])  # of an earlier version, which wrote none
+    opened(tmp_path, first_logits=[1.01, -2.01])  # another machine's rounding
+    for others in ([1.0, -2.1], [1.0]):
+        with pytest.raises(ValueError, match=r"\(first_logits was \[1.01, -2.01\], is \["):
+            opened(tmp_path, first_logits=others)
+    with pytest.raises(ValueError, match="first_logits was"):
+        opened(tmp_path)
+    (tmp_path / "evaluation.json").unlink()
+    (tmp_path / "ledger.jsonl").unlink()
+    opened(tmp_path).append([row(0)])
     Ledger(tmp_path, HEADER | {"images": 7}, [*LABELS, 0], ATTACKS)  # more images go on
     with pytest.raises(ValueError, match="images was 7, is 6"):
         opened(tmp_path)

@@ -25,6 +25,17 @@ def test_arrays_that_cannot_be_taken(tmp_path: Path) -> None:
     refuse("object; must be uint8", tmp_path / "d.npz")  # and never unpickled
     (tmp_path / "e.npz").write_bytes(b"PK\x03\x04 cut short")
     refuse("e.npz: cannot be read", tmp_path / "e.npz")
+    for value, told in ((7, r"images lie in \[0, 7\]: must be in"), (np.nan, "1 of 2 images hold NaN")):
+        floats = np.zeros((2, 4, 4))  # a training on them came to its end
+        floats[1, 0, 0] = value
+        np.savez(tmp_path / "h.npz", images=floats, labels=np.arange(2))
+        refuse(f"h.npz: {told}", tmp_path / "h.npz")
+    pixels = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "f.npz", images=pixels[:0], labels=np.zeros(0, np.int64))
+    refuse("f.npz: holds no images", tmp_path / "f.npz")
+    for labels in ([0, 2**31], [-1, 0]):  # the names of so many classes took all of the memory
+        np.savez(tmp_path / "g.npz", images=pixels, labels=np.array(labels))
+        refuse(f"g.npz: labels from {labels[0]} to {labels[1]}; must be 0, 1, …", tmp_path / "g.npz")
 
 
 def test_layouts(tmp_path: Path) -> None:

@@ -232,6 +232,9 @@ def test_webdataset_s_shards(tmp_path: Path) -> None:
     tar(root / "val-0000.tar", range(12, 15), lonely_png=encoded(1))
     with pytest.raises(DataError, match=r"lonely has not both, a picture and a label"):
         load(str(root))
+    tar(root / "val-0000.tar", range(12, 15), far_png=encoded(1), far_cls=b"3000000000")
+    with pytest.raises(DataError, match=r"val-0000.tar: labels from 0 to 3000000000; must be 0, 1, …"):
+        load(str(root))
     (root / "val-0000.tar").write_bytes(gzip.compress(b"something"))
     with pytest.raises(DataError, match=r"val-0000.tar: not a plain tar of WebDataset"):
         load(str(root))

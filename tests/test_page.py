@@ -32,7 +32,7 @@ from bpfc.report.page.gaps import gaps
 from bpfc.report.page.outcomes import outcomes
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.records import NothingToReportError, read_run
-from bpfc.report.page.svg import Axis, ticks
+from bpfc.report.page.svg import Axis, Series, chart, ticks
 from bpfc.report.page.tables import attack_tables, cascade_tables
 from bpfc.training.recipes import RECIPES
 from bpfc.training.start import train
@@ -286,6 +286,31 @@ def test_a_row_that_somebody_changed_is_named(run: Path) -> None:
         read_run(run)
 
 
+def test_a_log_holds_numbers(run: Path) -> None:
+    write_jsonl(run / "log.jsonl", [{"epoch": "one"}])
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 1 holds what is no number"):
+        read_run(run)
+
+
+def test_doubled_and_missing_rows_are_named(run: Path) -> None:  # they gave another figure
+    path = run / "evaluation" / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1]]))
+    with pytest.raises(ValueError, match=r"ledger.jsonl: a second row of image 1;"):
+        read_run(run)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match=rf"holds {LIMIT - 1} rows, but summary.json beside it is of {LIMIT};"):
+        read_run(run)
+
+
+def test_a_certification_that_goes_on_to_more_images_is_shown_as_it_was(run: Path) -> None:
+    certify(run, lambda row: row["index"] % 2 == 0)
+    path = run / "certification" / "certificates.jsonl"
+    rows = read_jsonl(path)
+    write_jsonl(path, [*rows, rows[0] | {"index": LIMIT}])
+    assert read_run(run).certifications["certification"]["rows"] == rows
+
+
 def test_a_killed_evaluation_counts_what_it_has(run: Path) -> None:
     (run / "evaluation" / "summary.json").unlink()
     write_jsonl(run / "evaluation" / "ledger.jsonl", rows_of(run)[:7])
@@ -478,3 +503,9 @@ def test_a_damaged_file_is_named(file: str, run: Path) -> None:
         path.write_bytes(flipped)
         with pytest.raises((UserError, ValueError), match=Path(file).name):
             render_page([run], run / "page.html")
+
+
+def test_a_figure_of_a_constant_is_drawn() -> None:
+    for log in (False, True):
+        y = Axis("margin", 0.0, 0.0, ticks(0.0, 0.0), log)
+        assert "<path" in chart("slug", "title", Axis("steps", 0, 1, [0, 1]), y, [Series("one", [(0, 0), (1, 0)], 0)])

@@ -17,7 +17,7 @@ from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
 from bpfc.training.start import train
 from bpfc.training.state import TENSORS
-from bpfc.weights import digest, load_tensors
+from bpfc.weights import digest, load_tensors, save_tensors
 
 SHORT = replace(
     RECIPES["mnist-5k-normal"][1],
@@ -64,6 +64,9 @@ def test_the_log_follows_from_the_state(copy: Path) -> None:
         (copy / "log.jsonl").write_text(damaged)
         go_on(copy)
         assert (copy / "log.jsonl").read_text() == whole
+    (copy / "log.jsonl").write_text(whole.replace('"validation_accuracy": 0.', '"validation_accuracy": 1.'))
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 1 is damaged"):  # pages and audits show its figures
+        _ = Run(copy).log
 
 
 def flip(path: Path) -> None:
@@ -107,6 +110,20 @@ def test_a_state_does_not_go_on_under_another_recipe(copy: Path) -> None:  # F12
         go_on(copy)
 
 
+def test_weights_that_the_state_has_not_selected_are_refused(copy: Path, digits: DataSet) -> None:  # F1, F13
+    """Of an earlier epoch, after a kill, or of another run: both files are whole."""
+    sound = Run(copy).model(digits)
+    others = {name: value + 1 for name, value in sound.state_dict().items()}
+    save_tensors(copy / "model.safetensors", others)
+    with pytest.raises(RunError, match=r"not the weights that .*checkpoint-0002 has selected; .* --resume"):
+        Run(copy).model(digits)
+    go_on(copy)
+    Run(copy).model(digits)
+    save_tensors(copy / "model.safetensors", others)
+    shutil.rmtree(copy / "checkpoint-0002")
+    Run(copy).model(digits)  # as a copy without states
+
+
 def test_an_unknown_setting_is_named(copy: Path) -> None:
     recipe = copy / "recipe.json"
     recipe.write_text(json.dumps(read_json(recipe) | {"epoch": 3}))
@@ -122,6 +139,21 @@ def test_half_of_an_older_state_goes_at_the_next_start(copy: Path) -> None:
     go_on(copy)
     assert not (copy / "checkpoint-0001").exists()
     assert (copy / "checkpoint-0001-keep").exists()
+
+
+def test_where_the_log_tells_all_epochs_nothing_is_left_to_do(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill before the log is whole leaves a run that is not taken for a finished one; so the log comes last."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (copy / "checkpoint-0001").mkdir()
+    (copy / "model.safetensors").unlink()
+    monkeypatch.setattr("bpfc.training.run.write_jsonl", killed)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(copy)
+    assert not (copy / "checkpoint-0001").exists()
+    assert (copy / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("content", ["", "null", "5", "[]", "{}", "[" * 10_000, '{"method": null}', '{"method": []}'])

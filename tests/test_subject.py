@@ -21,6 +21,7 @@ from bpfc.data import DataSet
 from bpfc.evaluation.subject import from_factory
 from bpfc.files import read_jsonl
 from bpfc.models import Normalise, build, load_weights, named, state_sha256
+from bpfc.weights import save_tensors
 
 Digits = tuple[Tensor, Tensor]
 
@@ -153,6 +154,16 @@ def test_weights_are_read_without_running_code(place: Path) -> None:
         load_weights(small_network(), place / "evil.pt")
 
 
+def test_weights_that_carry_their_digest_must_have_it(place: Path, trained: nn.Module) -> None:  # F13
+    save_tensors(place / "ours.safetensors", dict(trained.state_dict()))
+    load_weights(small_network(), place / "ours.safetensors")
+    content = bytearray((place / "ours.safetensors").read_bytes())
+    content[-5] ^= 1
+    (place / "ours.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"ours.safetensors: damaged: its content has not the digest"):
+        load_weights(small_network(), place / "ours.safetensors")
+
+
 def test_a_model_of_normalised_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # 17
     plain = evaluate(monkeypatch, f"{PLAIN} --attacks pgd-5", "a")
     words = PLAIN.replace("conftest:small_network", "theirs:expects_normalised")
@@ -180,6 +191,14 @@ def test_what_decides_a_row_is_in_the_header(
     with pytest.raises(SystemExit):
         evaluate(monkeypatch, loads, "own")
     assert "weights_sha256 was" in capsys.readouterr().err
+    shifts = f"{PLAIN.replace('conftest:small_network', 'theirs:expects_normalised')} --attacks fgsm"
+    evaluate(monkeypatch, shifts, "code")
+    evaluate(monkeypatch, shifts, "code")
+    (place / "theirs.py").write_text(MODULE.replace("* 0.5 + 0.5", "* 0.45 + 0.5"))  # and the same weights
+    sys.modules.pop("theirs")
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, shifts, "code")
+    assert "first_logits was [" in capsys.readouterr().err
 
 
 def test_a_state_is_known_by_names_dtypes_shapes_and_values() -> None:

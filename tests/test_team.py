@@ -48,6 +48,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A network of somebody's, and pictures that are decoded as they are needed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("bpfc.data.sets.IN_MEMORY", 0)  # as the module sets it, in this process too, and no longer
     (tmp_path / "somebodys.py").write_text(
         "import torch\n"
         "from torch import nn\n"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, ImageRng
 from bpfc.cli.transfer import Transfer, run
-from bpfc.files import read_json, read_jsonl
+from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
@@ -80,6 +80,10 @@ def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path
         run(options(runs, tmp_path / "out", source=()))
     with pytest.raises(ValueError, match="two targets have the same folder name"):
         run(options(runs, tmp_path / "out", targets=(runs["robust"], runs["robust"])))
+    for name in runs:  # of one path, whose images were others when the second was trained
+        write_json(runs[name] / "data.json", {"test_sha256": name})
+    with pytest.raises(RunError, match="shaken: trained on mnist-5k when it held other test images than when .*robust"):
+        run(options(runs, tmp_path / "out"))
     (runs["shaken"] / "recipe.json").unlink()
     Run(runs["shaken"]).begin(replace(RECIPES["mnist-bpfc"][1], network="small"), "fp32", {})
     with pytest.raises(RunError, match="shaken: trained on mnist, but .*robust on mnist-5k"):

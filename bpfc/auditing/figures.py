@@ -8,7 +8,8 @@ from torch import Tensor
 from bpfc.attacks.ascent import input_gradient
 from bpfc.attacks.objectives import margin, margins
 from bpfc.auditing.checks.radii import curve
-from bpfc.auditing.measurements import Measurements, Probe
+from bpfc.auditing.measurements import Measurements
+from bpfc.auditing.probe import Probe
 
 SIDE, SHOWN = 13, 8
 """Points along each side of the loss surface, and how many images it is the mean of."""

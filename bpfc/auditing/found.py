@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.auditing.kept import keep, open_kept
+from bpfc.resumed import FIRST
 from bpfc.team import Team
 
 
@@ -29,7 +30,7 @@ class Found:
             ValueError: another process would audit something else, or the folder holds the audit of something else.
         """
         self._folder, self._crew, self._asked = folder if crew.first else None, crew, 0
-        crew.agree("audit", dict(decides))
+        crew.agree("audit", {name: value for name, value in decides.items() if name != FIRST})
         self._kept = {} if self._folder is None else open_kept(self._folder, decides)
 
     def by(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json, write_jsonl
+from bpfc.resumed import FIRST, near
 
 SCHEMA = 2
 """Of audit.json and of what is kept."""
@@ -20,16 +21,19 @@ def open_kept(folder: Path, decides: Mapping[str, Any]) -> dict[str, dict[str, A
     Raises:
         ValueError: the folder holds an audit of something else, or a damaged line.
     """
-    path = folder / "measured.json"
+    path, measured = folder / "measured.json", folder / "measured.jsonl"
     mine = json.loads(json.dumps({"schema": SCHEMA, **decides}))
     if path.exists():
         before = read_json(path)
+        if near(before.get(FIRST), mine.get(FIRST)):
+            before[FIRST] = mine.get(FIRST)
         changed = [name for name in {**before, **mine} if before.get(name) != mine.get(name)]
         if changed:
             told = "; ".join(f"{name} was {before.get(name)!r}, is {mine.get(name)!r}" for name in changed)
             raise ValueError(f"{folder}: holds an audit of something else ({told}); choose another --out")
+    elif measured.exists():
+        raise ValueError(f"{measured}: without {path.name} beside it nobody knows what it is of; choose another --out")
     write_json(path, mine)
-    measured = folder / "measured.jsonl"
     kept: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(read_jsonl(measured), start=1):
         try:

@@ -53,7 +53,7 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(images.shape, generator=generator).to(images) * 2 - 1
     point, corner = ((images + eps * each).clamp(0, 1) for each in (noise, -noise.sign()))
-    here, there = _traffic(model, point), _traffic(model, corner)
+    here, there = traffic(model, point), traffic(model, corner)
     found = []
     for name, (before, after) in here.items():
         if name not in there or there[name][1].shape != after.shape:
@@ -70,7 +70,7 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
     return found
 
 
-def _traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """What goes in and out of each layer without layers of its own, at its first call, in order."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     handles = []
@@ -142,7 +142,7 @@ def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Way 
         return None  # nothing is in the way
     if works(Opened(model)):
         return Way("code that records no gradients", (Opened(model),))
-    for name, (before, _) in _traffic(model, images).items():
+    for name, (before, _) in traffic(model, images).items():
         if name and before.shape == images.shape and works(stand_in := Opened(model, name)):
             return Way(f"code before layer {name}, {type(model.get_submodule(name)).__name__}", (stand_in,))
     return None
@@ -153,7 +153,7 @@ def _stand_ins(model: nn.Module, lost: list[Lost], images: Tensor, eps: float) -
     if all(each.straight for each in lost):
         yield _with_bpda(model, {each.name: None for each in lost})
     if any(each.fits for each in lost):
-        points = [_traffic(model, _near(images, eps, draw)) for draw in range(4)]
+        points = [traffic(model, _near(images, eps, draw)) for draw in range(4)]
         smooth = {each.name: fitted([at[each.name] for at in points]) if each.fits else None for each in lost}
         yield _with_bpda(model, smooth)
 
@@ -179,7 +179,7 @@ def without_softmax(model: nn.Module, images: Tensor) -> nn.Module:
     """
     with torch.no_grad(), own_randomness(images.device, seed=0):
         answers = model(images)
-    for name, (_, output) in reversed(_traffic(model, images).items()):
+    for name, (_, output) in reversed(traffic(model, images).items()):
         alike = output.shape == answers.shape and bool((output.argmax(dim=1) == answers.argmax(dim=1)).all())
         if name and alike and not are_probabilities(output):
             return Tapped(model, name)

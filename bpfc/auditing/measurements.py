@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +13,20 @@ from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted
 from bpfc.attacks.objectives import margins
 from bpfc.auditing.budget import Budget
 from bpfc.auditing.found import Found
+from bpfc.auditing.fronts import fronted
+from bpfc.auditing.probe import Probe, read_probe
 from bpfc.auditing.stand_ins import Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
 from bpfc.evaluation.engine import each_block
-from bpfc.judge import clean_logits
-from bpfc.models import behind, state_sha256
+from bpfc.judge import clean_logits, first_logits
+from bpfc.models import state_sha256
 from bpfc.options import Arithmetic
+from bpfc.resumed import FIRST
 from bpfc.team import Team
 from bpfc.wrappers import EOT, is_random
-
-
-class Probe(NamedTuple):
-    """What an attack did.
-
-    Attributes:
-        broken: (N,) bool.
-        restart, step: (N,) in which restart and after how many steps; −1 where it did not break, or does not tell.
-    """
-
-    broken: Tensor
-    restart: Tensor
-    step: Tensor
 
 
 @dataclass
@@ -96,15 +86,20 @@ class Measurements:
                 torch.autograd.grad(self.plain(at).sum(), at)
         except (ValueError, RuntimeError, NotImplementedError):
             self.plain = Ungraded(self.plain).eval()
-        decides = {
+        somebody_asks = self.folder is not None or self.crew.size > 1
+        self.found = Found(self.folder, self._decides() if somebody_asks else {}, self.crew)
+
+    def _decides(self) -> dict[str, Any]:
+        """What decides the outcome of an attack by its name, ready for JSON."""
+        return {
             "eps": self.eps,
             "seed": self.seed,
             "precision": self.precision,
             "budget": asdict(self.budget),
             "model_sha256": state_sha256(self.given),
+            FIRST: None if self.varies else first_logits(self.given, self.images[:1]),
             "images_sha256": self.handed.sha256(),
-        }
-        self.found = Found(self.folder, decides | dict(self.header), self.crew)
+        } | dict(self.header)
 
     # The images
 
@@ -160,7 +155,9 @@ class Measurements:
             )
             if new:
                 self.told(f"{name}: {len(line['found'])} of {len(places)} images broken, {line['seconds']:.0f} s")
-            self.probes[name] = self._read(line, float(attack.eps or 0))
+            self.probes[name] = read_probe(line, len(self), self.labels.device)
+            if float(attack.eps or 0) <= self.eps:
+                self._within[name] = self.probes[name].broken
         return self.probes[name]
 
     def _run(self, name: str, attack: Attack, restarts: int, parts: Iterator[list[int]]) -> Iterator[list[int | None]]:
@@ -173,18 +170,6 @@ class Measurements:
                 verdict = row["attacks"].get(name)
                 if verdict is not None and verdict["broken"]:
                     yield [row["index"], verdict["restart"], verdict["step"]]
-
-    def _read(self, line: dict[str, Any], eps: float) -> Probe:
-        broken = torch.zeros(len(self), dtype=torch.bool)
-        restart, step = (torch.full((len(self),), -1) for _ in range(2))
-        for index, of_restart, of_step in line["found"]:
-            broken[index] = True
-            restart[index] = -1 if of_restart is None else of_restart
-            step[index] = -1 if of_step is None else of_step
-        device = self.labels.device
-        if eps <= self.eps:
-            self._within[line["probe"]] = broken.to(device)
-        return Probe(broken.to(device), restart.to(device), step.to(device))
 
     @cached_property
     def _within(self) -> dict[str, Tensor]:
@@ -260,10 +245,20 @@ class Measurements:
     def white_box(self) -> Tensor:
         """(N,) bool: what stands under all attacks by the gradients of the model as it was handed in."""
         left = self.plain_standing & self.standing(*self.losses.values())
-        if behind(self.plain) is not None:
-            curved = self.probe(f"behind-{self.short // 2}", Behind(self.eps, self.short // 2), on=left)
-            left = left & ~curved.broken
+        if self.front is not None:
+            left = left & ~self.behind(self.short, "").broken
         return left
+
+    @cached_property
+    def front(self) -> tuple[str, nn.Sequential] | None:
+        """What a curve in front is called, and what is attacked behind it; None without one. See `fronted`."""
+        return None if self.varies else fronted(self.plain, self.images[:8])
+
+    def behind(self, steps: int, name: str, **more: Any) -> Probe:
+        """So many steps for each objective, on the box that the curve in front makes of the ball."""
+        assert self.front is not None
+        attack = Behind(self.eps, steps, step_size=2 / steps)
+        return self.probe(f"{name}behind-{steps}", attack, through=self.front[1], **more)
 
     @cached_property
     def climb(self) -> Tensor:

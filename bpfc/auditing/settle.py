@@ -12,6 +12,7 @@ from bpfc.auditing.layers import WORKING, around, without_softmax, working_gradi
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.stand_ins import Near, Through, rescaled
 from bpfc.auditing.twin import twin
+from bpfc.ledger import wilson_interval
 from bpfc.wrappers import EOT
 
 LOSSES = {"C6", "C7"}
@@ -22,6 +23,9 @@ SEARCH = {"C9", "C10"}
 """Flags of searches that beat the gradients."""
 EFFORT = {"C2", "C3", "C4", "C13", "C16"}
 """Flags that say that the attack was too weak."""
+STOPPED = {"C2", "C3", "C13", "C16"}
+"""Flags that say nothing of gradients: a better attack takes any network a little further. It must leave the interval.
+"""
 CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15", "C16"}
 """Flags that are answered by an attack which finds nothing more; the others stay open, because what masks is not known.
 """
@@ -61,6 +65,11 @@ def settle(m: Measurements, findings: Iterable[Finding]) -> list[Settlement]:
 
 def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]:
     """Each settling attack, told after it has run, with the flags that it answers to."""
+    if m.train_mode:
+        yield "put into eval mode before anything was measured", {"C14"}
+    if m.front is not None and flags & (GRADIENTS | EFFORT | LOSSES):
+        m.behind(2 * m.short, "settling ", on=m.left)
+        yield f"attacked behind {m.front[0]}, on the box that the ball becomes there", GRADIENTS | EFFORT | LOSSES
     source, found = m.plain, m.varies
     some, labels = m.images[:64], m.labels[:64]
     if flags & GRADIENTS and (way := around(m.given, some, labels, m.eps)) is not None:
@@ -160,7 +169,8 @@ def settled(m: Measurements, findings: Iterable[Finding], settlements: list[Sett
         if finding.outcome == "flag":
             asked = [step for step in settlements if finding.id in step.flags]
             held = reported(m, finding.id)
-            if asked and _lower(held, last, len(m)):
+            within = finding.id in STOPPED and held <= wilson_interval(int(m.left.sum()), len(m))[1]
+            if asked and _lower(held, last, len(m)) and not within:
                 outcome = "lower"
             else:
                 # Of a random model, the mean answer's gradients explain unsteady ones as well.

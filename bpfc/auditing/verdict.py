@@ -33,11 +33,12 @@ def decide(
         # A network that falls to plain attacks as well has nothing to hide.
         if before > NOTHING:
             return "masked", f"masked: {before:.1%} stand under plain attacks, but {figure}; flagged by {ids}{why}."
-    if robust > NOTHING and still:
-        ids = ", ".join(finding.id for finding in still)
-        return "open", f"open: {figure}, but {ids} flagged and no attack settled it: this is an upper bound only."
-    if claim is not None and claim > high:
-        return "falls", f"falls: {figure}."
+    ids = ", ".join(finding.id for finding in still) if robust > NOTHING else ""
+    unsettled = f"{ids} flagged and no attack settled it: this is an upper bound only"
+    if claim is not None and claim > high:  # which an upper bound refutes as well
+        return "falls", f"falls: {figure}{f'; {unsettled}' if ids else ''}."
+    if ids:
+        return "open", f"open: {figure}, but {unsettled}."
     if claim is None:
         return "stands", f"stands: {figure}, and no sign of masked gradients is left."
     return "stands", f"stands: {figure}."

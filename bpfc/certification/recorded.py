@@ -12,7 +12,8 @@ from bpfc.certification.base import Certifier
 from bpfc.certification.engine import CertificateRow, Certification, certify_block, check, check_reading
 from bpfc.certification.radii import certified_radii
 from bpfc.data import AnyImages, in_blocks, to_float
-from bpfc.resumed import Kind, Resumed, read_rows
+from bpfc.judge import first_logits
+from bpfc.resumed import FIRST, Kind, Resumed, read_rows
 from bpfc.shared import Shared
 from bpfc.team import Team, team
 
@@ -58,7 +59,8 @@ def record(
         "certificates", "certification.json", "certificates.jsonl", SCHEMA, CertificateRow, _Check(names, radii)
     )
     settings, known = header | decides, images.labels.tolist()
-    shared = Shared(folder, settings, lambda path: Resumed(path, settings, known, kind), crew)
+    whole = settings | {FIRST: first_logits(model, to_float(images[:1].pixels))}
+    shared = Shared(folder, settings, lambda path: Resumed(path, whole, known, kind), crew)
     answers = Answers(model)
     for block, part in in_blocks(images, shared.parts(batch_size)):
         some, labels = to_float(part.pixels), part.labels

@@ -65,6 +65,7 @@ def _settings(option: str, header: Path, subject: "Subject", eps: float) -> dict
     settings: dict[str, Any] = read_json(header)
     asked = {
         "weights_sha256": subject.weights_sha256,
+        "model": subject.factory,
         "data": subject.data,
         "data_sha256": subject.data_sha256,
         "mean": None if subject.mean is None else list(subject.mean),

@@ -66,6 +66,7 @@ def main(options: Demo) -> None:
     draw_demo(options.out / "demo.png", _exhibits(options), accuracy)
     _print(accuracy, console)
     console.print(f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / 'summary.json'}")
+    console.print(f"PGD-100 is one attack among many. What others leave: bpfc audit {options.out / 'bpfc'} --quick")
 
 
 def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Evaluate(SubjectOptions):
     certificates: Path | None = None
     """Folder of bpfc certify on the same model, images and ε: what is certified meets no attack."""
     save_images: bool = False
-    """Save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W)."""
+    """Save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W). An evaluation that saved
+    none attacks these again."""
 
 
 def parse(arguments: list[str]) -> Evaluate:

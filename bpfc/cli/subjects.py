@@ -45,6 +45,7 @@ class SubjectOptions:
             for name in ("weights", "mean", "std"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"--{name}: is for a model that you hand in; a run has its own")
+            self.reading.refuse_for("a run, whose are read as its training read them")
             return from_run(self.run, self.data_dir, self.model, self.data, self.reading.workers)
         if self.model is None or self.data is None:
             raise ValueError("name the folder of a run, or hand in a model with --model and --data")

@@ -75,7 +75,7 @@ def run(options: Transfer) -> dict[str, Any]:
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
     from bpfc.training.run import Run, RunError
-    from bpfc.training.run_data import data_of
+    from bpfc.training.run_data import data_of, test_sha256
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     targets, sources = _by_name(options.targets, "target"), _by_name(options.source, "source")
@@ -85,6 +85,11 @@ def run(options: Transfer) -> dict[str, Any]:
         if other.data != recipe.data:
             raise RunError(
                 f"{path}: trained on {other.data}, but {options.targets[0]} on {recipe.data}; take one data set"
+            )
+        if test_sha256(Run(path)) != test_sha256(Run(options.targets[0])):
+            raise RunError(
+                f"{path}: trained on {other.data} when it held other test images than when {options.targets[0]} was; "
+                "train both on the same"
             )
     device = pick_device(options.device)
     began = precision_of(started_in(options.out / next(iter(targets))))
@@ -100,6 +105,7 @@ def run(options: Transfer) -> dict[str, Any]:
     models = {path: Run(path).model(data).to(device) for path in recipes}
     columns = [transferred(attack, source) for source in sources for attack in plan.names]
     settings = plan.header() | {"data": recipe.data, "images": len(test)}
+    settings["data_sha256"] = test_sha256(Run(options.targets[0]))
     settings["sources_sha256"] = {name: Run(path).digest for name, path in sources.items()}
     make_writable_folder(options.out)
     with owned(options.out):

@@ -2,7 +2,7 @@
 
 from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
 from bpfc.data.formats import DataError
-from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts
+from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts, out_of_range
 from bpfc.data.sets import DATA_SETS, DataSet, load, load_images, split
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "in_parts",
     "load",
     "load_images",
+    "out_of_range",
     "split",
     "to_float",
 ]

@@ -66,6 +66,8 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
 
 
 def _upright(picture: ImageFile, name: str, colour: str | None) -> Image.Image:
+    if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":  # a photograph and its previews
+        raise DataError(f"{name}: holds {frames} pictures, of which the first alone would count; save each by itself")
     if any(";16" in str(part) for part in picture.tile) and picture.mode == "RGB":
         raise DataError(f"{name}: 16 bits a colour, of which 8 would be lost; save it with 8, or as .npz")
     if colour is not None and not picture.mode.startswith("I"):

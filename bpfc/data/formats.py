@@ -10,10 +10,23 @@ from numpy.typing import NDArray
 from bpfc.errors import UserError
 
 Pixels = NDArray[np.uint8]
+MOST = 100_000
+"""Classes, at most."""
 
 
 class DataError(UserError):
     """A data file is missing, truncated or not what its publisher released; the message says which and the way out."""
+
+
+def numbered(path: Path, low: int, high: int) -> tuple[str, ...]:
+    """The names of classes that have none: 0, 1, … up to the highest label.
+
+    Raises:
+        DataError: labels from `low` to `high` are no numbers of classes; of more names a machine has no room.
+    """
+    if low < 0 or high >= MOST:
+        raise DataError(f"{path}: labels from {low} to {high}; must be 0, 1, … for each class, and below {MOST}")
+    return tuple(map(str, range(high + 1)))
 
 
 def read(path: Path) -> bytes:

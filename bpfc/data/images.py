@@ -146,6 +146,18 @@ class Pictures:
 AnyImages = Images | Pictures
 
 
+def out_of_range(pixels: Tensor) -> str | None:
+    """What is wrong with float images (N, C, H, W), at least one, that must be finite and in [0, 1]; None of sound."""
+    parts = pixels.split(1024)  # a mask of all at once would take more than they do
+    if count := sum(int((~torch.isfinite(part)).flatten(1).any(dim=1).sum()) for part in parts):
+        return f"{count} of {len(pixels)} images hold NaN or infinite values; remove or mend them"
+    low, high = float(pixels.min()), float(pixels.max())
+    if low >= 0 and high <= 1:
+        return None
+    advice = "divide by 255, and put any normalisation into the model"
+    return f"images lie in [{low:.4g}, {high:.4g}]: must be in [0, 1]; {advice}"
+
+
 def in_blocks(images: AnyImages, parts: Iterable[list[int]]) -> Iterator[tuple[list[int], Images]]:
     """Each of the indices `parts` with its images; see `in_parts`."""
     asked: deque[list[int]] = deque()

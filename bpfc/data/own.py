@@ -10,9 +10,11 @@ PATH.npz, or PATH/train.npz PATH/val.npz     arrays; see bpfc.data.npz
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from bpfc.data.folders import list_folder
-from bpfc.data.formats import DataError
-from bpfc.data.images import AnyImages, Images, Pictures, pictures
+from bpfc.data.formats import DataError, numbered
+from bpfc.data.images import AnyImages, Images, Pictures, out_of_range, pictures
 from bpfc.data.npz import load_npz
 from bpfc.data.shards import list_parquet, list_tar, shards
 from bpfc.options import Reading
@@ -102,5 +104,9 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
         if reading.size is not None or reading.colour is not None:
             raise DataError(f"{path}: --size and --colour are for pictures; make the arrays as they should be")
         images = Images(*load_npz(path))
-        return images, tuple(str(label) for label in range(int(images.labels.max()) + 1))
+        if not len(images):
+            raise DataError(f"{path}: holds no images; fill it")
+        if images.dtype == torch.float32 and (told := out_of_range(images.pixels)):
+            raise DataError(f"{path}: {told}")
+        return images, numbered(path, int(images.labels.min()), int(images.labels.max()))
     raise DataError(f"{path}: must be a folder with one folder of pictures a class, of shards, or an .npz file")

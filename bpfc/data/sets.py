@@ -56,6 +56,8 @@ def load(name: str, data_dir: Path | None = None, reading: Reading = AS_THEY_ARE
         ValueError: there is no data set of that name, nor path.
         DataError: its files are missing, truncated or altered, and cannot be downloaded.
     """
+    if name in DATA_SETS:
+        reading.refuse_for(name)
     if name == "mnist-5k":
         return _mnist_5k()
     if name == "mnist":

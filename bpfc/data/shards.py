@@ -14,7 +14,7 @@ from typing import Any
 
 from bpfc.data.decoding import Encoded
 from bpfc.data.folders import PICTURES
-from bpfc.data.formats import DataError
+from bpfc.data.formats import DataError, numbered
 
 Listed = tuple[tuple[str, ...], list[Encoded], list[int]]
 """Names of the classes, pictures, labels."""
@@ -153,7 +153,7 @@ def _named(path: Path, items: list[Encoded], labels: list[int], names: tuple[str
     if not items:
         raise DataError(f"{path}: holds no pictures")
     low, high = min(labels), max(labels)
-    names = names or tuple(map(str, range(high + 1)))
+    names = names or numbered(path, low, high)
     if low < 0 or high >= len(names):
         raise DataError(f"{path}: labels from {low} to {high}; must be from 0 to {len(names) - 1}")
     return names, items, labels

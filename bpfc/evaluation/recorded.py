@@ -1,5 +1,6 @@
 """An evaluation in a folder: rows as they are made, warnings, and the summary. A killed one goes on where it was."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,18 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from torch import Tensor
 
 from bpfc.answers import Answers
+from bpfc.data import to_float
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import Proof, each_block, run_block
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
+from bpfc.judge import first_logits
 from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
+from bpfc.resumed import FIRST
 from bpfc.shared import Shared
 from bpfc.team import Team, team
 
@@ -52,12 +56,14 @@ def record(
         subject: on the device where it is to be attacked.
         plan: what to run.
         out: folder for evaluation.json, ledger.jsonl and summary.json; made if need be.
-        save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W).
+        save_images: save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W). Where
+            rows were made without, their images are attacked again for it.
         proven: certificates; what is certified is not attacked.
         crew: the processes; torchrun's unless given.
 
     Raises:
-        ValueError: no figure of the subject could be trusted, or the folder holds another evaluation.
+        ValueError: no figure of the subject could be trusted, the folder holds another evaluation, or images that are
+            attacked again to be saved end otherwise than their rows say.
         ContradictionError: a certified image is misclassified as it is.
         OSError: the folder cannot be written to, or another process is at work there.
     """
@@ -71,12 +77,13 @@ def record(
         if proven is not None:
             settings["certificates"] = list(proven.methods)
         labels = subject.images.labels.tolist()
-        shared = Shared(out, settings, lambda path: Ledger(path, settings, labels, plan.names), crew)
-        if save_images:
-            _check_saved(out / "adversarial", shared.before)
+        header = settings | {FIRST: first_logits(subject.model, to_float(subject.images[:1].pixels))}
+        shared = Shared(out, settings, lambda path: Ledger(path, header, labels, plan.names), crew)
         started, before = time.perf_counter(), len(shared.before)
-        saver = _saver(out / "adversarial") if save_images else lambda *_: None
-        _attack(subject, plan, shared, crew, saver, proven.proofs if proven else {})
+        saver, proofs = _saver(out / "adversarial") if save_images else lambda *_: None, proven.proofs if proven else {}
+        if save_images:
+            _save_again(subject, plan, shared.before, out / "adversarial", proofs)
+        _attack(subject, plan, shared, crew, saver, proofs)
         ledger = shared.finished()
         if ledger is None:
             return [], {}
@@ -135,14 +142,44 @@ def _attack(
             progress.console.print(told, style="dim")
 
 
-def _check_saved(folder: Path, rows: list[Row]) -> None:
-    """Raises ValueError if rows were made without the images that are to be saved now."""
-    broken = [row["index"] for row in rows if row["broken_by"] not in (None, "clean")]
-    if lacking := [index for index in broken if not _image_file(folder, index).exists()]:
+def _save_again(subject: Subject, plan: Plan, rows: Sequence[Row], folder: Path, proofs: Mapping[int, Proof]) -> None:
+    """Attacks images again whose rows were made without saving what broke them, in the blocks of an unbroken start.
+
+    Raises:
+        ValueError: some end otherwise than their rows say. Those that do not are saved.
+    """
+    broken = {row["index"]: row for row in rows if row["broken_by"] not in (None, "clean")}
+    lacking = {index: row for index, row in broken.items() if not _image_file(folder, index).exists()}
+    known, size = [row["index"] for row in rows], plan.batch_size
+    parts = [part for at in range(0, len(known), size) if lacking.keys() & (part := known[at : at + size])]
+    save, answers, other = _saver(folder), Answers(subject.model), list[int]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what attacks warn of, they have warned of before
+        every = each_block(subject.images, parts, channels_last=subject.channels_last)
+        for block in track(every, "attacking again", len(parts), transient=True, disable=not Console().is_terminal):
+            found: dict[int, Tensor] = {}
+            with answers.to(block.indices):
+                again = run_block(subject.model, block, plan, adversary=found.__setitem__, proofs=proofs)
+            for row in again:
+                if (index := row["index"]) in lacking and _ended_alike(row, lacking[index]):
+                    save(index, found[index])
+                elif index in lacking:
+                    other.append(index)
+    if other:
         raise ValueError(
-            f"--save-images: {len(lacking)} images were broken by an evaluation that saved none "
-            f"({_image_file(folder, lacking[0])} is missing); choose another --out"
+            f"--save-images: attacked again, {len(other)} images end otherwise than their rows say, as may be on "
+            f"another machine or with another --batch-size; the first is {other[0]}; choose another --out"
         )
+
+
+def _ended_alike(row: Row, before: Row) -> bool:
+    """Whether an image was broken by the same, but for the rounding of distances."""
+    name = before["broken_by"]
+    if name is None or row["broken_by"] != name:
+        return False
+    mine, its = row["attacks"][name], before["attacks"][name]
+    near = all(math.isclose(mine[norm] or 0, its[norm] or 0, rel_tol=1e-3, abs_tol=1e-6) for norm in ("linf", "l2"))
+    return near and (mine["restart"], mine["step"]) == (its["restart"], its["step"])
 
 
 def _image_file(folder: Path, index: int) -> Path:

@@ -105,7 +105,7 @@ def from_factory(
     if (mean is None) != (std is None):
         raise ValueError("--mean and --std: give both or neither")
     known = data in DATA_SETS
-    images = load(data, data_dir).test if known else load_images(Path(data), reading)
+    images = load(data, data_dir, reading).test if known else load_images(Path(data), reading)
     try:
         model = _made(factory, images, pretrained=weights is None)
     except UserError:

@@ -37,7 +37,7 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
         size: height and width of the images.
 
     Raises:
-        ValueError: there is no network or curve of that name.
+        ValueError: there is no network or curve of that name, or the function fails.
     """
     if "@" in name:
         network, _, curve = name.rpartition("@")
@@ -45,7 +45,12 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     if is_library(name):
         return from_library(name, channels=channels, classes=classes)
     if ":" in name:
-        made = named(name)(channels, classes, size)
+        factory = named(name)
+        try:
+            made = factory(channels, classes, size)
+        except (Exception, SystemExit) as error:  # it is somebody's code
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(f"network {name!r}: fails when called with channels, classes and size ({told})") from error
         if not isinstance(made, nn.Module):
             raise ValueError(f"network {name!r}: gives a {type(made).__name__}, must give a torch.nn.Module")
         return made

@@ -1,9 +1,35 @@
 """A tone curve in front of a network: a coarse look at the image without rounding, and the ball that lies behind it."""
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class ToneCurve(nn.Module):
+class Curve(nn.Module, ABC):
+    """A layer that is monotone in each pixel and continuous: it takes a ball in ℓ∞ exactly onto a box."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] of any shape to answers of the same shape."""
+
+    def image(self, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """The box [u(x − ε), u(x + ε)]: the curve's answers to the images in [0, 1] at most ε away in each pixel.
+
+        Both ends are reached, and every point between them is the answer to some such image. In floating point too the
+        curve is monotone, so that no answer to an image between max(x − ε, 0) and min(x + ε, 1) is outside.
+        """
+        return self((images - eps).clamp_min(0)), self((images + eps).clamp_max(1))
+
+    @abstractmethod
+    def preimage(self, u: Tensor, images: Tensor, eps: float) -> Tensor:
+        """For points u of the box `image(images, eps)`, an image that the curve answers with u, to rounding.
+
+        It lies in [0, 1], and no pixel differs from `images` by more than ε; where u is the image's own answer, it is
+        the image itself.
+        """
+
+
+class ToneCurve(Curve):
     """u = clamp((x − a) / (b − a), 0, 1) for each pixel, before the network: nn.Sequential(ToneCurve(a, b), network).
 
     What is darker than a is black, what is lighter than b is white. An attacker of radius ε cannot move a pixel that is
@@ -23,19 +49,8 @@ class ToneCurve(nn.Module):
         """Images in [0, 1] of any shape to images in [0, 1] of the same shape."""
         return ((images - self.a) / (self.b - self.a)).clamp(0, 1)
 
-    def image(self, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """The box [u(x − ε), u(x + ε)]: the curve's answers to the images in [0, 1] at most ε away in each pixel.
-
-        Both ends are reached, and every point between them is the answer to some such image. In floating point too the
-        curve is monotone, so that no answer to an image between max(x − ε, 0) and min(x + ε, 1) is outside.
-        """
-        return self((images - eps).clamp_min(0)), self((images + eps).clamp_max(1))
-
     def preimage(self, u: Tensor, images: Tensor, eps: float) -> Tensor:
-        """For points u of the box `image(images, eps)`, the nearest image that the curve answers with u, to rounding.
-
-        It lies in [0, 1], and no pixel differs from `images` by more than ε.
-        """
+        """The nearest such image."""
         lower, upper = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
         # a + u (b − a) is the point of the slope, or the end of the flat part that is nearer to it.
         moved = (self.a + u * (self.b - self.a)).clamp(lower, upper)
@@ -45,12 +60,12 @@ class ToneCurve(nn.Module):
         return f"a={self.a}, b={self.b}"
 
 
-def behind(model: nn.Module) -> tuple[ToneCurve, nn.Module] | None:
-    """The tone curve in front of a model and what stands behind it; None for a model without one.
+def behind(model: nn.Module) -> tuple[Curve, nn.Module] | None:
+    """The curve in front of a model and what stands behind it; None for a model without one.
 
     In front means that it is the first module of an nn.Sequential: model(x) = network(curve(x)).
     """
-    if not isinstance(model, nn.Sequential) or len(model) < 2 or not isinstance(model[0], ToneCurve):
+    if not isinstance(model, nn.Sequential) or len(model) < 2 or not isinstance(model[0], Curve):
         return None
     return model[0], model[1] if len(model) == 2 else model[1:]
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bpfc.errors import UserError
-from bpfc.weights import digest
+from bpfc.weights import digest, load_tensors
 
 
 class Normalise(nn.Module):
@@ -65,24 +64,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Weights into a model from a safetensors file or a state dict that torch saved; no code of the file is run.
 
     A state dict may stand under "state_dict", "model_state_dict" or "model", and its names may begin with "module."
-    (DistributedDataParallel) or "_orig_mod." (torch.compile).
+    (DistributedDataParallel) or "_orig_mod." (torch.compile). Safetensors that carry a digest must have it.
 
     Raises:
         ValueError: the file cannot be read, or its weights belong to another model.
     """
-    try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, weights_only=True, map_location="cpu")
-        )
-    except Exception as error:  # torch raises whatever unpickling does
-        pickled = isinstance(error, UnpicklingError)  # whose message advises to run what is in the file
-        reason = "it is no state dict, or needs code to be run" if pickled else _first_line(error)
-        raise ValueError(
-            f"{path}: cannot be read as weights ({reason}); "
-            "save them with safetensors, or torch.save(model.state_dict(), path)"
-        ) from error
+    content = load_tensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -92,6 +79,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (RuntimeError, SafetensorError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: not the weights of this model ({reason})") from error
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises whatever unpickling does
+        pickled = isinstance(error, UnpicklingError)  # whose message advises to run what is in the file
+        reason = "it is no state dict, or needs code to be run" if pickled else _first_line(error)
+        raise ValueError(
+            f"{path}: cannot be read as weights ({reason}); "
+            "save them with safetensors, or torch.save(model.state_dict(), path)"
+        ) from error
 
 
 def state_sha256(model: nn.Module) -> str:

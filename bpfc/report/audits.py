@@ -6,7 +6,7 @@ from typing import Any
 
 from bpfc.files import read_json
 from bpfc.report.captions import captioned, shown_machine, shown_sources
-from bpfc.report.figures import Results, percent
+from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.markdown import WIDTH, prose
 
 
@@ -41,7 +41,7 @@ def confusion(results: Results, name: str = "confusion") -> str:
     summary = results.summary(name)
     cases: dict[str, list[Mapping[str, Any]]] = {}
     for row in summary["rows"]:
-        cases.setdefault(row["case"], []).append(row)
+        cases.setdefault(f"{DATA[row['data']]}: {row['case']}", []).append(row)
     header = ["", "hides", "verdicts", "clean", "claimed", "the audit", "who knows", "flags in every seed", "right"]
     shown = []
     for case, rows in cases.items():
@@ -52,7 +52,7 @@ def confusion(results: Results, name: str = "confusion") -> str:
         verdicts = ", ".join(row["verdict"] for row in rows)
         shown.append([case, hides, verdicts, *figures, ", ".join(sorted(flags, key=_number)), right])
     told = [
-        f"{summary['images']} digits each, `--quick`; one value a seed, seeds "
+        f"{summary['images']} images each, `--quick`; one value a seed, seeds "
         f"{', '.join(map(str, sorted({row['seed'] for row in summary['rows']})))}, of which the thresholds saw 0.",
         "Clean, claimed and what stands under the audit and under an attacker who knows the defence, in %.",
         _counted(summary["rows"], honest=False),

@@ -29,6 +29,7 @@ from bpfc.files import (
     make_writable_folder,
     read_json,
     read_jsonl,
+    with_checksum,
     write_file,
     write_json,
     write_jsonl,
@@ -127,12 +128,21 @@ class Run:
                 raise RunError(
                     f"{self.folder}: started with other settings ({told}); give the same ones or choose another --out"
                 )
-        elif states := self._states():
-            raise RunError(f"{states[-1]}: a state without its recipe.json; put that back or choose another --out")
+        elif self.has_states:
+            raise self.lacks("recipe.json")
         else:
             write_json(self._recipe_file, recipe_json(recipe, precision))
         starts = read_json(self._starts_file, list) if self._starts_file.exists() else []
         write_json(self._starts_file, [*starts, dict(provenance)])
+
+    @property
+    def has_states(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(self._states())
+
+    def lacks(self, name: str) -> RunError:
+        """What is wrong with a state whose file of that name, which says of what it is one, is gone."""
+        return RunError(f"{self._states()[-1]}: a state without its {name}; put that back or choose another --out")
 
     def begun(self) -> bool:
         """Whether there is a run in the folder, which is made if need be.
@@ -163,13 +173,19 @@ class Run:
         self._require_weights()
         model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
         try:
-            model.load_state_dict(load_tensors(self.weights))
+            weights = load_tensors(self.weights)
+            model.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise RunError(
                 f"{self.weights}: not the weights of {recipe.network} on {data.name} ({reason}); "
                 f"put the file of this run back or train it again"
             ) from error
+        if self._selected_digest() not in (None, digest(weights)):
+            raise RunError(
+                f"{self.weights}: not the weights that {self._states()[-1]} has selected; bring these back with bpfc "
+                "train --resume, or take the state away"
+            )
         return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def save(self, state: State) -> None:
@@ -203,13 +219,16 @@ class Run:
             ) from error
 
     def follow(self, state: State) -> None:
-        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before."""
+        """Brings log and selected weights in accord with the state and removes older ones, lest a kill came before.
+
+        The log comes last: where it tells all epochs, nothing is left to do.
+        """
         if not self.weights.exists() or _digest_of(self.weights) != digest(state.selected):
             save_tensors(self.weights, state.selected)
-        write_jsonl(self._log_file, state.log)
         for older in self._states():
             if older.name != f"checkpoint-{state.epochs_done:04d}":
                 shutil.rmtree(older)
+        write_jsonl(self._log_file, [with_checksum(row) for row in state.log])
 
     def copy(self, folder: Path) -> None:
         """Copies what the training found, without states and evaluations; the recipe last, so that a copy is whole."""
@@ -233,6 +252,13 @@ class Run:
     @property
     def _log_file(self) -> Path:
         return self.folder / "log.jsonl"
+
+    def _selected_digest(self) -> str | None:
+        """Of the weights that the newest state has selected; None without one. Who goes on from it checks the rest."""
+        try:
+            return str(read_json(self._states()[-1] / "state.json")["tensors_sha256"]["selected"])
+        except (IndexError, ValueError, KeyError, TypeError):
+            return None
 
     def _recipe_digest(self) -> str:
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()

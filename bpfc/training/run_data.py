@@ -37,12 +37,14 @@ def remember(run: Run, described: dict[str, Any] | None) -> None:
     """Writes it into the run's folder; one that was begun must be of the same.
 
     Raises:
-        RunError: the run was begun with other data.
+        RunError: the run was begun with other data, or nothing is left that says with which.
     """
     path = _file(run)
     if described is None:
         return
     if not path.exists():
+        if run.has_states:
+            raise run.lacks(path.name)
         write_json(path, described)
     elif changed := [name for name, now in described.items() if read_json(path).get(name) != now]:
         before = read_json(path)

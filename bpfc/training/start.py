@@ -6,10 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bpfc.data import load, split
+from bpfc.answers import Answers
+from bpfc.data import AnyImages, load, split, to_float
+from bpfc.errors import UserError
 from bpfc.files import owned
 from bpfc.machine import pick_device, resolve
-from bpfc.models import build
+from bpfc.models import build, is_code
+from bpfc.modes import eval_mode
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
 from bpfc.training.engine import engine, fit
@@ -68,6 +71,8 @@ def train(
     arithmetic = fabric.broadcast(arithmetic)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
+    if is_code(recipe.network):
+        _try(model, training[:2], f"the network {recipe.network}", data.classes)
     if sync_batchnorm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # same names and values
     with owned(out) if fabric.is_global_zero else nullcontext():
@@ -94,3 +99,11 @@ def check_synchronises(device: torch.device) -> None:
             "--sync-batchnorm: torch synchronises BatchNorm on GPUs alone, and this is the CPU; without it each "
             "process normalises by its own images"
         )
+
+
+def _try(model: nn.Module, some: AnyImages, name: str, classes: int) -> None:
+    """Raises UserError for a network of somebody's that gives no logits of some images, or too few."""
+    with torch.no_grad(), eval_mode(model), Answers(model, name).to(range(len(some))):
+        count = model(to_float(some.pixels)).shape[1]
+    if count < classes:
+        raise UserError(f"{name}: gives {count} logits an image, but the data has {classes} classes; give it as many")

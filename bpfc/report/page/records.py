@@ -1,6 +1,7 @@
 """What the folder of a run holds, read for a page: its training, evaluations, certificates and audits."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,9 @@ def read_run(folder: Path) -> Record:
         )
     label = Results(folder.resolve().parent).label(folder.resolve().name) if recipe else folder.resolve().name
     log = _lines(folder / "log.jsonl", "epoch")
+    for number, row in enumerate(log, start=1):
+        if not all(isinstance(value, int | float | None) for value in row.values()):
+            raise ValueError(f"{folder / 'log.jsonl'}: line {number} holds what is no number; put the file back")
     names = class_names(Run(folder))
     return Record(folder, label, recipe, log, starts, evaluations, certifications, audits, names)
 
@@ -141,6 +145,8 @@ def _evaluated(folder: Path) -> Evaluated | None:
         return None if summary is None else Evaluated(folder.name, summary, [], summary["images"], {})
     settings = _object(header, "images") or {}
     rows = sorted(_lines(ledger, "index", "label", "prediction", "broken_by", "attacks"), key=lambda row: row["index"])
+    if doubled := [row["index"] for row, after in pairwise(rows) if row["index"] == after["index"]]:
+        raise ValueError(f"{ledger}: a second row of image {doubled[0]}; put the file back as it was")
     if rows:
         summary = _agreed(ledger, settings, rows, summary)
     if summary is None:
@@ -179,7 +185,12 @@ def _agreed(ledger: Path, settings: dict[str, Any], rows: list[Any], summary: di
         made = settings | {"warnings": []} | summarise(rows, attacks)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{ledger}: holds what is no row ({error!r}); put the file back as it was") from error
-    if summary is None or summary["images"] != len(rows):
+    if summary is not None and summary["images"] > len(rows):
+        raise ValueError(
+            f"{ledger}: holds {len(rows)} rows, but summary.json beside it is of {summary['images']}; run the "
+            "evaluation again, or put the files back as they were"
+        )
+    if summary is None or summary["images"] < len(rows):
         return made
     told = {"clean": summary["clean"], "worst_case": summary["worst_case"], **summary["attacks"]}
     for name, share in {"clean": made["clean"], "worst_case": made["worst_case"], **made["attacks"]}.items():
@@ -199,6 +210,7 @@ def _certified(folder: Path) -> dict[str, Any] | None:
         return None
     _have(folder / "summary.json", [summary], "images", "eps", "clean", "certified")
     rows = _lines(folder / "certificates.jsonl", "index", "label", "certified_by", "margin_lower")
+    rows = [row for row in rows if row["index"] < summary["images"]]  # what goes on to more images may be half-way
     proven = sum(row["certified_by"] is not None for row in rows)
     if len(rows) != summary["images"] or proven != round(summary["certified"]["accuracy"] * len(rows)):
         raise ValueError(

@@ -32,8 +32,10 @@ class Axis:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """How far along a value stands, 0 … 1; what lies beyond an end stands there."""
+        """How far along a value stands, 0 … 1; what lies beyond an end stands there. Half-way if the ends are one."""
         low, high, value = (math.log10(max(x, 1e-12)) if self.log else x for x in (self.low, self.high, value))
+        if low == high:
+            return 0.5
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
