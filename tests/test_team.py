@@ -171,7 +171,8 @@ def test_two_processes_audit_as_one_does(model: Path, monkeypatch: pytest.Monkey
     said, shared = (read_json(model / name / "audit.json") for name in ("one", "two"))
     assert shared.pop("provenance")["hardware"]["processes"] == 2
     assert said.pop("provenance")["hardware"]["processes"] == 1
-    assert shared.pop("seconds") != said.pop("seconds")
+    for found in (said, shared):
+        assert found.pop("seconds") > 0
     assert shared == said
     assert bool(two.returncode) == bool(said["exit_status"])
     lines, others = ([untimed(row) for row in read_jsonl(model / name / "measured.jsonl")] for name in ("one", "two"))
