@@ -45,8 +45,8 @@ from bpfc.models.resnet import BasicBlock
 from bpfc.options import Reading
 from bpfc.provenance import provenance
 
-SIZE, CLASSES, BATCH, EPS = 224, 10, 32, "1/255"
-PASSES = 4 * BATCH
+SIZE, CLASSES, BATCH, EPS = 224, 10, 16, "1/255"
+PASSES = 128
 """Images that the network alone is timed on."""
 HERE = Path(__file__).resolve()
 

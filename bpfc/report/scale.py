@@ -36,7 +36,7 @@ def scale(results: Results) -> str:
     machines = {shown_machine(row["provenance"]["hardware"] | {"threads": 1}) for row in rows.values()}
     cores = {f"{row['provenance']['hardware']['cores']} cores" for row in rows.values()}
     told = (
-        "FGSM on ResNet-18, JPEGs of 3×224×224, batches of 32, float32; each process "
+        "FGSM on ResNet-18, JPEGs of 3×224×224, batches of 16, float32; each process "
         f"{' or '.join(sorted(machines)) or 'one thread'}, of {' or '.join(sorted(cores)) or 'a machine'} that others "
         "worked on as well, so that the CPU's seconds, of all processes together, say more than the clock's. Decoding: "
         "the CPU seconds of going through all pictures once, as a share. Memory: of the largest process, torch and "
