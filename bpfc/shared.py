@@ -5,7 +5,6 @@ FOLDER/shards/RANK, which is a folder of rows like the whole; when all are done 
 that a kill left are merged at the next start, be it of one process or of many: only open blocks are lost.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -40,7 +39,7 @@ class Shared(Generic[R]):
             ValueError: another process would make other rows, or the folder holds other ones (see Resumed).
         """
         self._shards, self._opened, self._crew = folder / SHARDS, opened, crew
-        _check_same(crew, settings)
+        crew.agree("settings", settings)
         self._whole: Resumed[R] | None = None
         if crew.first:
             self._whole = opened(folder)
@@ -72,12 +71,3 @@ class Shared(Generic[R]):
 
     def _left(self) -> list[Path]:
         return sorted(path for path in self._shards.glob("*") if path.is_dir())
-
-
-def _check_same(crew: Team, settings: dict[str, Any]) -> None:
-    """Raises ValueError in a process that would make other rows than the first."""
-    mine = json.loads(json.dumps(settings))
-    first = crew.told("settings", mine)
-    if other := [name for name in mine if first.get(name) != mine[name]]:
-        told = "; ".join(f"{name} is {mine[name]!r}, there {first.get(name)!r}" for name in other)
-        raise ValueError(f"process {crew.rank} would work on something else than the first ({told}); make them alike")

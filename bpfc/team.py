@@ -59,6 +59,21 @@ class Team:
             self._store.set(what, json.dumps(content))
         return json.loads(self._store.get(what))
 
+    def gathered(self, what: str, rows: list[Any]) -> list[Any]:
+        """The rows of all processes, ready for JSON, those of the first first; all wait for all."""
+        self._store.set(f"{what}: {self.rank}", json.dumps(rows))
+        return [row for rank in range(self.size) for row in json.loads(self._store.get(f"{what}: {rank}"))]
+
+    def agree(self, what: str, content: dict[str, Any]) -> None:
+        """Raises ValueError in a process whose content, ready for JSON, is not that of the first."""
+        mine = json.loads(json.dumps(content))
+        first = self.told(what, mine)
+        if other := [name for name in mine if first.get(name) != mine[name]]:
+            told = "; ".join(f"{name} is {mine[name]!r}, there {first.get(name)!r}" for name in other)
+            raise ValueError(
+                f"process {self.rank} would work on something else than the first ({told}); make them alike"
+            )
+
     def wait(self, what: str) -> None:
         """Until all are here."""
         if self.add(what, 1) == self.size:

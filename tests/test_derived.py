@@ -18,6 +18,8 @@ from bpfc.errors import UserError
 from bpfc.files import read_jsonl
 from bpfc.methods import BPFC, METHODS, Margin
 from bpfc.models import NETWORKS
+from bpfc.report.page.gallery import gallery, images_of
+from bpfc.report.page.records import read_run
 from bpfc.training.derived import derived, told
 from bpfc.training.run import Run
 from bpfc.training.settings import QUARTERS, Schedule
@@ -142,6 +144,31 @@ def test_a_run_knows_its_data_again(
     for number in range(40):  # whatever is held out
         (pictures / "light" / f"{number:02d}.png").write_bytes((pictures / "dark" / "00.png").read_bytes())
     assert "its test images are not those of" in refused(attack)
+
+
+def test_the_page_shows_the_images_that_were_attacked_by_the_names_of_their_classes(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the held-out images, as the run reads them."""
+    call(monkeypatch, f"{TRAIN} --size 6 --epochs 10 --out run")
+    call(monkeypatch, "evaluate run --attacks fgsm --eps 0.4 --save-images --device cpu --precision fp32")
+    record = read_run(Path("run"))
+    images = images_of(record, None)
+    assert images is not None
+    assert images.sha256() == json.loads(Path("run/data.json").read_text())["test_sha256"]
+    rows = read_jsonl(Path("run/evaluation/ledger.jsonl"))
+    found = gallery([record], {record.data: images})
+    assert [card.label for card in found.cards] == [("dark", "light")[row["label"]] for row in rows]
+    broken = [card for card in found.cards if card.outcome == "broken"]
+    assert broken
+    for card in broken:  # of two classes, it is read as the other
+        assert ("read as light" in card.told) == (card.label == "dark")
+    call(monkeypatch, "report run --out page.html")
+    assert "dark" in Path("page.html").read_text()
+    pictures.rename("elsewhere")
+    assert gallery([record], {record.data: images_of(record, None)}).advice == [
+        "the images of squares are not to be had here: put them back as they were"
+    ]
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str) -> str:

@@ -103,6 +103,35 @@ def test_without_onnx_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         export_onnx(nn.Identity(), torch.rand(2, 1, 4, 4), tmp_path / "m.onnx")
 
 
+def test_curves_and_weights_are_there_for_tensorboard(folder: Path, digits: DataSet) -> None:
+    """As its own format tells them: each record is its length, a checksum, an Event and a checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    out = folder / "export-tensorboard"
+    log = Run(folder).log
+    for _ in range(2):  # the second export takes the place of the first
+        assert run(Export(folder, "tensorboard")) == [
+            f"{out}: {len(log)} epochs; look with: tensorboard --logdir {out}"
+        ]
+    (path,) = out.iterdir()
+    content, curves, histograms = path.read_bytes(), {}, {}
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        content = content[12 + length + 4 :]
+        for value in event.summary.value:
+            if value.HasField("histo"):
+                histograms[value.tag] = (event.step, value.histo.num)
+            else:
+                curves[value.tag, event.step] = value.simple_value
+    assert curves["loss", 1] == pytest.approx(log[0]["loss"])
+    assert curves["validation_ifgsm_accuracy", len(log)] == pytest.approx(log[-1]["validation_ifgsm_accuracy"])
+    model = Run(folder).model(digits)
+    selected = log[-1]["selected_epoch"] + 1
+    expected = {name.replace(".", "/"): (selected, each.numel()) for name, each in model.named_parameters()}
+    assert histograms == expected
+
+
 def test_a_hugging_face_folder_is_a_network_and_a_run(
     folder: Path, tmp_path: Path, digits: DataSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

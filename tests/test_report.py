@@ -9,6 +9,7 @@ from bpfc.report.captions import check_same
 from bpfc.report.figures import METHODS, Results, paper, percent, with_interval
 from bpfc.report.logs import overfitting
 from bpfc.report.markdown import fill, names, outside, table
+from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs
 from bpfc.report.tables import TABLES, render, write_tables
@@ -144,6 +145,32 @@ def test_paper_recipes_are_told_by_seed_and_fate(tmp_path: Path) -> None:
         "| `mnist-bpfc` | 0 | 3 | collapsed in epoch 2 | 1.300 / 2.303 / 2.303 | 80.0 / 10.0 / 11.0 |"
     )
     assert second.startswith("| `mnist-bpfc` | 1 | 3 | neither | 1.300 / 0.800 / 0.700 | 80.0 / 96.0 / 97.0 |")
+
+
+def test_scale_tells_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    def row(what: str, images: int, processes: int, cpu: float) -> dict[str, Any]:
+        told = {"what": what, "images": images, "processes": processes, "seconds": 2 * cpu, "cpu_seconds": cpu}
+        return told | {"peak_mib": 1_900, "provenance": {"hardware": HARDWARE | {"cores": 2}}}
+
+    benchmarks = tmp_path / "benchmarks"
+    counted = {"fast": {"forwards": 160, "backwards": 80}, "standard": {"forwards": 800, "backwards": 0, "stand": 4}}
+    put(benchmarks / "fast.json", {"networks": {"fashion-mnist-bpfc": {"images": 8, **counted}}})
+    assert scale(Results(tmp_path)).count("not run") == 9 * 5
+    assert (
+        imagenet(Results(tmp_path)).splitlines()[2].startswith("| `fast` | 20 | 10 | not run | 0.17 | 0.021 | 0.0027")
+    )
+
+    rows = [row("forward", 100, 1, 10), row("gradient", 100, 1, 30), row("decoding", 1_000, 1, 25)]
+    rows += [row("evaluation", 1_000, 2, 500), row("evaluation", 10_000, 2, 5_500)]
+    (benchmarks / "scale.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    found = scale(Results(tmp_path)).splitlines()
+    assert found[3] == "| 1,000 | 2 | 1,000 | 500 | 0.500 | 5.0% | 1,900 MiB |"
+    assert found[6] == "| 10,000 | 2 | 11,000 | 5,500 | 0.550 | not run | 1,900 MiB |"
+    told = " ".join(found)
+    assert "With 2 processes, an image of 10,000 costs +10.0% against one of 1,000." in told
+    assert "1 thread of Intel Xeon Processor, of 2 cores" in told
+    # 50,000 images of 20 forwards at 0.1 s and 10 backwards at 0.2 s, times 4.1 / 1.8
+    assert imagenet(Results(tmp_path)).splitlines()[2].startswith("| `fast` | 20 | 10 | 127 | 0.17 |")
 
 
 def test_cascade_counts_what_each_attack_takes(results: Results) -> None:

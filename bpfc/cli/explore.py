@@ -77,6 +77,8 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
     from bpfc.judge import exact_logits
     from bpfc.report.figures import DATA, Results
     from bpfc.report.page.gallery import class_name
+    from bpfc.training.run import Run
+    from bpfc.training.run_data import class_names
 
     folders = _folders(runs)
     subjects = [from_run(folder, data_dir) for folder in folders]
@@ -89,15 +91,15 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
     names = [
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)
     ]
-    first = subjects[0]
+    first, own = subjects[0], class_names(Run(folders[0]))
     count = exact_logits(first.model, to_float(first.images[:1].pixels)).shape[1]
     return Scene(
         networks=[Network(name, subject.model) for name, subject in zip(names, subjects, strict=True)],
         images=first.images,
         data=DATA.get(first.data, Path(first.data).name),
-        classes=[class_name(first.data, label) for label in range(count)],
+        classes=[class_name(first.data, label, own) for label in range(count)],
         eps=round(first.eps or 0.1, 2),
-        k=next((subject.k for subject in subjects if subject.k), 6),
+        k=next((subject.k for subject in subjects if subject.k and subject.k < 8), 6),  # 8 planes are shown
     )
 
 

@@ -8,7 +8,7 @@ import tyro
 
 from bpfc.options import DataFolder, read_words
 
-Format = Literal["onnx", "torchscript", "hub", "robustbench"]
+Format = Literal["onnx", "torchscript", "hub", "robustbench", "tensorboard"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Export:
         Format,
         tyro.conf.arg(
             help="onnx, torchscript: a graph, checked on 100 images; hub: a Hugging Face "
-            "folder with its model card; robustbench: an entry for RobustBench."
+            "folder with its model card; robustbench: an entry for RobustBench; "
+            "tensorboard: the training's curves and the weights."
         ),
     ]
     out: Path | None = None
@@ -58,7 +59,7 @@ def run(options: Export) -> list[str]:
         ValueError, DataError, RunError, UserError, OSError: it cannot be had in that format.
     """
     from bpfc.data import to_float
-    from bpfc.exporting import export_hub, export_onnx, export_robustbench, export_torchscript
+    from bpfc.exporting import export_hub, export_onnx, export_robustbench, export_tensorboard, export_torchscript
     from bpfc.exporting.graphs import CHECKED
     from bpfc.report.page.records import read_run
     from bpfc.training.run import Run
@@ -74,6 +75,8 @@ def run(options: Export) -> list[str]:
         write = export_onnx if options.to == "onnx" else export_torchscript
         difference = write(model, images, path)
         return [f"{path}: logits as the network's to {difference:.1e} on {len(images)} test images"]
+    if options.to == "tensorboard":
+        return [f"{out}: {export_tensorboard(found.log, model, out)} epochs; look with: tensorboard --logdir {out}"]
     record = read_run(options.run)
     if options.to == "hub":
         shape = {"channels": data.channels, "classes": data.classes, "size": data.size}

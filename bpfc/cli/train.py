@@ -43,6 +43,8 @@ class Where:
     data_dir: DataFolder = None
     resume: bool = False
     """Continue the run in the folder."""
+    sync_batchnorm: bool = False
+    """Under torchrun on GPUs: BatchNorm normalises by the images of all processes, as one process would."""
     reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_THEY_ARE
 
 
@@ -147,6 +149,7 @@ def main(options: Train | TrainOwn) -> None:
             precision=options.precision,
             data_dir=options.data_dir,
             resume=options.resume,
+            sync_batchnorm=options.sync_batchnorm,
             reading=options.reading,
         )
     except TrainingError as failure:

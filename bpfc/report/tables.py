@@ -21,6 +21,7 @@ from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
 from bpfc.report.reproduction import reproduced
+from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, suites
 from bpfc.report.torture import torture
@@ -87,6 +88,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
     "fast": fast,
+    "scale": scale,
+    "imagenet": imagenet,
     "confusion": confusion,
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),

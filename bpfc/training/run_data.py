@@ -84,5 +84,10 @@ def test_sha256(run: Run) -> str | None:
     return str(read_json(_file(run))["test_sha256"]) if _file(run).exists() else None
 
 
+def class_names(run: Run) -> tuple[str, ...]:
+    """Of a run's own data; none of a data set that is known by its name."""
+    return tuple(map(str, read_json(_file(run))["class_names"])) if _file(run).exists() else ()
+
+
 def _file(run: Run) -> Path:
     return run.folder / "data.json"

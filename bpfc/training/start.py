@@ -33,6 +33,7 @@ def train(
     data_dir: Path | None = None,
     resume: bool = False,
     reading: Reading = AS_THEY_ARE,
+    sync_batchnorm: bool = False,
 ) -> Run:
     """Trains by the recipe, from what the folder holds on if `resume`.
 
@@ -44,6 +45,7 @@ def train(
         data_dir: where the data files are; see bpfc.data.
         resume: go on with the run in the folder, if there is one; else a run there is an error.
         reading: how pictures of one's own are taken.
+        sync_batchnorm: BatchNorm normalises by the images of all processes; on GPUs.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -51,6 +53,8 @@ def train(
     """
     run = Run(out)
     where = pick_device(device)
+    if sync_batchnorm:
+        check_synchronises(where)
     arithmetic = resolve(precision, where, run.precision)
     if run.begun() and not resume:
         raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
@@ -69,6 +73,8 @@ def train(
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
     if is_code(recipe.network):
         _try(model, training[:2], f"the network {recipe.network}", data.classes)
+    if sync_batchnorm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # same names and values
     with owned(out) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             run.begin(recipe, arithmetic, provenance(where))
@@ -84,6 +90,15 @@ def train(
             run,
         )
     return run
+
+
+def check_synchronises(device: torch.device) -> None:
+    """Raises ValueError for a device on which torch cannot synchronise BatchNorm."""
+    if device.type == "cpu":
+        raise ValueError(
+            "--sync-batchnorm: torch synchronises BatchNorm on GPUs alone, and this is the CPU; without it each "
+            "process normalises by its own images"
+        )
 
 
 def _try(model: nn.Module, some: AnyImages, name: str, classes: int) -> None:

@@ -14,6 +14,7 @@ from bpfc.judge import exact_logits
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.records import Evaluated, Record
 from bpfc.training.run import Run
+from bpfc.training.run_data import data_of
 
 MOST = 1_000
 """Images in the gallery."""
@@ -66,13 +67,16 @@ def images_of(record: Record, data_dir: Path | None) -> AnyImages | None:
     try:
         if record.data in DATA_SETS:
             return load(record.data, data_dir).test
+        if record.recipe is not None:
+            return data_of(Run(record.folder), data_dir).test
         return load_images(Path(record.data))
     except (UserError, OSError, ValueError):
         return None
 
 
-def class_name(data: str, label: int) -> str:
-    names = CLASSES.get(data, ())
+def class_name(data: str, label: int, own: Sequence[str] = ()) -> str:
+    """What a class is called: by its data set, or by `own`, the names in data of somebody's own."""
+    names = own or CLASSES.get(data, ())
     return names[label] if label < len(names) else str(label)
 
 
@@ -89,9 +93,8 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None]) -> G
     for record, item in shown:
         test = images[record.data]
         if test is None:
-            found.advice.append(
-                f"the images of {record.data} are not to be had here: name their folder with --data-dir"
-            )
+            way = "name their folder with --data-dir" if record.data in DATA_SETS else "put them back as they were"
+            found.advice.append(f"the images of {record.data} are not to be had here: {way}")
             continue
         for number, card in enumerate(_cards(record, item, test)):
             if number < each and spent + len(card.address) < BYTES:
@@ -113,7 +116,7 @@ def _cards(record: Record, item: Evaluated, test: AnyImages) -> Iterator[Card]:
     for row in item.rows:
         index, by = row["index"], row["broken_by"]
         image = to_float(test[index : index + 1].pixels[0])
-        label, guess = class_name(record.data, row["label"]), class_name(record.data, row["prediction"])
+        label, guess = (class_name(record.data, row[it], record.class_names) for it in ("label", "prediction"))
         panels, alt = [image], f"image {index}, {label}"
         if by is None:
             outcome, told = "stands", f"stands under all {len(item.attacks)} attacks"
@@ -126,7 +129,7 @@ def _cards(record: Record, item: Evaluated, test: AnyImages) -> Iterator[Card]:
                 alt += ", its perturbation, and the perturbed image"
             verdict = row["attacks"][by]
             if index in answers:
-                told += f", read as {class_name(record.data, answers[index])}"
+                told += f", read as {class_name(record.data, answers[index], record.class_names)}"
             if verdict["linf"] is not None:
                 told += f"; ℓ∞ {verdict['linf']:.3g}, ℓ2 {verdict['l2']:.3g}"
             if verdict["step"] is not None:
@@ -158,7 +161,7 @@ def _answers(record: Record, item: Evaluated) -> dict[int, int]:
     try:
         if record.recipe is None or run.digest != item.summary.get("weights_sha256"):
             return {}
-        model = run.model(load(record.data))
+        model = run.model(load(record.data) if record.data in DATA_SETS else data_of(run, None))
     except (UserError, ValueError):
         return {}
     indices = [index for index in item.saved if index in {row["index"] for row in item.rows}]

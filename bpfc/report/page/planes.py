@@ -10,8 +10,8 @@ from bpfc.bitplanes import bit_planes, quantize
 from bpfc.report.page.pictures import strip
 from bpfc.report.page.svg import Axis, Series, chart, legend
 
-BITS = 8
-PIXELS = 2**BITS - 1
+DRAWN = 256
+"""Pixel values at which the staircase is drawn, if there are more."""
 
 
 class Planes(NamedTuple):
@@ -21,40 +21,43 @@ class Planes(NamedTuple):
     alt: str
 
 
-def rows(images: Tensor, labels: list[str], k: int) -> list[Planes]:
-    """For images (N, C, H, W) in [0, 1]: a picture of the image, its eight planes and q(x).
+def rows(images: Tensor, labels: list[str], k: int, bits: int = 8) -> list[Planes]:
+    """For images (N, C, H, W) in [0, 1]: a picture of the image, its `bits` planes and q(x).
 
     Planes below the k-th are dimmed: the quantiser drops them.
     """
-    coarse = quantize(images, k, generator=torch.Generator().manual_seed(0))
-    planes = bit_planes(images)
+    coarse = quantize(images, k, bits=bits, generator=torch.Generator().manual_seed(0))
+    planes = bit_planes(images, bits)
     found = []
     for place, label in enumerate(labels):
-        shown = [planes[plane, place] * (0.45 if plane < k else 1.0) for plane in reversed(range(BITS))]
-        alt = f"{label}: the image, its bit planes 7 to 0, of which 0 to {k - 1} are dropped, and its coarse version"
+        shown = [planes[plane, place] * (0.45 if plane < k else 1.0) for plane in reversed(range(bits))]
+        which = f"its bit planes {bits - 1} to 0, of which 0 to {k - 1} are dropped"
+        alt = f"{label}: the image, {which}, and its coarse version"
         found.append(Planes(strip([images[place], *shown, coarse[place]]), alt))
     return found
 
 
-def kept(images: Tensor, k: int) -> str:
+def kept(images: Tensor, k: int, bits: int = 8) -> str:
     """What the quantiser leaves of images, in words, measured on them."""
-    coarse = quantize(images, k, generator=torch.Generator().manual_seed(0))
-    values = ", ".join(f"{round(float(value) * PIXELS)}" for value in coarse.unique())
+    coarse, most = quantize(images, k, bits=bits, generator=torch.Generator().manual_seed(0)), 2**bits - 1
+    values = ", ".join(f"{round(float(value) * most)}" for value in coarse.unique())
     change = (coarse - images).abs()
     return (
-        f"k = {k}: of {BITS} bit planes the {k} lowest go. On the {len(images)} images below q(x) takes the pixel "
-        f"values {values}; a pixel moves by {float(change.mean()) * PIXELS:.1f} of {PIXELS} in the mean, at most by "
-        f"{float(change.max()) * PIXELS:.0f}."
+        f"k = {k}: of {bits} bit planes the {k} lowest go. On the {len(images)} images below q(x) takes the pixel "
+        f"values {values}; a pixel moves by {float(change.mean()) * most:.1f} of {most} in the mean, at most by "
+        f"{float(change.max()) * most:.0f}."
     )
 
 
-def staircase(k: int) -> Markup:
+def staircase(k: int, bits: int = 8) -> Markup:
     """q over pixel values, without its noise, and the ends between which the noise moves it."""
-    x = torch.arange(256) / PIXELS
+    most = 2**bits - 1
+    at = torch.linspace(0, most, min(DRAWN, most + 1)).round()
+    x = at / most
 
     def line(noise: bool | Tensor) -> list[tuple[float, float]]:
-        y = quantize(x, k, noise=noise) * PIXELS
-        return [(float(n), float(value)) for n, value in enumerate(y)]
+        y = quantize(x, k, bits=bits, noise=noise) * most
+        return [(float(n), float(value)) for n, value in zip(at, y, strict=True)]
 
     low, high = torch.full_like(x, -0.999), torch.full_like(x, 0.999)
     series = [
@@ -62,7 +65,9 @@ def staircase(k: int) -> Markup:
         Series("noise at its lowest", line(low), 1, stairs=True),
         Series("at its highest", line(high), 2, stairs=True),
     ]
-    axis = Axis("pixel value x", 0, PIXELS, (0, 64, 128, 192, 255))
-    y = Axis("q(x)", 0, PIXELS, axis.ticks)
-    drawn = chart(f"quantiser-{k}", f"The quantiser for k = {k}", axis, y, series)
+    axis = Axis("pixel value x", 0, most, (*(quarter * 2 ** (bits - 2) for quarter in range(4)), most))
+    y = Axis("q(x)", 0, most, axis.ticks)
+    drawn = chart(
+        f"quantiser-{k}" if bits == 8 else f"quantiser-{k}-of-{bits}", f"The quantiser for k = {k}", axis, y, series
+    )
     return drawn + legend((item.name, item.style) for item in series)

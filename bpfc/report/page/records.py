@@ -9,6 +9,8 @@ from bpfc.errors import UserError
 from bpfc.files import read_json, read_jsonl
 from bpfc.ledger import summarise
 from bpfc.report.figures import Results
+from bpfc.training.run import Run
+from bpfc.training.run_data import class_names
 
 
 class NothingToReportError(UserError):
@@ -69,6 +71,7 @@ class Record:
         evaluations: in the order of their names.
         certifications: summaries by folder, with the rows under `rows`.
         audits: by folder.
+        class_names: of data of somebody's own.
         weights: SHA-256 by evaluation, certification or audit.
     """
 
@@ -80,6 +83,7 @@ class Record:
     evaluations: list[Evaluated]
     certifications: dict[str, dict[str, Any]] = field(repr=False)
     audits: dict[str, dict[str, Any]] = field(repr=False)
+    class_names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -128,7 +132,8 @@ def read_run(folder: Path) -> Record:
     for number, row in enumerate(log, start=1):
         if not all(isinstance(value, int | float | None) for value in row.values()):
             raise ValueError(f"{folder / 'log.jsonl'}: line {number} holds what is no number; put the file back")
-    return Record(folder, label, recipe, log, starts, evaluations, certifications, audits)
+    names = class_names(Run(folder))
+    return Record(folder, label, recipe, log, starts, evaluations, certifications, audits, names)
 
 
 def _evaluated(folder: Path) -> Evaluated | None:

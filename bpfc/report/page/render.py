@@ -113,19 +113,21 @@ def _planes(records: Sequence[Record], images: dict[str, AnyImages | None]) -> l
     """For each data set and k of a network here: the quantiser, and what it keeps of the first test images."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for record in records:
-        k, test = (record.recipe or {"method": {}})["method"].get("k"), images[record.data]
+        method, test = (record.recipe or {"method": {}})["method"], images[record.data]
+        k, bits = method.get("k"), method.get("bits", 8)
         if k is None or test is None or (record.data, k) in found:
             continue
         first = {int(label): place for place, label in reversed(list(enumerate(test.labels[:200].tolist())))}
         chosen = sorted(first.values())[:PICTURED]
         some = to_float(test[torch.tensor(chosen)].pixels)
-        labels = [class_name(record.data, int(test.labels[place])) for place in chosen]
+        labels = [class_name(record.data, int(test.labels[place]), record.class_names) for place in chosen]
         found[record.data, k] = {
             "k": k,
+            "bits": bits,
             "data": DATA.get(record.data, record.data),
-            "staircase": planes.staircase(k),
-            "kept": planes.kept(some, k),
-            "rows": planes.rows(some, labels, k),
+            "staircase": planes.staircase(k, bits),
+            "kept": planes.kept(some, k, bits),
+            "rows": planes.rows(some, labels, k, bits),
         }
     return list(found.values())
 
