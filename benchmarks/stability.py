@@ -38,6 +38,7 @@ SETTINGS = {
         ("float32", "fp32", 1, "avx512"),
         ("float32", "fp32", 2, "avx512"),
         ("bfloat16", "bf16", 1, "avx512"),
+        ("bfloat16", "bf16", 2, "avx512"),
         ("float32", "fp32", 1, "avx2"),
         ("float32", "fp32", 2, "avx2"),
         ("bfloat16", "bf16", 1, "avx2"),
