@@ -3,6 +3,7 @@
 import importlib
 import shlex
 import sys
+import traceback
 
 from bpfc.errors import UserError
 from bpfc.memory import keep_memory
@@ -33,7 +34,10 @@ bpfc VERB --help tells a verb's options; bpfc --version the version."""
 
 
 def main() -> None:
-    """The command `bpfc`. An error that the user can mend is one line on stderr, with exit status 2."""
+    """The command `bpfc`. An error that the user can mend is one line on stderr, with exit status 2.
+
+    Any other error has that status too, below its traceback.
+    """
     verb, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if verb in ("-h", "--help"):
         print(USAGE)
@@ -56,6 +60,9 @@ def main() -> None:
         sys.exit(130)
     except (UserError, OSError, ValueError) as error:
         print(f"bpfc: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:  # nobody foresaw it. Python's own status, 1, is one of an audit's verdicts.
+        traceback.print_exc()
         sys.exit(2)
     if status:
         sys.exit(status)

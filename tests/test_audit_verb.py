@@ -92,6 +92,18 @@ def test_what_cannot_be_is_an_error(
     assert message in capsys.readouterr().err
 
 
+def test_an_error_that_nobody_foresaw_is_no_verdict(
+    handed_in: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(bpfc.auditing, "audit", fails)
+    assert status(monkeypatch, *handed_in, "--eps", "0.1") == 2  # not Python's 1: falls, or masked
+    assert "Traceback" in (told := capsys.readouterr().err)
+    assert "RuntimeError: out of memory" in told
+
+
 def test_time_left_follows_from_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("bpfc.cli.audit_clock.time.perf_counter", lambda: now[0])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bpfc.bounds import FLOAT32, UntraceableError, interval_bounds, interval_margins, propagate, trace
+from bpfc.bounds import FLOAT32, UntraceableError, crown_margins, interval_bounds, interval_margins, propagate, trace
 from bpfc.bounds.operations import Affine, MaxPool, Rectify
 from bpfc.models import NETWORKS, Normalise
 
@@ -72,6 +72,28 @@ def test_the_papers_networks_are_read(name: str, shape: tuple[int, int, int]) ->
 def test_functional_calls_are_read() -> None:
     torch.manual_seed(0)
     contains_forward(Users(), (3, 8, 8))
+
+
+class Normalised(nn.Module):
+    """With constants of a batch's shape, as many write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.rand(1, 3, 1, 1))
+        self.register_buffer("std", torch.rand(1, 3, 1, 1) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def test_constants_of_a_batch_s_shape_are_read_backwards_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Normalised(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    contains_forward(model.float(), (3, 4, 4))
+    x, labels = torch.rand(2, 3, 4, 4).double(), torch.tensor([0, 2])
+    graph, logits = trace(model, (3, 4, 4)), model(x)
+    found = crown_margins(graph, propagate(graph, x, x), labels)
+    torch.testing.assert_close(found, logits.gather(1, labels[:, None]) - logits)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

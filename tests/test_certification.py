@@ -86,6 +86,13 @@ def test_rows_say_what_is_proven(trained: nn.Module, digits: DataSet) -> None:
     assert found.rows == certify(trained, pixels.float() / 255, labels, eps=EPS).rows
 
 
+@pytest.mark.parametrize("integers", [torch.uint8, torch.int16, torch.int32])
+def test_labels_may_be_any_integers(integers: torch.dtype) -> None:
+    model, image, label = linear(0.2)
+    assert certify(model, image, label.to(integers), eps=0.1).certified == 1
+    assert certified_radii(model, image, label.to(integers)) == certified_radii(model, image, label)
+
+
 def test_the_dearer_method_works_on_what_is_open(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
     images, labels = test_digits[0][:200], test_digits[1][:200]
     summaries = [certify(trained, images, labels, eps=EPS, methods=name).summary for name in ("interval", "crown-ibp")]

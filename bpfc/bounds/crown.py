@@ -71,7 +71,7 @@ class _Backward:
         if rounding is not None:
             self.constant = self.constant - _total(a.abs(), rounding)
         if isinstance(operation, Affine):
-            self.constant = self.constant + _total(a, operation.bias(a).expand(operation.shape)[None])
+            self.constant = self.constant + _total(a, operation.bias(a).expand(1, *operation.shape))
             back = operation.transposed(a.flatten(0, 1))
             self._add(first, back.view(*a.shape[:2], *operation.source))
         elif isinstance(operation, Add):

@@ -102,7 +102,7 @@ def certify(
     Args:
         model: in eval mode, made of what `bpfc.bounds.trace` knows.
         images: uint8, or float32 in [0, 1], (N, C, H, W), on the model's device.
-        labels: (N,).
+        labels: integers, (N,).
         eps: radius in units of [0, 1].
         methods: comma-separated names of CERTIFIERS; they run in that order, each on what is open.
         batch_size: images at a time; less are taken where the memory asks for it.
@@ -115,6 +115,7 @@ def certify(
     """
     certifiers = parse_methods(methods)
     check(model, images, labels, eps)
+    labels = labels.long()
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: must be 1 or more")
     names = range(len(images)) if indices is None else indices

@@ -43,6 +43,7 @@ def certified_radii(
     """
     certifiers = parse_methods(methods)
     check(model, images, labels, largest)
+    labels = labels.long()
     images = images if images.is_floating_point() else to_float(images)
 
     def proven(places: Tensor, eps: Tensor) -> Tensor:

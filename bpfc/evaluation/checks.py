@@ -85,7 +85,10 @@ def check_gradient(model: nn.Module, handed: AnyImages) -> None:
     try:
         blind_at_start(model, to_float(some.pixels).clone(), some.labels.long())
     except RuntimeError as error:
-        raise ValueError(f"the model fails where its gradient is asked for: {_first_line(error)}") from error
+        raise ValueError(
+            f"the model fails where its gradient is asked for: {_first_line(error)}; attack it without (noise-100, "
+            "square-5000, spsa-100), or wrap the layer in bpfc.BPDA"
+        ) from error
 
 
 def _check_images(handed: AnyImages) -> None:
