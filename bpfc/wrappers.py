@@ -7,6 +7,13 @@ import torch
 from torch import Tensor, nn
 
 
+def with_hooks(model: nn.Module) -> nn.Module:
+    """The model; one of TorchScript inside another module, for scripts take no hooks themselves."""
+    if not isinstance(model, torch.jit.ScriptModule):
+        return model
+    return nn.Sequential(model).train(model.training)
+
+
 class BPDA(nn.Module):
     """A layer as it is on the way forward, differentiated as its stand-in on the way back.
 

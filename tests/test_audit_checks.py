@@ -161,7 +161,10 @@ def test_train_mode_alone_is_cleared(trained: nn.Module, shown: tuple[Tensor, Te
         audit(nn.Sequential(BitDepth(), trained).eval(), *few, eps=EPS, budget=tiny, folder=tmp_path)
 
 
-@pytest.mark.parametrize(("id", "left", "outcome"), [("C13", 38, "cleared"), ("C13", 20, "lower"), ("C9", 38, "lower")])
+@pytest.mark.parametrize(
+    ("id", "left", "outcome"),
+    [("C13", 38, "cleared"), ("C7", 38, "cleared"), ("C13", 20, "lower"), ("C9", 38, "lower")],
+)
 def test_more_effort_must_leave_the_interval(
     id: str, left: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

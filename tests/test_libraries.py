@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bpfc
+from bpfc.auditing import Budget
 from bpfc.errors import UserError
 from bpfc.evaluation.subject import from_factory
 from bpfc.models import build, is_code, load_weights
@@ -103,11 +104,17 @@ def data(tmp_path: Path) -> str:
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 def test_a_torchscript_file_is_a_model(tmp_path: Path, data: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
-    torch.jit.trace(model, torch.rand(2, 3, 8, 8)).save(str(tmp_path / "model.pt"))
+    traced = torch.jit.trace(model, torch.rand(2, 3, 8, 8))
+    traced.save(str(tmp_path / "model.pt"))
     subject = from_factory(str(tmp_path / "model.pt"), None, data)
     images, labels = subject.images.pixels, subject.images.labels
     expected = bpfc.evaluate(model, images, labels, attacks="pgd-3", eps=0.1)
     assert bpfc.evaluate(subject.model, images, labels, attacks="pgd-3", eps=0.1).rows == expected.rows
+    # As it is in Python, too: scripts take no hooks.
+    assert bpfc.evaluate(traced, images, labels, attacks="pgd-3", eps=0.1).rows == expected.rows
+    tiny = Budget(6, 10, (1, 2), 5, 2, (0.1,), 1, (2,))
+    audits = [bpfc.audit(each, images, labels, eps=0.1, budget=tiny) for each in (model, traced)]
+    assert audits[0].cascade == audits[1].cascade
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     with pytest.raises(UserError, match="cannot be read as TorchScript .* name them with --weights"):
         from_factory(str(tmp_path / "weights.pt"), None, data)

@@ -24,6 +24,7 @@ from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
 from bpfc.options import Arithmetic
+from bpfc.wrappers import with_hooks
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def audit(
     claimed = None if claim is None else share_of(claim)
     if folder is not None:
         make_writable_folder(folder)
+    model = with_hooks(model)
     trained = in_train_mode(model)
     with eval_mode(model), nullcontext() if folder is None else owned(folder), ExitStack() as watched:
         m = Measurements(

@@ -23,8 +23,9 @@ SEARCH = {"C9", "C10"}
 """Flags of searches that beat the gradients."""
 EFFORT = {"C2", "C3", "C4", "C13", "C16"}
 """Flags that say that the attack was too weak."""
-STOPPED = {"C2", "C3", "C13", "C16"}
-"""Flags that say nothing of gradients: a better attack takes any network a little further. It must leave the interval.
+ORDINARY = {"C2", "C3", "C6", "C7", "C13", "C16"}
+"""Flags of an attack that could be better, not of gradients that mislead. A better attack takes any network a little
+further: it must leave the interval.
 """
 CLEARED = {"C2", "C3", "C6", "C7", "C13", "C14", "C15", "C16"}
 """Flags that are answered by an attack which finds nothing more; the others stay open, because what masks is not known.
@@ -169,7 +170,7 @@ def settled(m: Measurements, findings: Iterable[Finding], settlements: list[Sett
         if finding.outcome == "flag":
             asked = [step for step in settlements if finding.id in step.flags]
             held = reported(m, finding.id)
-            within = finding.id in STOPPED and held <= wilson_interval(int(m.left.sum()), len(m))[1]
+            within = finding.id in ORDINARY and held <= wilson_interval(int(m.left.sum()), len(m))[1]
             if asked and _lower(held, last, len(m)) and not within:
                 outcome = "lower"
             else:

@@ -17,6 +17,7 @@ from bpfc.evaluation.plan import ThreatModel
 from bpfc.ledger import Row, summarise
 from bpfc.models import behind
 from bpfc.options import Arithmetic
+from bpfc.wrappers import with_hooks
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def evaluate(
     """
     threat = ThreatModel(norm, eps)
     given = Images(images, labels)
+    model = with_hooks(model)
     check(model, given)
     given = Images(images, labels.long())
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)

@@ -21,7 +21,7 @@ from bpfc.models import (
     state_sha256,
 )
 from bpfc.options import AS_THEY_ARE, Reading
-from bpfc.wrappers import EOT
+from bpfc.wrappers import EOT, with_hooks
 
 IMAGENET = 1_000
 """Classes of the weights that libraries come with."""
@@ -147,4 +147,5 @@ def _made(factory: str, images: AnyImages, pretrained: bool) -> object:
     if is_library(factory):
         classes = IMAGENET if pretrained else int(images.labels.max()) + 1
         return from_library(factory, channels=images.channels, classes=classes, pretrained=pretrained)
-    return named(factory)()
+    made = named(factory)()
+    return with_hooks(made) if isinstance(made, nn.Module) else made

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bpfc.errors import UserError
+from bpfc.wrappers import with_hooks
 
 LIBRARIES = ("timm", "torchvision")
 SCRIPTS = (".pt", ".ts", ".torchscript")
@@ -72,7 +73,7 @@ def from_script(path: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the format is deprecated
-            return nn.Sequential(torch.jit.load(path, map_location="cpu"))  # hooks are not for scripts themselves
+            return with_hooks(torch.jit.load(path, map_location="cpu"))
     except (RuntimeError, ValueError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
