@@ -106,8 +106,8 @@ def certify(run: Path, proves: Callable[[dict[str, Any]], bool]) -> None:
     write_jsonl(run / "certification" / "certificates.jsonl", rows)
     kept = {name: summary[name] for name in ("images", "clean", "eps", "weights_sha256", "data", "provenance")}
     kept["certified"] = {"accuracy": sum(row["certified_by"] is not None for row in rows) / len(rows)}
-    curve = {"eps": [0.001, 0.1], "certified": [0.5, 0.25]}
-    write_json(run / "certification" / "summary.json", kept | {"curve": curve})
+    kept["curve"] = {"eps": [0.001, 0.1], "certified": [0.5, 0.25]}
+    write_json(run / "certification" / "summary.json", kept | {"radius": {"median": 0.00047, "largest": 0.0012}})
 
 
 # The page as a whole
@@ -248,6 +248,18 @@ def test_the_nearest_images_found_and_certificates_draw_curves_over_eps(run: Pat
     drawn = str(over_eps([read_run(run)])[0].drawn)
     assert "BPFC, nearest found by deepfool" in drawn
     assert "BPFC, certified: from 50 to 25" in drawn
+
+
+def test_why_nothing_is_certified_is_said_with_the_radius_up_to_which_something_is(run: Path) -> None:
+    certify(run, lambda row: False)
+    caption = over_eps([read_run(run)])[0].caption
+    assert "Of BPFC nothing is certified at ε 0.3" in caption
+    assert "reach to ε 0.00047 in the median, 0.0012 at most" in caption
+
+
+def test_of_a_network_with_proofs_no_excuse_is_made(run: Path) -> None:
+    certify(run, lambda row: row["broken_by"] is None)
+    assert "nothing is certified" not in over_eps([read_run(run)])[0].caption
 
 
 def test_outcomes_count_every_image_once(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Certificates beside attacks: between which shares the robust accuracy of a network lies."""
+"""Certificates: between which shares they and attacks leave the robust accuracy, and how far they reach."""
 
 from collections.abc import Sequence
 
@@ -25,3 +25,22 @@ def both_sides(results: Results, evaluations: Sequence[str]) -> str:
     )
     told += f"the last column is their difference. {shown_sources(evaluations)}"
     return captioned(["", "clean", "certified", "not broken", "open"], rows, told)
+
+
+def reach(results: Results, runs: Sequence[str]) -> str:
+    """A row a run: the share that is certified at each ε, in %, and the radii.
+
+    Args:
+        runs: whose certification has a curve, of the same images.
+    """
+    names = [f"{run}/certification" for run in runs]
+    summaries = {name: results.summary(name) for name in names}
+    check_same(summaries, "images", "data")
+    first = next(iter(summaries.values()))
+    header = ["certified at ε =", *(f"{eps:g}" for eps in first["curve"]["eps"]), "median radius", "largest"]
+    rows = []
+    for run, summary in zip(runs, summaries.values(), strict=True):
+        radii = [f"{summary['radius'][name]:.2g}" for name in ("median", "largest")]
+        rows.append([run, *map(percent, summary["curve"]["certified"]), *radii])
+    told = f"{shown_images(first)}, ℓ∞, by {' and '.join(first['methods'])}. In %; radii in units of [0, 1]. "
+    return captioned(header, rows, told + shown_sources(names))

@@ -16,7 +16,7 @@ import tyro
 from bpfc.files import write_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1
 from bpfc.report.audits import audit, confusion
-from bpfc.report.both_sides import both_sides
+from bpfc.report.both_sides import both_sides, reach
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
@@ -92,6 +92,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "imagenet": imagenet,
     "confusion": confusion,
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
+    "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},

@@ -106,8 +106,22 @@ def over_eps(records: Sequence[Record]) -> list[Figure]:
             "Accuracy over ε. What an attack finds is an upper bound: another attack may find nearer images. What is "
             "certified is a lower bound."
         )
-        figures.append(Figure(drawn + legend((each.name, each.style) for each in series), told))
+        figures.append(Figure(drawn + legend((each.name, each.style) for each in series), told + _empty(records)))
     return figures
+
+
+def _empty(records: Sequence[Record]) -> str:
+    """Where nothing is certified at the ε that was asked for: why, and up to which radius something is."""
+    told = ""
+    for record in records:
+        for content in record.certifications.values():
+            if "radius" in content and not content["certified"]["accuracy"]:
+                told += (
+                    f" Of {record.label} nothing is certified at ε {content['eps']:g}: bounds widen with every layer "
+                    "of a network that was not trained for them, and empty ones say nothing against it. They reach "
+                    f"to ε {content['radius']['median']:.2g} in the median, {content['radius']['largest']:.2g} at most."
+                )
+    return told
 
 
 def _several(record: Record) -> dict[str, list[tuple[float, float]]]:
