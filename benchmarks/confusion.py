@@ -7,7 +7,7 @@ audited as `bpfc audit --quick` does, on the first 50 test images, against the f
 claim: what stands under FGSM and PGD-40, or under FGSM alone where PGD itself sees through. Beside it, on the same
 images, what stands under an attacker who knows the defence. Masked cases must be called masked or falling, with a
 figure within 2 points of that attacker's, or below it; honest ones must stand. BPFC masks in some settings alone: what
-it is, its attackers say.
+it is, its attacker says.
 
 The audit's thresholds have seen seed 0, and some of seed 1, which is left out therefore. Each case that is done is a
 line in OUT/rows.jsonl, under a digest of the recipe, the budget and the code that decide it; it is not made again as
@@ -42,7 +42,6 @@ from bpfc.auditing.stand_ins import Near, Through, Ungraded
 from bpfc.data import DataSet, Images, load
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.files import append_lines, read_jsonl, write_json
-from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC, FGSMAT, IBP, PGDAT, TRADES
 from bpfc.options import DataName
 from bpfc.provenance import provenance
@@ -54,10 +53,13 @@ from bpfc.wrappers import EOT
 
 TRAINED, IMAGES = 4_000, 50
 NEAR_ENOUGH = 0.02
-"""By how much a settling attack may miss what is known."""
+"""By how much a settling attack may miss what is known, and a claim may be ahead of it."""
 NEAR, SAMPLES = 0.1, 16
 """Of ε, the deviation of the points that an attacker of rugged surfaces averages over; and how many answers anybody
 averages over."""
+
+JUDGING = {"judged", "main"}
+"""What decides no figure here."""
 
 Change = Callable[[nn.Module], nn.Module]
 
@@ -155,8 +157,8 @@ class Case:
     Attributes:
         recipe: of the network.
         eps: of the audit.
-        honest: hides nothing. None where that depends: so it is if the claim lies in the 95 % interval of the worst
-            that is known, by either attacker: what is broken is broken, whoever did it.
+        honest: hides nothing. None where that depends: so it is if one who knows is not ahead of the claim by more
+            than NEAR_ENOUGH.
         defend: the network with its defence.
         known: what an attacker who knows the defence differentiates.
         claim: what is claimed of it.
@@ -266,15 +268,8 @@ def row_of(case: Case, recipe: Recipe, run: Run, data: DataSet) -> dict[str, Any
     found = audit(
         model, given.pixels, given.labels, eps=case.eps, claim=claim, k=k, quick=True, seed=recipe.seed, log=run.log
     )
-    high = wilson_interval(round(min(known, found.robust) * IMAGES), IMAGES)[1]
-    honest = claim <= high if case.honest is None else case.honest
-    near = found.robust <= known + NEAR_ENOUGH + 1e-9
-    called = found.verdict == "stands" if honest else found.verdict in ("masked", "falls")
     return {
         "seconds": round(time.perf_counter() - started, 1),
-        "honest": honest,
-        "near": near,
-        "right": called and (honest or near),
         "verdict": found.verdict,
         "clean": found.clean,
         "claim": claim,
@@ -285,6 +280,15 @@ def row_of(case: Case, recipe: Recipe, run: Run, data: DataSet) -> dict[str, Any
         "settlements": [asdict(each) for each in found.settlements],
         "measured": {each.id: each.value for each in found.findings if each.value is not None},
     }
+
+
+def judged(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with what the model was, whether the audit came near enough to what is known, and whether it is right."""
+    case = cases(row["data"])[row["case"]]
+    honest = row["claim"] <= row["known"] + NEAR_ENOUGH + 1e-9 if case.honest is None else case.honest
+    near = row["robust"] <= row["known"] + NEAR_ENOUGH + 1e-9
+    called = row["verdict"] == "stands" if honest else row["verdict"] in ("masked", "falls")
+    return row | {"honest": honest, "near": near, "right": called and (honest or near)}
 
 
 def code() -> str:
@@ -302,6 +306,7 @@ def code() -> str:
 
 def _bare(file: Path) -> str:
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if getattr(node, "name", None) not in JUDGING]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [
@@ -345,9 +350,10 @@ def main(options: Confusion) -> None:
             continue
         row = key | {"recipe": case.recipe, "eps": case.eps} | row_of(case, recipe, run, load(data))
         append_lines(file, [row])
+        row = judged(row)
         shown = ("verdict", "clean", "claim", "robust", "known", "flags", "seconds")
         print("" if row["right"] else "WRONG", data, name, seed, {each: row[each] for each in shown}, flush=True)
-    rows = [row for key in today for row in read_jsonl(file) if key.items() <= row.items()]
+    rows = [judged(row) for key in today for row in read_jsonl(file) if key.items() <= row.items()]
     made_by = {
         **provenance(torch.device("cpu")),
         "command": " ".join(["python", "benchmarks/confusion.py", *sys.argv[1:]]),
