@@ -7,13 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 from torch.distributed import HashStore
 
+import bpfc.auditing
+from bpfc.__main__ import main
+from bpfc.auditing.found import Found
 from bpfc.certification import recorded
 from bpfc.cli import certify
 from bpfc.cli.certify import Certify
@@ -144,6 +149,66 @@ def test_certificates_too_are_shared_out_and_go_on_from_a_kill(model: Path) -> N
     assert (model / "many/certificates.jsonl").read_bytes() == (model / "one/certificates.jsonl").read_bytes()
     assert read_json(model / "many/summary.json")["certified"] == summary["certified"]
     assert list((model / "many/shards").iterdir()) == []
+
+
+def test_two_processes_audit_as_one_does(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same verdict, figures and findings, from the same lines of the attacks; the first process has the folder."""
+    words = "audit --model somebodys:model --data set --eps 0.02 --quick --limit 12 --batch-size 4 --device cpu"
+    budget = "Budget(12, 10, (1, 2), 50, 2, (1e-3,), 1, (2, 4))"
+    (model / "tiny.py").write_text(
+        "import bpfc.auditing\n"
+        "from bpfc.__main__ import main\n"
+        f"bpfc.auditing.QUICK = bpfc.auditing.{budget}\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    command = [*TORCHRUN, "2", "tiny.py", *words.split(), "--out", "two"]
+    two = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    monkeypatch.setattr(bpfc.auditing, "QUICK", eval(budget, vars(bpfc.auditing)))
+    monkeypatch.setattr(sys, "argv", ["bpfc", *words.split(), "--out", "one"])
+    with suppress(SystemExit):  # the verdict is the exit status
+        main()
+    said, shared = (read_json(model / name / "audit.json") for name in ("one", "two"))
+    assert shared.pop("provenance")["hardware"]["processes"] == 2
+    assert said.pop("provenance")["hardware"]["processes"] == 1
+    for found in (said, shared):
+        assert found.pop("seconds") > 0
+    assert shared == said
+    assert bool(two.returncode) == bool(said["exit_status"])
+    lines, others = ([untimed(row) for row in read_jsonl(model / name / "measured.jsonl")] for name in ("one", "two"))
+    assert lines == others
+    assert len(lines) > 10
+    assert two.stdout.count(f"{said['images']} images, ℓ∞ ε") == 1  # the first process tells, for all
+
+
+def untimed(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name not in ("seconds", "crc32")}
+
+
+def test_blocks_of_an_attack_are_shared_out_and_what_was_found_is_known_to_all(tmp_path: Path) -> None:
+    """The second process's blocks; and it is refused where it would run another attack than the first."""
+    store, second = HashStore(), Team(1, 2)
+    second.__dict__["_store"] = store
+    store.set("audit", json.dumps({"eps": 0.1}))
+    found = Found(tmp_path, {"eps": 0.1}, second)
+    asked = {"attack": "FGSM x1 on 4", "name": "fgsm", "images": zlib.crc32(b"[3, 5, 6, 8]")}
+    store.set("attack 1", json.dumps(asked))
+    store.set("attack 1, kept", "null")
+    store.add("attack 1, blocks", 1)  # the first process has taken the first block
+    store.set("attack 1, found: 0", json.dumps([[5, 0, 1]]))
+    ran = []
+
+    def run(parts: Iterator[list[int]]) -> Iterator[list[int | None]]:
+        for part in parts:
+            ran.append(part)
+            yield [part[0], 0, None]
+
+    line, new = found.by("fgsm", "FGSM x1 on 4", 0.1, [3, 5, 6, 8], 2, run)
+    assert (ran, new, line["found"]) == ([[6, 8]], True, [[5, 0, 1], [6, 0, None]])
+    assert list(tmp_path.iterdir()) == []
+    store.set("attack 2", json.dumps({"attack": "PGD x1 on 4", "name": "pgd", "images": 0}))
+    with pytest.raises(ValueError, match="process 1 would .*attack is 'none', there 'PGD x1 on 4'"):
+        found.end()
 
 
 def stop_at(function: Callable[..., object], call: int) -> Callable[..., object]:

@@ -24,6 +24,7 @@ from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
 from bpfc.options import Arithmetic
+from bpfc.team import Team
 from bpfc.wrappers import with_hooks
 
 
@@ -90,6 +91,7 @@ def audit(
     told: Callable[[str], None] = lambda _: None,
     log: Sequence[Mapping[str, Any]] = (),
     precision: Arithmetic = "fp32",
+    crew: Team | None = None,
 ) -> Audit:
     """Whether a robustness is real: signs of masked gradients, and the attacks that settle them.
 
@@ -110,20 +112,24 @@ def audit(
         told: hears how far the audit is.
         log: of the training up to the epoch whose weights were kept, as bpfc train writes it; empty without one.
         precision: of the attacks' gradients; verdicts are in float32 always.
+        crew: processes that call this alike, and share each attack's images out; the first has the folder.
+            This one alone unless given.
 
     Raises:
-        ValueError: images, labels, the model's answers, ε or the claim are not as above; or the folder holds the audit
-            of something else.
+        ValueError: images, labels, the model's answers, ε or the claim are not as above; the folder holds the audit of
+            something else; or another process audits something else.
         UserError: the model fails on one of the images, or answers in another form.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     check_radius(eps=eps)
     claimed = None if claim is None else share_of(claim)
-    if folder is not None:
+    crew = crew or Team(0, 1)
+    if folder is not None and crew.first:
         make_writable_folder(folder)
     model = with_hooks(model)
     trained = in_train_mode(model)
-    with eval_mode(model), nullcontext() if folder is None else owned(folder), ExitStack() as watched:
+    alone = nullcontext() if folder is None or not crew.first else owned(folder)
+    with eval_mode(model), alone, ExitStack() as watched:
         m = Measurements(
             model,
             Images(images, labels),
@@ -138,6 +144,7 @@ def audit(
             trained,
             log,
             precision,
+            crew,
         )
         watched.enter_context(Answers(model).to(range(len(m))))
         findings = []
@@ -147,7 +154,8 @@ def audit(
         settlements = settle(m, findings)
         findings = settled(m, findings, settlements)
         verdict, sentence = decide(m, findings, settlements, claimed)
-        left = int(m.left.sum())
+        left, drawn = int(m.left.sum()), figures(m)
+        m.found.end()
         return Audit(
             verdict,
             sentence,
@@ -160,7 +168,7 @@ def audit(
             m.cascade,
             len(m),
             eps,
-            figures(m),
+            drawn,
         )
 
 

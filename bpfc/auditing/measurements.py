@@ -1,9 +1,8 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,20 @@ from torch import Tensor, nn
 from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted
 from bpfc.attacks.objectives import margins
 from bpfc.auditing.budget import Budget
+from bpfc.auditing.found import Found
 from bpfc.auditing.fronts import fronted
-from bpfc.auditing.kept import keep, open_kept
 from bpfc.auditing.probe import Probe, read_probe
 from bpfc.auditing.stand_ins import Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
+from bpfc.evaluation.engine import each_block
 from bpfc.judge import clean_logits, first_logits
 from bpfc.models import state_sha256
 from bpfc.options import Arithmetic
 from bpfc.resumed import FIRST
+from bpfc.team import Team
 from bpfc.wrappers import EOT, is_random
 
 
@@ -44,9 +45,11 @@ class Measurements:
         batch_size: images at a time.
         folder: where what was measured is kept, so that a killed audit goes on; None keeps nothing.
         told: hears of each attack that is done, and how long it took.
+        found: what the attacks found.
         train_mode: whether the model was handed in in train mode.
         log: of its training up to the epoch kept, a row an epoch; empty where there is none.
         precision: of the attacks' gradients; verdicts are in float32 always.
+        crew: the processes that measure the same, and share each attack's images out.
     """
 
     model: nn.Module
@@ -62,12 +65,13 @@ class Measurements:
     train_mode: bool = False
     log: Sequence[Mapping[str, Any]] = ()
     precision: Arithmetic = "fp32"
+    crew: Team = field(default_factory=lambda: Team(0, 1))
     given: nn.Module = field(init=False)
     plain: nn.Module = field(init=False)
     varies: bool = field(init=False)
     probabilities: bool = field(init=False)
     probes: dict[str, Probe] = field(init=False, default_factory=dict)
-    _kept: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    found: Found = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a model or images that cannot be audited, or a folder of another audit."""
@@ -82,17 +86,20 @@ class Measurements:
                 torch.autograd.grad(self.plain(at).sum(), at)
         except (ValueError, RuntimeError, NotImplementedError):
             self.plain = Ungraded(self.plain).eval()
-        if self.folder is not None:
-            decides = {
-                "eps": self.eps,
-                "seed": self.seed,
-                "precision": self.precision,
-                "budget": asdict(self.budget),
-                "model_sha256": state_sha256(self.given),
-                FIRST: None if self.varies else first_logits(self.given, self.images[:1]),
-                "images_sha256": self.handed.sha256(),
-            }
-            self._kept = open_kept(self.folder, decides | dict(self.header))
+        somebody_asks = self.folder is not None or self.crew.size > 1
+        self.found = Found(self.folder, self._decides() if somebody_asks else {}, self.crew)
+
+    def _decides(self) -> dict[str, Any]:
+        """What decides the outcome of an attack by its name, ready for JSON."""
+        return {
+            "eps": self.eps,
+            "seed": self.seed,
+            "precision": self.precision,
+            "budget": asdict(self.budget),
+            "model_sha256": state_sha256(self.given),
+            FIRST: None if self.varies else first_logits(self.given, self.images[:1]),
+            "images_sha256": self.handed.sha256(),
+        } | dict(self.header)
 
     # The images
 
@@ -142,31 +149,27 @@ class Measurements:
             settings = f"{attack!r} x{restarts} on {int(chosen.sum())}"
             source = self.plain if through is None else through
             ran = attack if source is self.model or isinstance(attack, Through) else Through(attack, source)
-            line = self._kept.get(name)
-            if line is None or line["settings"] != settings:
-                line = self._run(name, settings, ran, chosen, restarts)
+            places = chosen.nonzero()[:, 0].tolist()
+            line, new = self.found.by(
+                name, settings, attack.eps, places, self.batch_size, partial(self._run, name, ran, restarts)
+            )
+            if new:
+                self.told(f"{name}: {len(line['found'])} of {len(places)} images broken, {line['seconds']:.0f} s")
             self.probes[name] = read_probe(line, len(self), self.labels.device)
             if float(attack.eps or 0) <= self.eps:
                 self._within[name] = self.probes[name].broken
         return self.probes[name]
 
-    def _run(self, name: str, settings: str, attack: Attack, chosen: Tensor, restarts: int) -> dict[str, Any]:
-        started = time.perf_counter()
+    def _run(self, name: str, attack: Attack, restarts: int, parts: Iterator[list[int]]) -> Iterator[list[int | None]]:
+        """Index, restart and step of each image that the attack breaks, of those in `parts`."""
         threat = ThreatModel("linf", float(attack.eps or 0))
         planned = (PlannedAttack(name, attack, restarts),)
         plan = Plan(planned, threat, seed=self.seed, precision=self.precision, batch_size=self.batch_size)
-        found = []
-        for block in blocks(self.handed, chosen.nonzero()[:, 0].tolist(), self.batch_size):
+        for block in each_block(self.handed, parts):
             for row in run_block(self.model, block, plan):
                 verdict = row["attacks"].get(name)
                 if verdict is not None and verdict["broken"]:
-                    found.append([row["index"], verdict["restart"], verdict["step"]])
-        seconds = round(time.perf_counter() - started, 2)
-        line = {"probe": name, "settings": settings, "eps": attack.eps, "found": found, "seconds": seconds}
-        if self.folder is not None:
-            keep(self.folder, line)
-        self.told(f"{name}: {len(found)} of {int(chosen.sum())} images broken, {seconds:.0f} s")
-        return line
+                    yield [row["index"], verdict["restart"], verdict["step"]]
 
     @cached_property
     def _within(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bpfc.auditing import Audit as Found
+    from bpfc.team import Team
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,24 @@ def parse(arguments: list[str]) -> Audit:
 
 
 def main(options: Audit) -> int:
-    """The verb: audit, print the table, and give back the exit status."""
+    """The verb: audit, print the table, and give back the exit status; of several processes the first does."""
     from rich.console import Console
 
+    from bpfc.team import team
+
     console = Console()
-    found = run(options, console)
-    print_table(found, console)
-    return found.exit_status
+    crew = team()
+    found = run(options, console, crew)
+    if crew.first:
+        print_table(found, console)
+    crew.wait("audited")  # torchrun ends the others when one gives back a status
+    return found.exit_status if crew.first else 0
 
 
-def run(options: Audit, console: "Console") -> "Found":
+def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     """Audits by the options; what is found also stands in audit.json, and in figures beside it.
+
+    Under torchrun the processes share each attack's images out, and the first writes.
 
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
@@ -72,7 +80,7 @@ def run(options: Audit, console: "Console") -> "Found":
     out = options.folder(options.out, "audit-quick" if options.quick else "audit")
     budget = QUICK if options.quick else FULL
     device = pick_device(options.device)
-    precision = resolve(options.precision, device, precision_of(out / "measured.json"))
+    precision = crew.told("precision", resolve(options.precision, device, precision_of(out / "measured.json")))
     subject = options.subject()
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
@@ -81,6 +89,8 @@ def run(options: Audit, console: "Console") -> "Found":
     started, clock = time.perf_counter(), TimeLeft()
 
     def told(text: str) -> None:
+        if not crew.first:
+            return
         left = clock.after(text)
         about = "" if left is None else f"; about {left:.0f} s left"
         console.print(f"{time.perf_counter() - started:6.0f} s  {text}{about}", style="dim", highlight=False)
@@ -100,7 +110,10 @@ def run(options: Audit, console: "Console") -> "Found":
         told=told,
         log=_log_of(options.run),
         precision=precision,
+        crew=crew,
     )
+    if not crew.first:
+        return found
     seconds = round(time.perf_counter() - started, 1)
     content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
     write_json(out / "audit.json", content)
