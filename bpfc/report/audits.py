@@ -75,4 +75,8 @@ def _counted(rows: Sequence[Mapping[str, Any]], honest: bool) -> str:
     right = sum(row["right"] for row in mine)
     if honest:
         return f"Of {len(mine)} that hide nothing, {len(mine) - right} are called otherwise."
-    return f"Of {len(mine)} that hide gradients, {len(mine) - right} are missed."
+    missed = sum(row["verdict"] not in ("masked", "falls") for row in mine)
+    return (
+        f"Of {len(mine)} that hide gradients, {missed} are missed, and {len(mine) - right - missed} are called so with a "
+        "figure more than two points above that of who knows."
+    )
