@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bpfc.files import read_json
-from bpfc.report.captions import captioned, shown_machine, shown_sources
+from bpfc.report.captions import shown_machine, shown_sources
 from bpfc.report.figures import DATA, Results, percent
-from bpfc.report.markdown import WIDTH, prose
+from bpfc.report.markdown import WIDTH, prose, table
 
 
 def audit(results: Results, name: str) -> str:
@@ -35,22 +35,10 @@ def _outcome(finding: Mapping[str, Any]) -> str:
 
 
 def confusion(results: Results, name: str = "confusion") -> str:
-    """A row a control, with a value for each seed, in %."""
+    """A table a data set, with a row a control and a value for each seed, in %."""
     if not results.has(name):
         return "Not run yet."
     summary = results.summary(name)
-    cases: dict[str, list[Mapping[str, Any]]] = {}
-    for row in summary["rows"]:
-        cases.setdefault(f"{DATA[row['data']]}: {row['case']}", []).append(row)
-    header = ["", "hides", "verdicts", "clean", "claimed", "the audit", "who knows", "flags in every seed", "right"]
-    shown = []
-    for case, rows in cases.items():
-        hides = ", ".join(dict.fromkeys("nothing" if row["honest"] else "gradients" for row in rows))
-        flags = set.intersection(*(set(row["flags"]) for row in rows))
-        right = f"{sum(row['right'] for row in rows)} of {len(rows)}"
-        figures = [_each(rows, what) for what in ("clean", "claim", "robust", "known")]
-        verdicts = ", ".join(row["verdict"] for row in rows)
-        shown.append([case, hides, verdicts, *figures, ", ".join(sorted(flags, key=_number)), right])
     told = [
         f"{summary['images']} images each, `--quick`; one value a seed, seeds "
         f"{', '.join(map(str, sorted({row['seed'] for row in summary['rows']})))}, of which the thresholds saw 0.",
@@ -59,7 +47,26 @@ def confusion(results: Results, name: str = "confusion") -> str:
         _counted(summary["rows"], honest=True),
         shown_sources([name]),
     ]
-    return captioned(header, shown, " ".join(told))
+    sets = list(dict.fromkeys(row["data"] for row in summary["rows"]))
+    tables = [_cases([row for row in summary["rows"] if row["data"] == data], DATA[data]) for data in sets]
+    return "\n\n".join([*tables, prose(" ".join(told))])
+
+
+def _cases(found: Sequence[Mapping[str, Any]], data: str) -> str:
+    cases: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found:
+        cases.setdefault(row["case"], []).append(row)
+    shown = []
+    for case, rows in cases.items():
+        hides = ", ".join(dict.fromkeys("nothing" if row["honest"] else "gradients" for row in rows))
+        flags = set.intersection(*(set(row["flags"]) for row in rows))
+        right = f"{sum(row['right'] for row in rows)} of {len(rows)}"
+        figures = [_each(rows, what) for what in ("clean", "claim", "robust", "known")]
+        verdicts = [row["verdict"] for row in rows]
+        verdict = verdicts[0] if len(set(verdicts)) == 1 else ", ".join(verdicts)
+        shown.append([case, hides, verdict, *figures, ", ".join(sorted(flags, key=_number)), right])
+    header = [data, "hides", "verdict", "clean", "claimed", "the audit", "who knows", "flags in every seed", "right"]
+    return table(header, shown)
 
 
 def _each(rows: Sequence[Mapping[str, Any]], what: str) -> str:
@@ -77,6 +84,6 @@ def _counted(rows: Sequence[Mapping[str, Any]], honest: bool) -> str:
         return f"Of {len(mine)} that hide nothing, {len(mine) - right} are called otherwise."
     missed = sum(row["verdict"] not in ("masked", "falls") for row in mine)
     return (
-        f"Of {len(mine)} that hide gradients, {missed} are missed, and {len(mine) - right - missed} are called so with a "
-        "figure more than two points above that of who knows."
+        f"Of {len(mine)} that hide gradients, {missed} are missed, and {len(mine) - right - missed} are called so with "
+        "a figure more than two points above that of who knows."
     )
