@@ -58,9 +58,9 @@ def _cases(found: Sequence[Mapping[str, Any]], data: str) -> str:
         cases.setdefault(row["case"], []).append(row)
     shown = []
     for case, rows in cases.items():
-        hides = ", ".join(dict.fromkeys("nothing" if row["honest"] else "gradients" for row in rows))
+        hides = ", ".join(dict.fromkeys("no" if row["honest"] else "yes" for row in rows))
         flags = set.intersection(*(set(row["flags"]) for row in rows))
-        right = f"{sum(row['right'] for row in rows)} of {len(rows)}"
+        right = f"{sum(row['right'] for row in rows)}/{len(rows)}"
         figures = [_each(rows, what) for what in ("clean", "claim", "robust", "known")]
         verdicts = [row["verdict"] for row in rows]
         verdict = verdicts[0] if len(set(verdicts)) == 1 else ", ".join(verdicts)
