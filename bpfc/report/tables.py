@@ -94,7 +94,6 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
-    "audit-mnist-bpfc": partial(audit, name="mnist-bpfc/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
