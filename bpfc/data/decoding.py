@@ -15,6 +15,8 @@ from bpfc.options import Reading
 
 DEPTHS = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB", "I;16": "I;16", "I;16B": "I;16", "I;16L": "I;16", "I": "I"}
 """The kinds of pictures that are taken, and as what: grey, colours, palettes of colours, grey of 16 bits."""
+LARGEST = 89_478_485
+"""Pixels of a picture: as many as Pillow decodes without a warning."""
 MODES = {"grey": "L", "rgb": "RGB"}
 """What is made of the others where a colour is asked for."""
 
@@ -47,13 +49,15 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
         DataError: it cannot be read, or has no one meaning; the message names it and the way out.
     """
     name = item.name
+    # Pillow warns of damaged metadata, in a line of its own; pixels decide. Other threads decode as well, so that the
+    # filter is one for good: catch_warnings would take it away from under them.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, in a line of its own; pixels decide
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(item.read())) as picture:
-                pixels = np.atleast_3d(np.asarray(_resized(_upright(picture, name, reading.colour), reading.size)))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with Image.open(BytesIO(item.read())) as picture:
+            if picture.width * picture.height > LARGEST:
+                raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
+            pixels = np.atleast_3d(np.asarray(_resized(_upright(picture, name, reading.colour), reading.size)))
+    except Image.DecompressionBombError as error:
         raise DataError(f"{name}: too large to be a picture for a classifier ({error}); make it smaller") from error
     except DataError:
         raise
