@@ -103,6 +103,12 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, words: str, out: str = "out") -> d
 PLAIN = "--model conftest:small_network --weights w.safetensors --data some.npz --eps 0.1"
 
 
+def test_a_table_that_is_there_grows_with_the_evaluation(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(monkeypatch, f"{PLAIN} --attacks fgsm --csv --limit 5")
+    evaluate(monkeypatch, f"{PLAIN} --attacks fgsm")
+    assert len((place / "out" / "ledger.csv").read_text().splitlines()) == 31
+
+
 def test_any_model_and_images(
     place: Path, trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

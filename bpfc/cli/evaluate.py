@@ -42,7 +42,7 @@ class Evaluate(SubjectOptions):
     out: Path | None = None
     """Folder for ledger.jsonl and summary.json; RUN/evaluation unless given. A killed evaluation resumes there."""
     csv: bool = False
-    """Write ledger.csv too."""
+    """Write ledger.csv too; one that is there is kept up to date."""
     certificates: Path | None = None
     """Folder of bpfc certify on the same model, images and ε: what is certified meets no attack."""
     save_images: bool = False
@@ -95,8 +95,9 @@ def run(options: Evaluate) -> dict[str, Any]:
         proofs = proven(options.certificates, subject, plan.threat.eps, options.limit)
     shown = subject.on(device, options.limit).averaged(options.eot)
     rows, summary = record(shown, plan, out, save_images=options.save_images, proven=proofs, crew=crew)
-    if options.csv and crew.first:
-        write_csv(out / "ledger.csv", rows, plan.names)
+    table = out / "ledger.csv"
+    if crew.first and (options.csv or table.exists()):  # one of fewer images would belie the summary
+        write_csv(table, rows, plan.names)
     return summary
 
 

@@ -109,7 +109,10 @@ def split(images: AnyImages, validation: int, seed: int) -> tuple[AnyImages, Any
         ValueError: the validation split would leave nothing to train on.
     """
     if not 0 < validation < len(images):
-        raise ValueError(f"validation={validation}: must be from 1 to {len(images) - 1}, of {len(images)} images")
+        raise ValueError(
+            f"validation={validation}: cannot be held out of {len(images)} images with some left to train on; give "
+            "more images, or hold out fewer"
+        )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images[order[validation:]], images[order[:validation]]
 
