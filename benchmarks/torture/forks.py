@@ -6,6 +6,7 @@ import resource
 import shlex
 import signal
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def call(line: str, *, seconds: float | None = None, operation: int | None = Non
 
 
 def said() -> str:
-    """What the last call said on stderr."""
-    return _SAID[0]
+    """What the last call said on stderr, without the folders of this machine."""
+    here = str(Path(__file__).parents[2])
+    return _SAID[0].replace(sysconfig.get_path("purelib"), "site-packages").replace(here, ".")
 
 
 def is_told(status: int) -> bool:
