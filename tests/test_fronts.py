@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bpfc.attacks import Behind, ImageRng
-from bpfc.auditing.fronts import Found, fronted
+from bpfc.auditing.fronts import AnyCurve, fronted
 from bpfc.data import to_float
 from bpfc.judge import run_attack
 from bpfc.models import ToneCurve, behind, with_curve
@@ -68,7 +68,7 @@ def test_what_is_no_curve_is_not(layer: nn.Module, trained: nn.Module, shown: tu
 def test_a_preimage_lies_in_the_ball(seed: int, eps: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, share = (torch.rand(2, 1, 4, 4, generator=generator) for _ in range(2))
-    curve, ours = Found(Contrast()), ToneCurve(A, B)
+    curve, ours = AnyCurve(Contrast()), ToneCurve(A, B)
     lower, upper = curve.image(x, eps)
     torch.testing.assert_close(torch.stack([lower, upper]), torch.stack(ours.image(x, eps)))
     u = torch.lerp(lower, upper, share)

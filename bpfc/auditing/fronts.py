@@ -18,7 +18,7 @@ HALVINGS = 24
 """Of an interval that holds a preimage: as many as float32 has digits."""
 
 
-class Found(Curve):
+class AnyCurve(Curve):
     """A layer of somebody's that is known to be monotone in each pixel, and continuous."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -71,7 +71,7 @@ def fronted(model: nn.Module, images: Tensor) -> tuple[str, nn.Sequential] | Non
                 continue
             if after.shape != images.shape or not _by_pixel(layer, images) or not _flat_somewhere(layer, images[:1]):
                 return None
-            whole = nn.Sequential(Found(layer), Replaced(model, name)).eval()
+            whole = nn.Sequential(AnyCurve(layer), Replaced(model, name)).eval()
             alike = torch.allclose(whole(images).float(), model(images).float(), rtol=1e-4, atol=1e-5)
             return (f"layer {name}, {type(layer).__name__}", whole) if alike else None
     return None
