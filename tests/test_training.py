@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -201,104 +200,6 @@ def test_the_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
     for name, value in load_file(tmp_path / "model.safetensors").items():
         torch.testing.assert_close(value, state.averaged[f"module.{name}"], rtol=0, atol=0)
     assert not torch.equal(state.averaged["module.0.weight"], state.weights["0.weight"])
-
-
-@pytest.mark.parametrize("recipe", ["mnist-5k-normal", "mnist-5k-bpfc"])
-def test_two_processes_give_the_losses_of_one(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same global batch, also where it does not divide evenly (150 = 60 + 60 + 30, halves of 31 never), with the whole
-    gradient clipped; without the quantiser's noise, which each process draws for itself. They go on from one's state.
-    """
-    changes = {"network": "m-lenet-quarter", "epochs": 2, "limit": 151, "batch_size": 61, "validation_attacked": 21}
-    changes["clip_norm"] = 1
-    chosen = replace(RECIPES[recipe][1], ifgsm_steps=2, lr=0.05, **changes)
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in changes.items()]
-    options += ["--ifgsm-steps=2", "--lr=0.05", "--device=cpu", "--precision=fp32", "--out", str(tmp_path / "2")]
-    if isinstance(chosen.method, BPFC):
-        chosen = replace(chosen, method=replace(chosen.method, noise=False))
-        options += ["--method.no-noise"]
-    run(chosen, tmp_path / "1")
-    if recipe == "mnist-5k-normal":
-        stop_after_one_epoch(chosen, tmp_path / "2", monkeypatch)
-        options += ["--resume"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [*torchrun, "-m", "bpfc", "train", recipe, *options]
-    subprocess.run(words, check=True, capture_output=True, env=environment)
-    rows = {processes: read_jsonl(tmp_path / processes / "log.jsonl") for processes in ("1", "2")}
-    for name in ("loss", "train_accuracy", "validation_accuracy", "validation_ifgsm_accuracy"):
-        assert rows["1"][1][name] == pytest.approx(rows["2"][1][name], rel=1e-3)
-    one, two = (load_file(tmp_path / processes / "model.safetensors") for processes in ("1", "2"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
-
-
-NETS = """
-from torch import nn
-
-def net(channels, classes, size):
-    features = nn.Sequential(nn.Conv2d(channels, 8, 5, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
-    return nn.Sequential(*features, nn.Linear(8 * 8 * 8, classes))
-"""
-SYNCHRONISED = """
-# torch's SyncBatchNorm has kernels for GPUs alone. Here its forward is the formula, by the sums over all processes.
-import torch
-from torch import nn
-from torch.distributed.nn.functional import all_reduce
-from bpfc.__main__ import main
-from bpfc.training import start
-
-def forward(self, x):
-    if not self.training:
-        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-    x = x.double()
-    sums = torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
-    sums = all_reduce(sums)
-    count, channels = sums[-1].detach(), x.shape[1]
-    mean = sums[:channels] / count
-    var = sums[channels:-1] / count - mean.square()
-    with torch.no_grad():
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.float(), self.momentum)
-        self.running_var.lerp_((var * count / (count - 1)).float(), self.momentum)
-    x = (x - mean[:, None, None]) * (var + self.eps).rsqrt()[:, None, None]
-    return x.float() * self.weight[:, None, None] + self.bias[:, None, None]
-
-start.check_synchronises = lambda device: None
-nn.parallel.DistributedDataParallel._passing_sync_batchnorm_handle = lambda *_: None  # refuses the CPU as well
-nn.SyncBatchNorm.forward = forward
-main()
-"""
-
-
-def test_batchnorm_of_two_processes_synchronised_is_that_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the global batch does not divide evenly (61 = 30 + 31)."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "nets.py").write_text(NETS)
-    (tmp_path / "synchronised.py").write_text(SYNCHRONISED)
-    changes = {"network": "nets:net", "epochs": 2, "limit": 122, "batch_size": 61, "validation_attacked": 20}
-    chosen = replace(RECIPES["mnist-5k-bpfc"][1], ifgsm_steps=2, lr=0.05, **changes)
-    run(replace(chosen, method=replace(chosen.method, noise=False)), tmp_path / "1")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in changes.items()]
-    options += ["--ifgsm-steps=2", "--lr=0.05", "--method.no-noise", "--device=cpu", "--precision=fp32"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words = ["train", "mnist-5k-bpfc", *options, "--sync-batchnorm", "--out", str(tmp_path / "2")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{Path(__file__).parent.parent}:{tmp_path}"}
-    script = str(tmp_path / "synchronised.py")
-    subprocess.run([*torchrun, script, *words], check=True, capture_output=True, env=environment)
-    rows = {processes: read_jsonl(tmp_path / processes / "log.jsonl") for processes in ("1", "2")}
-    for name in ("loss", "train_accuracy", "validation_accuracy"):
-        assert rows["1"][1][name] == pytest.approx(rows["2"][1][name], rel=1e-3)
-    one, two = (load_file(tmp_path / processes / "model.safetensors") for processes in ("1", "2"))
-    assert "1.running_var" in one
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)  # unsynchronised: off by 2e-2
-
-
-def test_synchronised_batchnorm_is_refused_on_the_cpu(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--sync-batchnorm: torch synchronises BatchNorm on GPUs alone"):
-        train(SHORT, tmp_path / "run", device="cpu", sync_batchnorm=True)
 
 
 def test_bfloat16_learns_too(tmp_path: Path) -> None:
