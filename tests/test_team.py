@@ -50,13 +50,15 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("bpfc.data.sets.IN_MEMORY", 0)  # as the module sets it, in this process too, and no longer
     (tmp_path / "somebodys.py").write_text(
-        "import torch\n"
+        "import os, time, torch\n"
         "from torch import nn\n"
         "from bpfc.data import sets\n"
         "sets.IN_MEMORY = 0\n"
         "def model():\n"
         "    torch.manual_seed(0)\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 2))\n"
+        "    made = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 2))\n"
+        "    made.register_forward_pre_hook(lambda *_: time.sleep(float(os.environ.get('SLOW', 0))))\n"
+        "    return made\n"
     )
     from test_own_data import draw
 
@@ -92,8 +94,9 @@ def children(pid: int) -> Iterator[int]:
 def test_processes_write_the_bytes_of_one_and_a_killed_one_costs_open_blocks_only(model: Path) -> None:
     """One of two is killed half-way: what both had written stays, and three go on from it."""
     summary = one_process(model / "one")
+    slow = environment() | {"SLOW": "0.01"}  # lest the other has done all before torchrun ends it
     process = subprocess.Popen(
-        torchrun(2, "--out", "many"), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        torchrun(2, "--out", "many"), env=slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     shards = model / "many/shards"
     while len(list(rows_of(shards))) < 12 and process.poll() is None:
