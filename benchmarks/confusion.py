@@ -3,7 +3,7 @@
     python benchmarks/confusion.py [--data mnist-5k fashion-mnist] [--seeds 0 2 3] [--cases …] [--out OUT]
 
 Each case is a small network, trained by a recipe on 4,000 images, mostly with a defence around it (controls.py). It is
-audited as `bpfc audit --quick` does, on the first 50 test images, against the figure that a careless report would
+audited as `bpfc audit --quick` does, on the first 100 test images, against the figure that a careless report would
 claim: what stands under FGSM and PGD-40, or under FGSM alone where PGD itself sees through. Beside it, on the same
 images, what stands under an attacker who knows the defence. Masked cases must be called masked or falling, with a
 figure within 2 points of that attacker's, or below it; honest ones must stand. BPFC masks in some settings alone: what
@@ -46,7 +46,7 @@ from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run
 from bpfc.wrappers import EOT
 
-IMAGES = 50
+IMAGES = 100
 NEAR_ENOUGH = 0.02
 """By how much a settling attack may miss what is known, and a claim may be ahead of it."""
 JUDGING = {"judged", "main"}
