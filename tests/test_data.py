@@ -12,7 +12,18 @@ import pytest
 import torch
 from conftest import idx_bytes
 
-from bpfc.data import DataError, Images, crop_and_flip, epoch_batches, load, sources, split, to_float
+from bpfc.data import (
+    DataError,
+    Images,
+    alternating_flips,
+    crop_and_flip,
+    epoch_batches,
+    load,
+    shrink,
+    sources,
+    split,
+    to_float,
+)
 from bpfc.data import sets as data_sets
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -196,6 +207,49 @@ def test_crop_and_flip_equals_the_plain_loop() -> None:
         y, x = shifts[i].tolist()
         plain = padded[i, :, y : y + 32, x : x + 32]
         assert torch.equal(out, plain.flip(2) if flips[i] else plain)
+
+
+def test_alternating_flips_show_each_image_both_ways_in_any_two_epochs() -> None:
+    epochs = [alternating_flips(1000, 7, epoch) for epoch in range(4)]
+    assert torch.equal(epochs[0], epochs[2])
+    assert torch.equal(epochs[1], epochs[3])
+    assert torch.equal(epochs[0], ~epochs[1])
+    assert 400 < epochs[0].sum() < 600
+    assert not torch.equal(epochs[0], alternating_flips(1000, 8, 0))
+
+
+def test_given_flips_take_the_place_of_drawn_ones() -> None:
+    """By index, whatever the order; the shifts are drawn as they are without."""
+    data = ten_images()
+    flips = torch.arange(10) % 3 == 0
+    generator = torch.Generator().manual_seed(5)
+    (images, labels, _), *_ = epoch_batches(data, 10, augment=True, generator=generator, flips=flips)
+    generator = torch.Generator().manual_seed(5)
+    order = torch.randperm(10, generator=generator)
+    shifts = torch.randint(0, 9, (10, 2), generator=generator)
+    assert torch.equal(labels, order)
+    assert torch.equal(images, to_float(crop_and_flip(data.pixels[order], shifts, flips[order])))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_shrunk_pixels_are_whole_numbers_and_means_of_what_they_cover(dtype: torch.dtype) -> None:
+    pixels = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(dtype)
+    smaller = shrink(pixels, 24)
+    assert smaller.shape == (2, 3, 24, 24)
+    assert smaller.dtype == dtype
+    assert torch.equal(shrink(torch.full_like(pixels, 77), 24), torch.full_like(smaller, 77))
+    stored = torch.rand(2, 3, 32, 32)
+    assert shrink(stored, 24).dtype == torch.float32
+    assert shrink(stored, 24).min() >= 0
+    assert shrink(stored, 24).max() <= 1
+    assert shrink(stored, 24).mean().item() == pytest.approx(stored.mean().item(), abs=0.01)
+
+
+def test_an_epoch_of_smaller_images() -> None:
+    data = ten_images()
+    epoch = epoch_batches(data, 4, augment=False, generator=torch.Generator().manual_seed(5), side=24)
+    for images, labels, _ in epoch:
+        assert torch.equal(images, to_float(shrink(data.pixels[labels], 24)))
 
 
 def test_to_float() -> None:

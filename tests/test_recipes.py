@@ -6,7 +6,7 @@ from bpfc.methods import BPFC, METHODS, PGDAT, TRADES
 from bpfc.methods.classes import MEANINGS, STANDINGS, standing
 from bpfc.options import number
 from bpfc.training.demo_recipes import DEMO_RECIPES
-from bpfc.training.recipes import RECIPES
+from bpfc.training.recipes import PAPER, RECIPES
 from bpfc.training.settings import Schedule
 
 
@@ -53,6 +53,28 @@ def test_recipes_of_ours_clip_the_gradient_and_the_paper_s_do_not() -> None:
     ours = {name for name, (text, _) in RECIPES.items() if "Class " in text}
     assert {name for name, (_, recipe) in RECIPES.items() if recipe.clip_norm is not None} == ours
     assert all(recipe.clip_norm is not None for recipe in DEMO_RECIPES.values())
+
+
+def test_every_row_of_table_1_has_a_short_training_of_the_same_method() -> None:
+    for method in PAPER["cifar-10"]:
+        paper, fast = RECIPES[f"cifar-10-{method}"][1], RECIPES[f"cifar-10-{method}-fast"][1]
+        assert fast.method == paper.method
+        assert (fast.epochs, fast.select, fast.flips, fast.averaging) == (15, "last", "alternating", 0.99)
+        assert [fast.side_at(epoch, 32) for epoch in (0, 5, 6, 14)] == [24, 24, 32, 32]
+        assert fast.lr_at(4.5) == pytest.approx(paper.lr)
+        assert fast.weight_schedule.at(15, 15) == pytest.approx(paper.weight_schedule.at(99, 100))
+    growing = RECIPES["cifar-10-bpfc-fast"][1]
+    assert [growing.method_at(at).weight for at in (0, 5, 10)] == pytest.approx([1, 9, 81])  # type: ignore[attr-defined]
+
+
+def test_smaller_images_and_flips_that_make_no_sense() -> None:
+    recipe = RECIPES["cifar-10-normal"][1]
+    assert recipe.side_at(0, 32) == 32
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=f"shrunk={wrong}"):
+            replace(recipe, shrunk=wrong)
+    with pytest.raises(ValueError, match="flips='alternating'"):
+        replace(recipe, augment=False, flips="alternating")
 
 
 def test_one_cycle() -> None:

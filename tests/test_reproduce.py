@@ -83,7 +83,7 @@ def test_what_is_missing_is_made_once_and_the_table_says_it(capsys: pytest.Captu
     assert row[3] == f"{100 * summary['clean']['accuracy']:.1f}"
     assert row[6] == f"{100 * summary['attacks']['pgd-3']['accuracy']:.1f}"
     second = run(capsys, markdown=True)
-    assert "train" not in second
+    assert " train " not in second
     assert [path.stat().st_mtime_ns for path in weights] == before
     assert f"| {' | '.join(row)} |".replace("  ", " ") in second
     assert "the first 12 test images. Trained by a test's schedule" in " ".join(second.split())

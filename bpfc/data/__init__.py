@@ -1,6 +1,6 @@
 """Data sets: which there are, where their files come from, batches on the device."""
 
-from bpfc.data.batches import crop_and_flip, epoch_batches, to_float
+from bpfc.data.batches import alternating_flips, crop_and_flip, epoch_batches, shrink, to_float
 from bpfc.data.formats import DataError
 from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts, out_of_range
 from bpfc.data.sets import DATA_SETS, DataSet, load, load_images, split
@@ -12,6 +12,7 @@ __all__ = [
     "DataSet",
     "Images",
     "Pictures",
+    "alternating_flips",
     "crop_and_flip",
     "epoch_batches",
     "in_blocks",
@@ -19,6 +20,7 @@ __all__ = [
     "load",
     "load_images",
     "out_of_range",
+    "shrink",
     "split",
     "to_float",
 ]

@@ -27,9 +27,20 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def epoch_batches(
-    data: AnyImages, batch_size: int, *, augment: bool, generator: torch.Generator, rank: int = 0, world: int = 1
+    data: AnyImages,
+    batch_size: int,
+    *,
+    augment: bool,
+    generator: torch.Generator,
+    flips: Tensor | None = None,
+    side: int | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor, float]]:
     """One epoch in random order: float images, labels, and the share of the whole batch's mean that they stand for.
+
+    `flips` (N,) says which images the augmentation mirrors, if they are not to be drawn; `side` is the height and width
+    that images are shrunk to after it, if they are.
 
     `batch_size` is that of all `world` processes together; each process gets its slice of every batch. The order and
     the augmentation come from `generator` (on the CPU), which must be in the same state in every process, and are the
@@ -42,13 +53,15 @@ def epoch_batches(
         if len(batch) < world:  # nothing for some process: at most world − 1 images of an epoch are left out
             break
         mine = slice(rank * len(batch) // world, (rank + 1) * len(batch) // world)
-        shifts, flips = _draw(len(batch), generator) if augment else (None, None)
-        drawn.append((batch, mine, shifts, flips))
+        shifts, mirrored = _draw(len(batch), generator) if augment else (None, None)
+        drawn.append((batch, mine, shifts, mirrored if flips is None else flips[batch]))
     parts = in_parts(data, (batch[mine].to(data.labels.device) for batch, mine, _, _ in drawn))
-    for (batch, mine, shifts, flips), chosen in zip(drawn, parts, strict=True):
+    for (batch, mine, shifts, mirrored), chosen in zip(drawn, parts, strict=True):
         pixels = chosen.pixels
-        if shifts is not None and flips is not None:
-            pixels = crop_and_flip(pixels, shifts[mine], flips[mine])
+        if shifts is not None and mirrored is not None:
+            pixels = crop_and_flip(pixels, shifts[mine], mirrored[mine])
+        if side is not None:
+            pixels = shrink(pixels, side)
         yield to_float(pixels), chosen.labels, len(chosen) / len(batch)
 
 
@@ -69,6 +82,21 @@ def crop_and_flip(pixels: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
     image = torch.arange(count, device=pixels.device)[:, None, None, None]
     channel = torch.arange(channels, device=pixels.device)[:, None, None]
     return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def shrink(pixels: Tensor, side: int) -> Tensor:
+    """Images (N, C, H, W) at a smaller height and width, of the same dtype: whole numbers, so that bit planes stay."""
+    smaller = F.interpolate(pixels.float(), size=(side, side), mode="bilinear", antialias=True)
+    return smaller if pixels.dtype == torch.float32 else smaller.round().to(pixels.dtype)
+
+
+def alternating_flips(count: int, seed: int, epoch: int) -> Tensor:
+    """Which of `count` images are mirrored in an epoch: (count,), bool; half by chance, in the next epoch the others.
+
+    Jordan 2024 (arXiv 2404.00498, section 3.6), who drew the half in the first epoch as well.
+    """
+    first = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
+    return first ^ bool(epoch % 2)
 
 
 def _draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from bpfc.models.libraries import from_library, from_script, is_code, is_library
 from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_half_sparse, m_lenet_quarter, m_lenet_sparse
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
-from bpfc.models.resnet import resnet18
+from bpfc.models.resnet import resnet18, resnet18_half
 from bpfc.models.saved import from_folder
 from bpfc.models.vgg import vgg19
 
@@ -21,6 +21,7 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "m-lenet-half-sparse": m_lenet_half_sparse,
     "net-a": net_a,
     "resnet-18": resnet18,
+    "resnet-18-half": resnet18_half,
     "vgg-19": vgg19,
 }
 """By name, functions of (channels, classes, size)."""
@@ -80,6 +81,7 @@ __all__ = [
     "named",
     "net_a",
     "resnet18",
+    "resnet18_half",
     "state_sha256",
     "vgg19",
     "with_curve",

@@ -96,9 +96,11 @@ def trained_by(data: str, method: str, seed: int, budget: Budget) -> Recipe:
     Raises:
         ValueError: there is none for the data set and the method.
     """
-    if f"{data}-{method}" not in RECIPES:
-        raise ValueError(f"{data}-{method}: no such recipe; bpfc recipes lists them")
-    return _within(RECIPES[f"{data}-{method}"][1], seed, budget)
+    name = f"{data}-{method}{budget.recipes}"
+    if name not in RECIPES:
+        raise ValueError(f"{name}: no such recipe; bpfc recipes lists them")
+    recipe = RECIPES[name][1]
+    return _within(replace(recipe, network=budget.network or recipe.network), seed, budget)
 
 
 def source_trained_by(data: str, network: str, seed: int, budget: Budget) -> Recipe:

@@ -231,5 +231,7 @@ def _caption(task: Task, used: Sequence[Known]) -> str:
     if arithmetic:
         told += f" Trained in {' or '.join(arithmetic)}."
     if used:
+        took = [round(sum(row["train_seconds"] for row in known.run.log) / 60) for known in used]
+        told += f" A training took {' to '.join(f'{each:,}' for each in sorted({min(took), max(took)}))} minutes."
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told

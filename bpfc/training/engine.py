@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bpfc.data import AnyImages, epoch_batches
+from bpfc.data import AnyImages, alternating_flips, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
 from bpfc.options import Arithmetic
@@ -201,11 +201,14 @@ def train_epoch(
     step.train()
     generator = torch.Generator().manual_seed(_seed(recipe.seed, epoch))
     torch.manual_seed(_seed(recipe.seed, epoch) + 1 + fabric.global_rank)
+    size = training.shape[-1]
     batches = epoch_batches(
         training,
         recipe.batch_size,
         augment=recipe.augment,
         generator=generator,
+        flips=alternating_flips(len(training), recipe.seed, epoch) if recipe.flips == "alternating" else None,
+        side=side if (side := recipe.side_at(epoch, size)) < size else None,
         rank=fabric.global_rank,
         world=fabric.world_size,
     )

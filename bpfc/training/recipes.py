@@ -15,6 +15,7 @@ from bpfc.methods import (
     Normal,
 )
 from bpfc.methods.mixup import IMAGES
+from bpfc.training.fast_recipes import fast_recipes
 from bpfc.training.own_recipes import own_recipes
 from bpfc.training.recipe import Recipe
 from bpfc.training.settings import QUARTERS, Schedule
@@ -147,6 +148,8 @@ def _described(base: Recipe) -> dict[str, tuple[str, Recipe]]:
 
 
 RECIPES: dict[str, tuple[str, Recipe]] = {
-    name: entry for base in (_DIGITS, _MNIST, _FASHION, _CIFAR) for name, entry in _described(base).items()
-} | own_recipes(_DIGITS, _MNIST, _FASHION)
+    **{name: entry for base in (_DIGITS, _MNIST, _FASHION, _CIFAR) for name, entry in _described(base).items()},
+    **own_recipes(_DIGITS, _MNIST, _FASHION),
+    **fast_recipes({method: row for method, row in _methods(_CIFAR).items() if method in PAPER["cifar-10"]}),
+}
 """Name to (what it is, what it costs and the paper's figures; recipe). The command is `bpfc train NAME`."""

@@ -84,6 +84,12 @@ class Settings:
     """Validate and keep a moving average of the weights: the share of itself that it keeps at a step, as in 0.999."""
     augment: bool = False
     """Crop with padding 4 and horizontal flip, drawn for each image."""
+    flips: Literal["drawn", "alternating"] = "drawn"
+    """The augmentation's flips: drawn anew in each epoch, or drawn once and turned round from each epoch to the next,
+    so that any two epochs in a row show an image both ways."""
+    shrunk: float = 0.0
+    """Share of the run, from its start, in which training images have three quarters of their height and width, which
+    nearly halves the cost: 24 pixels in place of 32."""
     validation: int = 10_000
     """Images held out of the training set."""
     validation_attacked: int = 1_000
@@ -116,9 +122,17 @@ class Settings:
             raise ValueError(f"weight_decay={self.weight_decay!r}: must be 0 or more")
         if not 0 <= self.select_from < 1:
             raise ValueError(f"select_from={self.select_from!r}: must be a share of the run, from 0 to below 1")
+        if not 0 <= self.shrunk < 1:
+            raise ValueError(f"shrunk={self.shrunk!r}: must be a share of the run, from 0 to below 1")
+        if self.flips == "alternating" and not self.augment:
+            raise ValueError("flips='alternating': there are no flips without augment=True")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed!r}: must be from 0 to {2**32 - 1}")
 
     def lr_at(self, position: float) -> float:
         """The learning rate after `position` epochs (a fraction counts)."""
         return self.lr * self.lr_schedule.at(position, self.epochs)
+
+    def side_at(self, epoch: int, size: int) -> int:
+        """Height and width in which an epoch (counted from 0) shows training images of `size`."""
+        return size * 3 // 4 if epoch < floor(self.shrunk * self.epochs) else size

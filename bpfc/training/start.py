@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bpfc.answers import Answers
-from bpfc.data import AnyImages, load, split, to_float
+from bpfc.data import AnyImages, load, shrink, split, to_float
 from bpfc.errors import UserError
 from bpfc.files import owned
 from bpfc.machine import pick_device, resolve
@@ -73,6 +73,8 @@ def train(
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
     if is_code(recipe.network):
         _try(model, training[:2], f"the network {recipe.network}", data.classes)
+    if recipe.shrunk:
+        _try_smaller(model, training[:2], recipe)
     if sync_batchnorm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # same names and values
     with owned(out) if fabric.is_global_zero else nullcontext():
@@ -107,3 +109,17 @@ def _try(model: nn.Module, some: AnyImages, name: str, classes: int) -> None:
         count = model(to_float(some.pixels)).shape[1]
     if count < classes:
         raise UserError(f"{name}: gives {count} logits an image, but the data has {classes} classes; give it as many")
+
+
+def _try_smaller(model: nn.Module, some: AnyImages, recipe: Recipe) -> None:
+    """Raises UserError for a network that takes images of one size alone, where the recipe begins with smaller ones."""
+    size = some.shape[-1]
+    smaller = shrink(some.pixels, recipe.side_at(0, size))
+    try:
+        with torch.no_grad(), eval_mode(model):
+            model(to_float(smaller))
+    except RuntimeError as error:
+        raise UserError(
+            f"shrunk={recipe.shrunk}: {recipe.network} takes images of {size} pixels alone; leave it out, or choose a "
+            "network for any size, such as resnet-18"
+        ) from error
