@@ -172,6 +172,8 @@ WORDS = [
     (f"{OWN} --network theirs:gives_a_tuple", "network 'theirs:gives_a_tuple': fails when called with channels"),
     (f"{OWN} --network theirs:gives_pairs", "the network theirs:gives_pairs gives a tuple"),
     (f"{OWN} --network theirs:gives_two", "gives 2 logits an image, but the data has 4 classes"),
+    (f"{TRAIN} --shrunk 0.5 --epochs 2 --device cpu --precision fp32", "m-lenet takes images of 28 pixels alone"),
+    (f"{TRAIN} --flips alternating", "there are no flips without augment=True"),
     ("transfer run", "--source"),
     (f"{EVALUATE} --size 14", "--size: is for pictures that you hand in, not for a run"),
     (f"{THEIRS} --model conftest:small_network --data mnist-5k --colour rgb", "--colour: is for pictures"),
