@@ -251,7 +251,10 @@ def test_a_cosine_basis_is_one() -> None:
     torch.testing.assert_close(basis @ basis.T, torch.eye(7))
 
 
-def test_layers_that_change_the_channels_are_attacked_around(digits: DataSet, shown: tuple[Tensor, Tensor]) -> None:
+def test_layers_that_change_the_channels_are_attacked_around(
+    digits: DataSet, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bpfc.auditing.fitted.STEPS", 300)
     images = to_float(shown[0])
     model = nn.Sequential(Thermometer(), nn.Conv2d(8, 4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
     found = around(model.eval(), images, shown[1], EPS)

@@ -134,10 +134,14 @@ def test_the_authors_code_leaves_the_model_as_found(part: Part) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+SIX = slice(4, 10)
+"""Two of these stand, which cost the most."""
+
+
 @pytest.fixture(scope="module")
 def counted(trained: nn.Module, test_digits: Digits) -> dict[str, tuple[bpfc.Evaluation, int]]:
-    """`fast` and `standard` on the same ten digits, with the images that went through the network, forth and back."""
-    images, labels = test_digits[0][:10], test_digits[1][:10]
+    """`fast` and `standard` on the same six digits, with the images that went through the network, forth and back."""
+    images, labels = test_digits[0][SIX], test_digits[1][SIX]
     passes: list[int] = []
 
     def count(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> None:
@@ -158,11 +162,11 @@ def counted(trained: nn.Module, test_digits: Digits) -> dict[str, tuple[bpfc.Eva
 def test_standard_is_no_weaker_than_the_authors_own_run(
     trained: nn.Module, test_digits: Digits, counted: dict[str, tuple[bpfc.Evaluation, int]]
 ) -> None:
-    images, labels = test_digits[0][:10], test_digits[1][:10]
+    images, labels = test_digits[0][SIX], test_digits[1][SIX]
     official = pyautoattack.AutoAttack(trained, norm="Linf", eps=0.12, seed=0, version="standard")
     official.fab.n_target_classes = official.apgd_targeted.n_target_classes = 9
     with torch.random.fork_rng():
-        adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=10)
+        adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=6)
     trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     theirs = (trained(adversaries).argmax(1) == labels).float().mean().item()
     ours, _ = counted["standard"]
@@ -181,7 +185,7 @@ def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(
         for suite, (evaluation, _) in counted.items()
     }
     assert broken["fast"] >= broken["standard"]
-    assert 0 < len(broken["fast"]) < 10
+    assert 0 < len(broken["fast"]) < 6
     assert counted["fast"][1] < counted["standard"][1] / 10
 
 
