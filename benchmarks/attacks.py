@@ -158,7 +158,7 @@ def pgd(bench: Bench, steps: int, restarts: int) -> Variants:
         import torchattacks
 
         runs = [torchattacks.PGD(model, eps=eps, alpha=step, steps=steps) for _ in range(restarts)]
-        return torchattacks.MultiAttack(runs)
+        return torchattacks.MultiAttack(runs) if restarts > 1 else runs[0]
 
     def by_art() -> Attack:
         from art.attacks.evasion import ProjectedGradientDescentPyTorch
