@@ -79,7 +79,11 @@ def test_a_flag_that_nothing_settles_is_status_3(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--eps", "0.1", "--claim", "101"], "claim=101.0: must be"), ([], "--eps: say the radius")],
+    [
+        (["--eps", "0.1", "--claim", "101"], "claim=101.0: must be"),
+        ([], "--eps: say the radius"),
+        (["--eps", "0.1", "--k", "8"], "k=8: must be a whole number from 1 to bits - 1 = 7"),
+    ],
 )
 def test_what_cannot_be_is_an_error(
     words: list[str],
@@ -88,6 +92,7 @@ def test_what_cannot_be_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("bpfc.auditing.audit", None)  # it is told before any attack
     assert status(monkeypatch, *handed_in, *words) == 2
     assert message in capsys.readouterr().err
 

@@ -175,6 +175,19 @@ class Overwritten(nn.Module):
         return F.relu(x.view(x.shape), inplace=True) + x
 
 
+class Clamped(nn.Module):
+    """Reads what ReLU6 has overwritten: proofs would be of x + relu6(x), the network gives 2 relu6(x)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clamp = nn.ReLU6(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        doubled = 2 * x
+        clamped: Tensor = self.clamp(doubled)
+        return clamped + doubled
+
+
 class Squared(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * x
@@ -210,6 +223,7 @@ def hooked() -> nn.Module:
         (Branch(), "body.1 (Branch): its forward cannot be read"),
         (Mixed(), "body.1 (Mixed): reshape: mixes the images of a batch"),
         (Overwritten(), "body.1 (Overwritten): relu: works in place on a value that is used again"),
+        (Clamped(), "body.1.clamp (ReLU6): works in place on a value that is used again"),
         (Squared(), "body.1 (Squared): mul: one of its arguments must be a constant"),
         (Noisy(), "body.1 (Noisy): dropout: drops out in eval mode too"),
         (Widened(), r"body.1 (Widened): sub: a constant that turns the shape (1, 8, 8) into (3, 8, 8)"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -38,3 +39,13 @@ def test_auto_goes_on_in_the_precision_of_the_start(
     for damaged in ("", "{", "[]", "{}", '{"precision": "int4"}', "[" * 10_000):
         started.write_text(damaged)
         assert machine.precision_of(started) is None
+
+
+@pytest.mark.parametrize("asked", ["auto", "cuda"])
+def test_float32_on_a_gpu_is_float32(asked: Literal["auto", "cuda"], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # put back at the end
+    assert machine.pick_device("cpu") == CPU
+    assert torch.backends.cudnn.allow_tf32
+    assert machine.pick_device(asked).type == "cuda"
+    assert not torch.backends.cudnn.allow_tf32

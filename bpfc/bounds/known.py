@@ -82,8 +82,9 @@ def _rectify_layer(builder: Builder, layer: nn.ReLU, input: Any) -> Value:
 
 
 def _hardtanh_layer(builder: Builder, layer: nn.Hardtanh, input: Any) -> Value:
-    builder.in_place = layer.inplace
-    return clamp(builder, input, layer.min_val, layer.max_val)
+    clamped = clamp(builder, input, layer.min_val, layer.max_val)
+    builder.in_place = layer.inplace  # after the clamp, whose rectifiers overwrite nothing
+    return clamped
 
 
 def _max_pool_layer(builder: Builder, layer: nn.MaxPool2d, input: Any) -> Value:

@@ -65,6 +65,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     """
     import time
 
+    from bpfc.attacks import Adaptive
     from bpfc.attacks.base import check_count
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
@@ -85,6 +86,9 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
         raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
+    k = subject.k if options.k is None else options.k
+    if k is not None:
+        Adaptive(eps, eps, 1, k)  # raises on what check C15 could not attack with, after all the others
     subject = subject.on(device, options.limit or budget.images)
     started, clock = time.perf_counter(), TimeLeft()
 
@@ -101,7 +105,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
         subject.images.labels,
         eps=eps,
         claim=options.claim,
-        k=subject.k if options.k is None else options.k,
+        k=k,
         seed=options.seed,
         batch_size=options.batch_size,
         budget=budget,
