@@ -18,14 +18,22 @@ class SubjectOptions:
 
     run: tyro.conf.Positional[Path | None] = None
     """Folder that bpfc train wrote; or hand in a model with --model and --data."""
-    model: str | None = None
-    """package.module:function, without arguments, that makes the model; importing it runs its code. Or a TorchScript
-    file; or timm:NAME or torchvision:NAME, if you have these."""
+    model: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="package.module:function, without arguments, that makes the model; importing it runs its code. Or a "
+            "TorchScript file; or timm:NAME or torchvision:NAME, if you have these."
+        ),
+    ] = None
     weights: Path | None = None
     """The model's weights: safetensors, or a state dict that torch saved."""
-    data: str | None = None
-    """Images for the model: a data set's name, a folder of pictures by class or shards of them, or .npz. Of a run:
-    where its data lies now."""
+    data: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="Images for the model: a data set's name, a folder of pictures by class or shards of them, or .npz. "
+            "Of a run: where its data lies now."
+        ),
+    ] = None
     mean: tuple[float, ...] | None = None
     """Of each channel, if the model expects normalised images; images and ε stay in [0, 1]."""
     std: tuple[float, ...] | None = None
