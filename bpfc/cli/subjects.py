@@ -11,6 +11,8 @@ from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 if TYPE_CHECKING:
     from bpfc.evaluation.subject import Subject
 
+UNNAMED = "name the folder of a run, or hand in a model with --model and --data"
+
 
 @dataclass(frozen=True)
 class SubjectOptions:
@@ -56,7 +58,7 @@ class SubjectOptions:
             self.reading.refuse_for("a run, whose are read as its training read them")
             return from_run(self.run, self.data_dir, self.model, self.data, self.reading.workers)
         if self.model is None or self.data is None:
-            raise ValueError("name the folder of a run, or hand in a model with --model and --data")
+            raise ValueError(UNNAMED)
         return from_factory(self.model, self.weights, self.data, self.data_dir, self.mean, self.std, self.reading)
 
     def folder(self, out: Path | None, name: str) -> Path:
@@ -65,6 +67,8 @@ class SubjectOptions:
         Raises:
             ValueError: there is neither.
         """
+        if self.run is None and self.model is None:
+            raise ValueError(UNNAMED)
         if out is None and self.run is None:
             raise ValueError("--out: name a folder for what is found of the model that you hand in")
         return out or Path(self.run or "") / name
