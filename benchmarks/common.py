@@ -2,33 +2,105 @@
 
 import multiprocessing
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from unittest.mock import MagicMock
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from bpfc.judge import SLACK, exact_logits
 from bpfc.machine import peak_memory_mib, pick_device, resolve
 from bpfc.memory import keep_memory
+from bpfc.models import behind
 from bpfc.provenance import provenance
 
 
-class Counted(nn.Module):
-    """A network that counts the images that go through it, forth and back."""
+@dataclass
+class Passes:
+    """Images that went through a network, forth and back."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.forwards = self.backwards = 0
+    forwards: int = 0
+    backwards: int = 0
 
-    def forward(self, images: Tensor) -> Tensor:
-        self.forwards += len(images)
-        logits = self.network(images)
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[Passes]:
+    """Counts the images that go through the model inside, also where an attack calls what stands behind its curve."""
+    passes, found = Passes(), behind(model)
+
+    def forth(_: nn.Module, images: tuple[Tensor], logits: Tensor) -> None:
+        passes.forwards += len(images[0])
         if logits.requires_grad:
-            logits.register_hook(self._count)
-        return logits
+            logits.register_hook(back)
 
-    def _count(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
+    def back(gradient: Tensor) -> None:
+        passes.backwards += len(gradient)
+
+    handle = (found[1] if found else model).register_forward_hook(forth)
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+def operations(model: nn.Module, images: Tensor) -> tuple[float, float]:
+    """Floating-point operations an image, in convolutions and linear layers: forwards, and backwards to the images."""
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        at = images.clone().requires_grad_()
+        logits = model(at + 0)  # no leaf: the counter's hooks cannot stand on one
+        forwards = counter.get_total_flops()
+        torch.autograd.grad(logits.sum(), at)
+        backwards = counter.get_total_flops() - forwards
+    return forwards / len(images), backwards / len(images)
+
+
+def peak_operations(size: int = 3000, rounds: int = 5) -> float:
+    """Floating-point operations in a second of this process's CPU, by a large matrix product in float32, best of a few.
+
+    What can be had of a core, where torch has one thread.
+    """
+    left, right = torch.rand(2, size, size)
+    seconds = []
+    for _ in range(rounds):
+        started = time.process_time()
+        left @ right
+        seconds.append(time.process_time() - started)
+    return 2 * size**3 / min(seconds)
+
+
+def standing(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, eps: float) -> Tensor:
+    """(N,) bool, the same judgement for every library: the model is right about the image, and about what was found.
+
+    Nothing that leaves the box, or the ℓ∞ ball by more than rounding, breaks an image.
+    """
+    right = exact_logits(model, images).argmax(dim=1) == labels
+    wrong = exact_logits(model, found).argmax(dim=1) != labels
+    near = (found - images).flatten(1).abs().amax(dim=1) <= eps + SLACK
+    legal = near & (found.flatten(1).amin(dim=1) >= 0) & (found.flatten(1).amax(dim=1) <= 1)
+    return right & ~(wrong & legal)
+
+
+def adv_lib() -> ModuleType | None:
+    """adv-lib's attacks, where it is installed; without the packages that it asks for and that no attack here needs."""
+    if find_spec("adv_lib") is None:
+        return None
+    missing = [
+        name for name in ("torchvision", "visdom", "tqdm") if name not in sys.modules and find_spec(name) is None
+    ]
+    sys.modules.update({name: MagicMock() for name in missing})
+    try:
+        return import_module("adv_lib.attacks")
+    finally:
+        for name in missing:
+            del sys.modules[name]
 
 
 def medians(variants: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, float]:

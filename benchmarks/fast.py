@@ -1,154 +1,260 @@
 """AutoAttack's standard version beside the suite `fast` and adv-lib: the same networks, images and ε.
 
     pip install --no-deps adv-lib
-    python benchmarks/fast.py OUT IMAGES RUN [RUN ...] [VARIANT ...]
+    python benchmarks/fast.py --runs RUN [RUN ...] [--images 500] [--variants standard fast] [--out OUT]
 
-RUN is a folder that `bpfc train` left; VARIANT is standard, fast or adv-lib (all unless given). adv-lib runs APGD on
-cross-entropy, then targeted APGD at 9 classes on what is left, 100 steps each. Seconds of one core's work, forwards and
-backwards (images through the network, the judge's too); what stands is judged alike for all.
+RUN is a folder that `bpfc train` left, weights and all. adv-lib, where it is installed, runs APGD on cross-entropy,
+then targeted APGD at 9 classes on what is left, 100 steps each. One process of one thread, float32. Seconds are of the
+CPU (on a GPU of the clock), forwards and backwards are images through the network, the judge's too; what stands is
+judged alike for all.
 
-The images go block by block, each network's first block before any second. OUT/RUN.json keeps every block that is done,
-so that a run that was killed goes on there; OUT/table.json and the table that is printed follow from these files (with
-0 IMAGES they are made from what is there).
+The images go block by block, each network's first block before any second. OUT/RUN/blocks.json keeps every block that
+is done, so that what was killed goes on when the same command is given again; two processes may work in OUT on
+different networks. OUT/table.json, for results/benchmarks/fast.json, follows from these files: what every variant has
+done, and image by image where verdicts part. Without --runs the table alone is made.
 """
 
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from unittest.mock import MagicMock
+from typing import Any, Literal, get_args
 
 import torch
-from common import Counted, print_machine
-from torch import Tensor
+import tyro
+from common import adv_lib, counted, print_machine, standing
+from torch import Tensor, nn
 
-import bpfc
-from bpfc.data import load, to_float
-from bpfc.evaluation import Context, ThreatModel, parse
-from bpfc.files import write_json
-from bpfc.judge import SLACK, exact_logits
+from bpfc.data import AnyImages, load
+from bpfc.errors import UserError
+from bpfc.evaluation import Block, Context, Plan, ThreatModel, blocks, parse, run_block
+from bpfc.evaluation.caveats import caveats
+from bpfc.files import make_writable_folder, owned, read_json, write_json
+from bpfc.ledger import Row
 from bpfc.machine import pick_device
+from bpfc.models import behind
+from bpfc.options import Device
 from bpfc.provenance import provenance
 from bpfc.training.run import Run
 
-BLOCK = 8
-
-Stands = Callable[[Counted, Tensor, Tensor, float], Tensor]
-"""From model, images, labels and ε to which images stand, (N,) bool."""
-
-
-def ours(suite: str) -> Stands:
-    def stands(model: Counted, images: Tensor, labels: Tensor, eps: float) -> Tensor:
-        rows = bpfc.evaluate(model, images, labels, attacks=suite, eps=eps).rows
-        return torch.tensor([row["broken_by"] is None for row in rows])
-
-    return stands
+Variant = Literal["standard", "fast", "adv-lib"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+COSTS = ("seconds", "forwards", "backwards")
+STEPS, TARGETS = 100, 9
+"""Of adv-lib's attacks: AutoAttack's settings."""
 
 
-def adv_lib(model: Counted, images: Tensor, labels: Tensor, eps: float) -> Tensor:
-    for name in ("torchvision", "visdom", "tqdm"):  # imported there, needed for none of this
-        sys.modules.setdefault(name, MagicMock())
-    from adv_lib.attacks import apgd, apgd_targeted
+@dataclass(frozen=True)
+class Fast:
+    """What to measure; see above."""
 
-    with torch.no_grad():
-        stands = model(images).argmax(dim=1) == labels
-    for attack in (
-        lambda x, y: apgd(model, x, y, eps, float("inf"), loss_function="ce", n_iter=100),
-        lambda x, y: apgd_targeted(model, x, y, eps, float("inf"), n_iter=100, num_targets=9),
-    ):
-        left = torch.nonzero(stands)[:, 0]
-        if len(left):
-            found = attack(images[left], labels[left]).detach()
-            legal = (found - images[left]).flatten(1).abs().amax(dim=1) <= eps + SLACK
-            stands[left] = ~legal | (exact_logits(model, found).argmax(dim=1) == labels[left])
-    return stands
+    runs: tuple[Path, ...] = ()
+    variants: tuple[Variant, ...] = VARIANTS
+    images: int = 500
+    """The first so many of the test images."""
+    block: int = 50
+    """Images at a time: what a kill loses, and the batch that the seconds are of."""
+    device: Device = "cpu"
+    out: Path = Path("runs/fast")
 
 
-VARIANTS: dict[str, Stands] = {"standard": ours("standard"), "fast": ours("fast"), "adv-lib": adv_lib}
+@dataclass
+class Network:
+    """A run under attack, and the file of what is known of it."""
+
+    name: str
+    model: nn.Module
+    images: AnyImages
+    plans: dict[Variant, Plan]
+    eps: float
+    file: Path
+    kept: dict[str, Any]
 
 
-def main() -> None:
+def main(options: Fast) -> None:
+    torch.set_num_threads(1)
     print_machine()
-    warnings.simplefilter("ignore")  # AutoAttack's, of masked gradients
-    out, images = Path(sys.argv[1]), int(sys.argv[2])
-    out.mkdir(parents=True, exist_ok=True)
-    variants = [name for name in sys.argv[3:] if name in VARIANTS] or list(VARIANTS)
-    runs = [Path(name) for name in sys.argv[3:] if name not in VARIANTS]
-    for first in range(0, images, BLOCK):
-        for run in runs:
-            for variant in variants:
-                measure(out, run, variant, range(first, min(first + BLOCK, images)))
-    networks = table(out)
-    told = {**provenance(pick_device("cpu")), "command": f"python benchmarks/fast.py OUT IMAGES {' '.join(networks)}"}
-    write_json(out / "table.json", {"provenance": told, "networks": networks})
+    measure(options)
+    networks = table(options.out)
+    command = f"python benchmarks/fast.py --runs {' '.join(networks)}"
+    told = {**provenance(pick_device(options.device)), "command": command}
+    write_json(options.out / "table.json", {"provenance": told, "networks": networks})
     for name, row in networks.items():
         print(f"{name}: {json.dumps(row)}")
 
 
-def measure(out: Path, run: Path, variant: str, places: range) -> None:
-    """Runs a variant on a block of a run's test images, unless that is done already, and keeps what came of it."""
-    path, key = out / f"{run.name}.json", f"{places.start}-{places.stop}"
-    blocks: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+def measure(options: Fast) -> None:
+    """Does all blocks that are not done yet. Raises UserError or OSError before any of them, if one cannot be had."""
+    if options.images % options.block:
+        raise UserError(f"--images {options.images}: must be a multiple of --block {options.block}")
+    variants = list(options.variants)
+    if "adv-lib" in variants and adv_lib() is None:
+        print("adv-lib is not installed (pip install --no-deps adv-lib): left out")
+        variants.remove("adv-lib")
+    device = pick_device(options.device)
+    names = [run.resolve().name for run in options.runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"--runs: {twice[0]} is named twice; blocks are kept by a run's name")
+    with ExitStack() as held:
+        networks = []
+        for run in options.runs:
+            folder = options.out / run.resolve().name
+            make_writable_folder(folder)
+            held.enter_context(owned(folder))
+            networks.append(opened(run, folder / "blocks.json", options, device))
+            for variant in variants:
+                begin(networks[-1], variant)
+        for first in range(0, options.images, options.block):
+            for network in networks:
+                for variant in variants:
+                    go_on(network, variant, range(first, first + options.block), device)
+
+
+def go_on(network: Network, variant: Variant, places: range, device: torch.device) -> None:
+    """A variant on a block of the test images, kept in the file, unless it is there."""
+    done, key = network.kept["variants"][variant]["blocks"], str(places.start)
+    if key in done:
+        return
+    done[key] = attacked(network, variant, places, device)
+    write_json(network.file, network.kept)
+    told = {name: value for name, value in done[key].items() if name in COSTS}
+    stand = f"{len(done[key]['stands'])} of {len(places)} stand"
+    print(f"{network.name} {places.start}-{places.stop}, {variant}: {stand}, {told}", flush=True)
+
+
+def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Network:
+    """A run's network, and what was measured of it before."""
     recipe = Run(run).recipe()
     data = load(recipe.data)
-    suite = "standard" if variant == "adv-lib" else variant
-    plan = parse(suite, Context(ThreatModel("linf", recipe.eps), data.channels)).names
-    settings = variant if variant == "adv-lib" else ",".join(plan)
-    done = blocks.setdefault(key, {}).get(variant)
-    if done is not None and done["settings"] == settings:
-        return
-    part = data.test[torch.arange(places.start, places.stop)]
-    images, labels = to_float(part.pixels), part.labels
-    model = Counted(Run(run).model(data)).eval()
-    started = time.process_time()
-    stands = VARIANTS[variant](model, images, labels, recipe.eps)
-    blocks[key][variant] = {
-        "settings": settings,
-        "commit": provenance(pick_device("cpu"))["commit"],
-        "seconds": round(time.process_time() - started, 1),
-        "forwards": model.forwards,
-        "backwards": model.backwards,
-        "stands": (torch.nonzero(stands)[:, 0] + places.start).tolist(),
+    if options.images > len(data.test):
+        raise UserError(f"--images {options.images}: {recipe.data} has {len(data.test)} test images")
+    model = Run(run).model(data).requires_grad_(False).to(device)
+    header = {
+        "network": recipe.network,
+        "data": recipe.data,
+        "eps": recipe.eps,
+        "weights_sha256": Run(run).digest,
+        "block": options.block,
+        "device": device.type,
     }
-    write_json(path, blocks)
-    told = {name: value for name, value in blocks[key][variant].items() if name in COSTS}
-    print(f"{run.name} {key} {variant}: {int(stands.sum())} of {len(places)} stand, {told}", flush=True)
+    kept = read_json(file) if file.exists() else {**header, "variants": {}}
+    refuse(file, {name: (kept[name], value) for name, value in header.items()})
+    context = Context(ThreatModel("linf", recipe.eps), data.channels, curve=behind(model) is not None)
+    plans: dict[Variant, Plan] = {"standard": parse("standard", context), "fast": parse("fast", context)}
+    return Network(run.resolve().name, model, data.test, plans, recipe.eps, file, kept)
+
+
+def begin(network: Network, variant: Variant) -> None:
+    """Makes room for a variant's blocks, unless it has blocks of other attacks."""
+    if variant == "adv-lib":
+        settings = f"adv-lib {version('adv-lib')}, APGD-CE, then APGD-T at {TARGETS} classes, {STEPS} steps each"
+    else:
+        settings = ",".join(network.plans[variant].names)
+    if variant == "standard":
+        settings += f", pyautoattack {version('pyautoattack')}"
+    kept = network.kept["variants"].setdefault(variant, {"settings": settings, "blocks": {}})
+    refuse(network.file, {variant: (kept["settings"], settings)})
+
+
+def refuse(file: Path, compared: dict[str, tuple[object, object]]) -> None:
+    """Raises UserError where what was kept is not of what is asked for."""
+    if changed := [f"{name} was {old}, is {new}" for name, (old, new) in compared.items() if old != new]:
+        raise UserError(f"{file}: begun with other settings ({'; '.join(changed)}); choose another --out")
+
+
+def attacked(network: Network, variant: Variant, places: range, device: torch.device) -> dict[str, Any]:
+    """A variant on a block of the test images: what it took, which images stand, and our attacks' rows."""
+    (cpu,) = blocks(network.images, list(places), len(places), channels_last=True)
+    block = Block(cpu.indices, cpu.images.to(device), cpu.labels.to(device))
+    rows: list[Row] = []
+    with warnings.catch_warnings(record=True) as heard, counted(network.model) as passes:
+        warnings.simplefilter("always")
+        started = clock(device)
+        if variant == "adv-lib":
+            with torch.random.fork_rng():
+                torch.manual_seed(places.start)
+                stands = by_adv_lib(network.model, block, network.eps).tolist()
+        else:
+            rows = run_block(network.model, block, network.plans[variant])
+            stands = [row["broken_by"] is None for row in rows]
+        seconds = clock(device) - started
+    return {
+        "commit": provenance(device)["commit"],
+        "seconds": round(seconds, 1),
+        "forwards": passes.forwards,
+        "backwards": passes.backwards,
+        "stands": [place for place, stand in zip(places, stands, strict=True) if stand],
+        "warnings": sorted({str(warning.message) for warning in heard}),
+        "rows": rows,
+    }
+
+
+def clock(device: torch.device) -> float:
+    """Seconds of this process's CPU, which neighbours do not change; where a GPU works, of the clock."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def by_adv_lib(model: nn.Module, block: Block, eps: float) -> Tensor:
+    """Which images stand, (N,) bool."""
+    library = adv_lib()
+    assert library is not None
+    _, images, labels = block
+    with torch.no_grad():
+        stands: Tensor = model(images).argmax(dim=1) == labels
+    attacks: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+        lambda x, y: library.apgd(model, x, y, eps, float("inf"), loss_function="ce", n_iter=STEPS),
+        lambda x, y: library.apgd_targeted(model, x, y, eps, float("inf"), n_iter=STEPS, num_targets=TARGETS),
+    )
+    for attack in attacks:
+        left = torch.nonzero(stands)[:, 0]
+        if len(left):
+            found = attack(images[left], labels[left]).detach()
+            stands[left] = standing(model, images[left], labels[left], found, eps)
+    return stands
 
 
 def table(out: Path) -> dict[str, Any]:
-    """For each network, the sums over the blocks that every variant has done, and where verdicts part from AutoAttack's
+    """For each network, sums over the blocks that all its variants have done, and where verdicts part from AutoAttack's
     (`only_standard`: images that it alone breaks, `only_here`: images that it leaves)."""
-    rows: dict[str, Any] = {}
-    for path in sorted(out.glob("*.json")):
-        if path.name == "table.json":
+    networks: dict[str, Any] = {}
+    for path in sorted(out.glob("*/blocks.json")):
+        kept = read_json(path)
+        begun = {name for name, variant in kept["variants"].items() if variant["blocks"]}
+        if "standard" not in begun:
             continue
-        spans = {
-            span: block
-            for span, block in json.loads(path.read_text()).items()
-            if all(name in block for name in VARIANTS)
-        }
-        if not spans:
+        variants = {name: kept["variants"][name] for name in VARIANTS if name in begun}
+        common = sorted(set.intersection(*(set(each["blocks"]) for each in variants.values())), key=int)
+        if not common:
             continue
-        blocks = list(spans.values())
-        official = {place for block in blocks for place in block["standard"]["stands"]}
-        row: dict[str, Any] = {
-            "images": sum(stop - start for start, stop in (map(int, span.split("-")) for span in spans))
-        }
-        for name in VARIANTS:
-            each = [block[name] for block in blocks]
+        network = {name: value for name, value in kept.items() if name != "variants"}
+        network["images"] = kept["block"] * len(common)
+        official = {place for first in common for place in variants["standard"]["blocks"][first]["stands"]}
+        for name, variant in variants.items():
+            each = [variant["blocks"][first] for first in common]
             stands = {place for block in each for place in block["stands"]}
-            row[name] = {key: round(sum(block[key] for block in each), 1) for key in COSTS}
-            row[name] |= {"stand": len(stands), "settings": each[0]["settings"]}
-            row[name] |= {"commits": sorted({block.get("commit", "not recorded") for block in each})}
-            row[name] |= {"only_standard": sorted(stands - official), "only_here": sorted(official - stands)}
-        rows[path.stem] = row
-    return rows
+            told = {warning for block in each for warning in block["warnings"]} if name == "standard" else set()
+            network[name] = {
+                **{cost: round(sum(block[cost] for block in each), 1) for cost in COSTS},
+                "stand": len(stands),
+                "settings": variant["settings"],
+                "commits": sorted({block["commit"] for block in each}),
+                "only_standard": sorted(stands - official),
+                "only_here": sorted(official - stands),
+                "warnings": sorted(told) + caveats([row for block in each for row in block["rows"]]),
+            }
+        networks[path.parent.name] = network
+    return networks
 
-
-COSTS = ("seconds", "forwards", "backwards")
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(tyro.cli(Fast, description=__doc__))
+    except (UserError, OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error

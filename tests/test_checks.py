@@ -198,17 +198,54 @@ def test_gradients_are_those_of_the_sources_in_a_transfer(trained: nn.Module, te
     assert not any("gradient" in row for row in run_block(trained, block, plan))
 
 
+def row_of(**broken: bool) -> Any:
+    attacks = {name.replace("_", "-"): {"broken": value} for name, value in broken.items()}
+    return {"broken_by": next((name for name, value in broken.items() if value), None), "attacks": attacks}
+
+
+STANDS = [row_of(apgd_50=False, fgsm=False, square_100=False)] * 99
+
+
 def test_what_only_attacks_without_gradients_break_is_said() -> None:
     from bpfc.evaluation.caveats import caveats
 
-    def row(**broken: bool) -> Any:
-        attacks = {name.replace("_", "-"): {"broken": value} for name, value in broken.items()}
-        return {"broken_by": next((name for name, value in broken.items() if value), None), "attacks": attacks}
-
-    stands = [row(fgsm=False, apgd_50=False, square_100=False)] * 99
-    (told,) = caveats([*stands, row(fgsm=False, apgd_50=False, square_100=True)])
+    (told,) = caveats([*STANDS, row_of(apgd_50=False, fgsm=False, square_100=True)])
     assert told.startswith("attacks without gradients broke 1.0%")
     assert "run standard" in told
-    assert not caveats([*stands, row(fgsm=False, apgd_50=True)])
-    assert not caveats([*stands, row(noise_20=True)])  # before any attack by gradients
-    assert not caveats([*stands * 10, row(fgsm=False, square_100=True)])  # 0.1 points
+    assert not caveats([*STANDS, row_of(apgd_50=True)])
+    assert not caveats([*STANDS, row_of(noise_20=True)])  # before any attack by gradients
+    assert not caveats([*STANDS * 10, row_of(fgsm=False, square_100=True)])  # 0.1 points
+
+
+def test_what_one_step_breaks_that_many_leave_is_said() -> None:
+    from bpfc.evaluation.caveats import caveats
+
+    (told,) = caveats([*STANDS, row_of(apgd_50=False, fgsm=True)])
+    assert told == "a single step broke 1.0% that many small ones left: gradients may be masked; " + (
+        "run standard, and bpfc audit"
+    )
+    assert not caveats([*STANDS, row_of(fgsm=True)])  # first in a cascade: small steps never met it
+    assert not caveats([*STANDS, row_of(fgsm=True, pgd_20_last=False)])  # any iterate before may have broken it
+    assert not caveats([*STANDS, {**row_of(fgsm=True), "attacks": {"fgsm@a": {"broken": True}}}])
+    assert not caveats([*STANDS * 3, row_of(apgd_50=False, fgsm=True)])  # 0.3 points
+
+
+def test_after_autoattack_the_advice_is_an_audit() -> None:
+    from bpfc.evaluation.caveats import caveats
+
+    (told,) = caveats([row_of(aa_apgd_t=False, aa_square=True)])
+    assert told.endswith("gradients may be masked; run bpfc audit")
+
+
+def test_fast_says_when_to_run_standard(trained: nn.Module, test_digits: Digits) -> None:
+    """Every cheap sign at once: no gradient anywhere, and squares break what stood."""
+    images, labels = (part[:10] for part in test_digits)
+    found = bpfc.evaluate(Levels(trained).eval(), images, labels, attacks="fast", eps=0.3)
+    zero, beyond = found.warnings
+    assert "exactly zero" in zero
+    assert beyond.startswith("attacks without gradients broke")
+    assert zero.endswith("run standard, and bpfc audit")
+    assert beyond.endswith("run standard, and bpfc audit")
+    honest = bpfc.evaluate(trained, images, labels, attacks="fast", eps=0.1)
+    assert 0 < honest.robust < honest.clean
+    assert not honest.warnings

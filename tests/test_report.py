@@ -7,7 +7,7 @@ import pytest
 from bpfc.report.accuracy import accuracies, demo
 from bpfc.report.captions import check_same
 from bpfc.report.figures import METHODS, Results, paper, percent, with_interval
-from bpfc.report.logs import overfitting
+from bpfc.report.logs import fast, overfitting
 from bpfc.report.markdown import fill, names, outside, table
 from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
@@ -171,6 +171,23 @@ def test_scale_tells_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
     assert "1 thread of Intel Xeon Processor, of 2 cores" in told
     # 50,000 images of 20 forwards at 0.1 s and 10 backwards at 0.2 s, times 4.1 / 1.8
     assert imagenet(Results(tmp_path)).splitlines()[2].startswith("| `fast` | 20 | 10 | 127 | 0.17 |")
+
+
+def test_fast_stands_beside_autoattack_image_by_image(tmp_path: Path) -> None:
+    def found(seconds: float, passes: int, **more: Any) -> dict[str, Any]:
+        told = {"seconds": seconds, "forwards": passes, "backwards": passes, "stand": 5, "settings": "pgd-3"}
+        return {**told, "only_standard": [], "only_here": [], **more}
+
+    one = {"images": 8, "standard": found(100, 5_000), "fast": found(5, 450, only_standard=[3, 7])}
+    two = {"images": 8, "standard": found(10, 50), "fast": found(1, 5, settings="pgd-4", warnings=["masked"])}
+    two["adv-lib"] = found(5, 25, only_here=[2])
+    content = {"networks": {"one": one, "two": two}, "provenance": {"hardware": HARDWARE}}
+    put(tmp_path / "benchmarks" / "fast.json", content)
+    rows = fast(Results(tmp_path)).splitlines()
+    assert rows[2] == "| one | 8 | AutoAttack | 5 | |  | 10,000 | 100.0 |"
+    assert rows[3] == "| |  | `fast` | 5 | 2 | 0 | 900 (9.0 %) | 5.0 (5.0 %) |"
+    assert rows[6] == "| |  | adv-lib, APGD-CE + APGD-T | 5 | 0 | 1 | 50 (50.0 %) | 5.0 (50.0 %) |"
+    assert "`fast` was `pgd-3` or `pgd-4`, and warned of two." in " ".join(rows[8:])
 
 
 def test_cascade_counts_what_each_attack_takes(results: Results) -> None:

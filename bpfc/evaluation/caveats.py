@@ -6,11 +6,18 @@ from bpfc.ledger import Row
 
 WITHOUT_GRADIENTS = ("aa-square", "square-", "spsa-", "noise-", "corners-")
 """How the names of attacks begin that ask for answers alone."""
+SMALL_STEPS = ("pgd-", "apgd-", "mt-pgd-", "ifgsm-", "aa-apgd-")
+"""How the names of attacks begin that can do all that one step can."""
 
 
 def caveats(rows: Sequence[Row]) -> list[str]:
     """A sentence for each thing that makes the accuracies of these rows say less than they seem to."""
-    return [*_blind(rows), *_no_answer(rows), *_beyond_gradients(rows)]
+    return [*_blind(rows), *_no_answer(rows), *_beyond_gradients(rows), *_beyond_small_steps(rows)]
+
+
+def _what_next(rows: Sequence[Row]) -> str:
+    """For whoever cannot trust these rows; after AutoAttack, which ends with Square, only an audit is left."""
+    return "run bpfc audit" if any("aa-square" in row["attacks"] for row in rows) else "run standard, and bpfc audit"
 
 
 def _blind(rows: Sequence[Row]) -> list[str]:
@@ -22,7 +29,7 @@ def _blind(rows: Sequence[Row]) -> list[str]:
             told.append(
                 f"the gradient at the clean image is {shown} for {len(here)} of {len(rows)} images, and {standing} of "
                 "these count as robust: attacks by gradients are blind there; attack without (square-5000, spsa-100) "
-                "or, past a layer without a gradient, through bpfc.BPDA"
+                "or, past a layer without a gradient, through bpfc.BPDA" + (f"; {_what_next(rows)}" if standing else "")
             )
     return told
 
@@ -46,4 +53,24 @@ def _beyond_gradients(rows: Sequence[Row]) -> list[str]:
 
     share = sum(map(alone, rows)) / max(1, len(rows))
     told = f"attacks without gradients broke {share:.1%} that those by gradients left: gradients may be masked"
-    return [f"{told}; run standard, and bpfc audit"] if share > 0.002 else []
+    return [f"{told}; {_what_next(rows)}"] if share > 0.002 else []
+
+
+def _beyond_small_steps(rows: Sequence[Row]) -> list[str]:
+    """The audit's C1: one step breaks more than 0.5 points that many small ones, wherever they led, did not.
+
+    Where one step comes first in a cascade, small steps never meet what it broke, and this says nothing.
+    """
+
+    def alone(row: Row) -> bool:
+        by_many = [
+            verdict["broken"]
+            for name, verdict in row["attacks"].items()
+            if name.startswith(SMALL_STEPS) and not name.endswith("-last") and "@" not in name
+        ]
+        by_one = [row["attacks"][name]["broken"] for name in ("fgsm", "rfgsm") if name in row["attacks"]]
+        return any(by_one) and bool(by_many) and not any(by_many)
+
+    share = sum(map(alone, rows)) / max(1, len(rows))
+    told = f"a single step broke {share:.1%} that many small ones left: gradients may be masked"
+    return [f"{told}; {_what_next(rows)}"] if share > 0.005 else []

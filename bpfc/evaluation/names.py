@@ -199,14 +199,15 @@ WORST = (
     "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,behind-50,"
     f"adaptive-40,pgd-50x5,cw-50,spsa-10,{STANDARD}"
 )
-FAST = "fgsm,apgd-50,apgd-t3-50x2,behind-10,square-100"
+FAST = "apgd-50,apgd-t3-50x2,behind-10,fgsm,square-100"
+"""FGSM and Square come last: what they break that small steps left is a sign of masked gradients (see caveats)."""
 CASCADES = ("quick", "fast", "standard", "worst")
 SUITES = {
     "paper": "what the paper's tables need, each attack on every image",
     "quick": "noise, FGSM, PGD-40, multi-targeted PGD-10, and behind a tone curve: minutes on a CPU",
-    "fast": "nearly AutoAttack's verdict for a tenth of its passes: the number while working",
+    "fast": "nearly AutoAttack's verdict for a tenth of its passes, or a word on why not: the number while working",
     "standard": "AutoAttack's standard version: the number that others report",
-    "worst": "everything, cheapest first: the number to trust most",
+    "worst": "nearly everything, cheapest first: the number to trust most",
 }
 """But for the paper's, each attack runs on what those before it left."""
 
@@ -269,7 +270,7 @@ def _attack(name: str, context: Context) -> PlannedAttack:
         if found is None or (plain != name and not form.last):
             continue
         if form.linf_only and context.norm != "linf":
-            raise ValueError(f"attack {name!r}: is for ℓ∞; in ℓ2 take pgd, mt-pgd, deepfool, cw, spsa or aa-…")
+            raise ValueError(f"attack {name!r}: is for ℓ∞; in ℓ2 take pgd, apgd, mt-pgd, deepfool, cw, spsa or aa-…")
         if any(re.fullmatch(r"0\d+|\d{10,}", group or "") for group in found.groups()):
             raise ValueError(f"attack {name!r}: its numbers must be below 10⁹, without zeros in front")
         numbers = [None if group is None else int(group) for group in found.groups()]

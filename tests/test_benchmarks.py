@@ -1,0 +1,186 @@
+"""What the benchmarks of attacks rest on: counting, one judgement for every library, and going on after a kill."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attacks
+import fast
+import pytest
+import torch
+from common import counted, operations, standing
+from conftest import small_network
+from torch import Tensor, nn
+
+import bpfc
+from bpfc.attacks import Behind, ImageRng
+from bpfc.data import DataSet
+from bpfc.errors import UserError
+from bpfc.evaluation import Block, parse
+from bpfc.models import NETWORKS
+from bpfc.models.cost import multiply_adds
+from bpfc.models.curve import with_curve
+from bpfc.training.recipes import RECIPES
+from bpfc.training.run import Run
+from bpfc.weights import save_tensors
+
+Digits = tuple[Tensor, Tensor]
+
+
+@pytest.fixture
+def options(trained: nn.Module, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fast.Fast:
+    """Two blocks of two digits of a small network, under short attacks in place of the suites."""
+    names = {"standard": "noise-1,aa-apgd-ce", "fast": "pgd-2"}
+    monkeypatch.setattr(fast, "parse", lambda suite, context: parse(names[suite], context, cascade=True))
+    monkeypatch.setattr(fast, "load", lambda _: digits)
+    monkeypatch.setattr(fast, "adv_lib", lambda: None)
+    monkeypatch.setitem(NETWORKS, "m-lenet", lambda *_: small_network())
+    run = Run(tmp_path / "digits")
+    run.folder.mkdir()
+    run.begin(replace(RECIPES["mnist-5k-bpfc"][1], eps=0.12), "fp32", {})
+    save_tensors(run.weights, trained.state_dict())
+    return fast.Fast((run.folder,), images=4, block=2, out=tmp_path / "out")
+
+
+def without_seconds(networks: dict[str, Any]) -> dict[str, Any]:
+    for network in networks.values():
+        for variant in ("standard", "fast"):
+            assert network[variant].pop("seconds") >= 0
+    return networks
+
+
+def test_what_was_killed_goes_on_and_ends_with_the_same_table(
+    options: fast.Fast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast.measure(options)
+    whole = without_seconds(fast.table(options.out))
+    assert whole["digits"]["images"] == 4
+    assert whole["digits"]["fast"]["settings"] == "pgd-2"
+    assert whole["digits"]["standard"]["backwards"] > whole["digits"]["fast"]["backwards"] > 0
+
+    again, attacked = replace(options, out=options.out.with_name("again")), fast.attacked
+    monkeypatch.setattr(fast, "attacked", killed_at(3, attacked))
+    with pytest.raises(KeyboardInterrupt):
+        fast.measure(again)
+    assert fast.table(again.out)["digits"]["images"] == 2
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(fast, "attacked", lambda *given: asked.append((given[1], given[2].start)) or attacked(*given))
+    fast.measure(again)
+    assert asked == [("fast", 2)]
+    assert without_seconds(fast.table(again.out)) == whole
+    assert without_seconds(fast.table(again.out)) == whole
+
+
+def killed_at(call: int, work: Callable[..., Any]) -> Callable[..., Any]:
+    calls = []
+
+    def until(*given: Any) -> Any:
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        calls.append(given)
+        return work(*given)
+
+    return until
+
+
+def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = {("standard", 0): [0, 1], ("standard", 2): [3], ("fast", 0): [1], ("fast", 2): [2, 3]}
+    row = {"broken_by": None, "attacks": {}, "gradient": "zero"}
+    monkeypatch.setattr(
+        fast,
+        "attacked",
+        lambda _, variant, places, __: {
+            "commit": "c", "seconds": 1.5, "forwards": 3, "backwards": 2, "warnings": [],
+            "stands": stand[variant, places.start], "rows": [row] * 2,
+        },
+    )  # fmt: skip
+    fast.measure(options)
+    table = fast.table(options.out)["digits"]
+    assert (table["standard"]["stand"], table["fast"]["stand"]) == (3, 3)
+    assert table["fast"]["only_standard"] == [2]
+    assert table["fast"]["only_here"] == [0]
+    assert (table["fast"]["seconds"], table["fast"]["forwards"]) == (3.0, 6)
+    (told,) = table["fast"]["warnings"]
+    assert "for 4 of 4 images" in told
+
+
+def test_what_cannot_be_had_is_said_before_any_attack(options: fast.Fast, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, told in {
+        replace(options, images=3): "--images 3: must be a multiple of --block 2",
+        replace(options, images=10_000): "--images 10000: mnist-5k has 500 test images",
+        replace(options, runs=options.runs * 2): "digits is named twice",
+        replace(options, runs=(options.out / "none",)): "holds no run",
+    }.items():
+        with pytest.raises(UserError, match=told):
+            fast.measure(wrong)
+    assert "adv-lib is not installed" in capsys.readouterr().out
+    fast.measure(replace(options, variants=("fast",), images=2))
+    save_tensors(options.runs[0] / "model.safetensors", small_network().state_dict())
+    with pytest.raises(
+        UserError, match=r"blocks.json: begun with other settings \(weights_sha256 was .*choose another"
+    ):
+        fast.measure(options)
+
+
+def test_adv_lib_is_judged_as_all_are(trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = (part[:6] for part in test_digits)
+    other = images.flip(0)  # digits of other classes, far outside the ball
+    library = SimpleNamespace(
+        apgd=lambda model, x, y, *_, **__: other[: len(x)],
+        apgd_targeted=lambda model, x, y, *_, **__: x,
+    )
+    monkeypatch.setattr(fast, "adv_lib", lambda: library)
+    right = trained(images).argmax(dim=1) == labels
+    block = Block(list(range(6)), images, labels)
+    assert torch.equal(fast.by_adv_lib(trained, block, 0.1), right)
+    assert fast.by_adv_lib(trained, block, 1.0).sum() < right.sum()
+
+
+def test_what_is_illegal_breaks_nothing(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = (part[:20] for part in test_digits)
+    right = trained(images).argmax(dim=1) == labels
+    assert right.any()
+    assert torch.equal(standing(trained, images, labels, images, 0.1), right)
+    assert torch.equal(standing(trained, images, labels, images - 100 * images, 200), right)  # outside the box
+    assert torch.equal(standing(trained, images, labels, torch.full_like(images, torch.nan), 0.1), right)
+    assert not standing(trained, images, labels, torch.zeros_like(images), 1).all()
+
+
+def test_what_goes_through_is_counted_behind_a_curve_too(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = (part[:4] for part in test_digits)
+    model = with_curve(trained, 0.3, 0.7).eval()
+    with counted(model) as passes:
+        model(images)
+        Behind(0.1, steps_each=2, targets=1)(model, images, labels, ImageRng(0, range(4)))
+    # Itself; which class is likeliest; three objectives of two steps.
+    assert (passes.forwards, passes.backwards) == (4 + 4 + 24, 24)
+    model(images)
+    assert passes.forwards == 32
+
+
+def test_operations_are_those_of_the_layers(trained: nn.Module, test_digits: Digits) -> None:
+    forwards, backwards = operations(trained, test_digits[0][:3])
+    assert forwards == 2 * multiply_adds(small_network(), 1, 28)
+    assert backwards == forwards  # every layer's, by its input alone
+
+
+def test_libraries_stand_beside_ours_or_are_said_to_be_missing(
+    trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = (part[:12] for part in test_digits)
+    monkeypatch.setattr(attacks, "peak_operations", lambda: 1e9)
+    monkeypatch.setattr(attacks, "resolve", lambda *_: "bf16")
+    bench = attacks.Bench(trained, images, labels, 0.12, 0.03)
+    variants = attacks.pgd(bench, 5, 2)
+    bench.within({name: variants[name] for name in ("ours", "ours, bfloat16", "foolbox")})
+    monkeypatch.setattr(attacks, "adv_lib", lambda: None)
+    bench.within({"adv-lib": variants["adv-lib"]})
+    lines = capsys.readouterr().out.splitlines()
+    expected = bpfc.evaluate(trained, images, labels, attacks="pgd-5x2", eps=0.12, step_size=0.03).robust
+    assert 0 < expected < 1
+    assert [line.split()[0] for line in lines] == ["ours", "ours,", "foolbox", "adv-lib"]
+    assert lines[0].endswith(f"robust {expected:.1%}")
+    assert all("% of peak, robust " in line for line in lines[:3])
+    assert lines[3].endswith("not installed (No module named 'adv_lib')")
