@@ -30,7 +30,8 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/pgd.py
 	$(BIN)/python benchmarks/methods.py
 
-# torch first and pinned: asked for by itself, a plain `torch` would bring a CUDA build of several gigabytes along.
+# torch first and pinned, so that nothing after it chooses another build. On Linux pip's own choice is a CUDA build of
+# several gigabytes; with PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL it is the CPU's.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch

@@ -1,3 +1,4 @@
+import ast
 import importlib
 import re
 import shlex
@@ -44,6 +45,13 @@ def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: p
     for name, (_, recipe) in RECIPES.items():
         assert name.removeprefix(f"{recipe.data}-").removesuffix("-curve") in table
     assert "87.2/67.7" in table  # the paper's BPFC on Fashion-MNIST
+    assert "as METHOD-curve, behind a tone curve: normal-fast, bpfc-fast," in " ".join(table.split())
+    monkeypatch.setenv("COLUMNS", "80")
+    call(monkeypatch, "recipes")
+    narrow = capsys.readouterr().out
+    assert "…" not in narrow
+    assert "87.2/67.7" in narrow
+    monkeypatch.setenv("COLUMNS", "160")
     call(monkeypatch, "recipes", "fashion-mnist-bpfc")
     shown = capsys.readouterr().out
     assert "--method.k 6 " in shown
@@ -61,6 +69,18 @@ for verb in {list(VERBS)!r}:
     assert "torch" not in sys.modules, verb
 """
     subprocess.run([sys.executable, "-c", told], check=True)
+
+
+def test_help_texts_are_one_paragraph_each() -> None:
+    """tyro leaves a break within a docstring below an option where it is; a longer text is given by tyro.conf.arg."""
+    package = Path(bpfc.__file__).parent
+    broken = []
+    for path in (*(package / "cli").glob("*.py"), package / "options.py", package / "training" / "settings.py"):
+        for kind in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            below = kind.body[1:] if isinstance(kind, ast.ClassDef) else []
+            told = [each.value for each in below if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)]
+            broken += [each.value for each in told if "\n" in each.value]
+    assert broken == []
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name.startswith("mnist-5k") or name.endswith("-bpfc")])

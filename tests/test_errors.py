@@ -127,6 +127,7 @@ WORDS = [
     ("train mnist-5k-bqfc", "did you mean mnist-5k-bpfc"),
     ("recipes mnist-5k-bqfc", "did you mean mnist-5k-bpfc"),
     ("evaluate --out out", "name the folder of a run"),
+    *((verb, "name the folder of a run") for verb in ("evaluate", "certify", "audit")),
     ("evaluate nowhere", "nowhere: holds no run"),
     (f"{TRAIN} --seed 1099511627776", "seed=1099511627776"),
     (f"{TRAIN} --lr inf", "lr=inf"),

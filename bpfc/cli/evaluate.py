@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from bpfc.cli.subjects import SubjectOptions
 from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, Number, read_words
@@ -45,9 +47,13 @@ class Evaluate(SubjectOptions):
     """Write ledger.csv too; one that is there is kept up to date."""
     certificates: Path | None = None
     """Folder of bpfc certify on the same model, images and ε: what is certified meets no attack."""
-    save_images: bool = False
-    """Save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W). An evaluation that saved
-    none attacks these again."""
+    save_images: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Save each image that breaks the network as OUT/adversarial/INDEX.npy, float32 (C, H, W). An "
+            "evaluation that saved none attacks these again."
+        ),
+    ] = False
 
 
 def parse(arguments: list[str]) -> Evaluate:

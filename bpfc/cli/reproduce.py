@@ -30,9 +30,13 @@ class Reproduce:
     """Rows, by the names in bpfc recipes; the paper's unless given."""
     seeds: int = 1
     """How many trainings a row, with the seeds 0, 1, …"""
-    budget: BudgetName = "quick"
-    """quick: a fifth of the epochs on 5,000 images. cpu: a fifth, on all images. fast: our recipes of 15 epochs for
-    CIFAR-10; fast-half: the same, at half width. paper: all."""
+    budget: Annotated[
+        BudgetName,
+        tyro.conf.arg(
+            help="quick: a fifth of the epochs on 5,000 images. cpu: a fifth, on all images. fast: our recipes of 15 "
+            "epochs for CIFAR-10; fast-half: the same, at half width. paper: all."
+        ),
+    ] = "quick"
     limit: int | None = None
     """Attack the first N test images only; the budget's number unless given."""
     dry_run: bool = False

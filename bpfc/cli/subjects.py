@@ -11,6 +11,8 @@ from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 if TYPE_CHECKING:
     from bpfc.evaluation.subject import Subject
 
+UNNAMED = "name the folder of a run, or hand in a model with --model and --data"
+
 
 @dataclass(frozen=True)
 class SubjectOptions:
@@ -18,14 +20,22 @@ class SubjectOptions:
 
     run: tyro.conf.Positional[Path | None] = None
     """Folder that bpfc train wrote; or hand in a model with --model and --data."""
-    model: str | None = None
-    """package.module:function, without arguments, that makes the model; importing it runs its code. Or a TorchScript
-    file; or timm:NAME or torchvision:NAME, if you have these."""
+    model: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="package.module:function, without arguments, that makes the model; importing it runs its code. Or a "
+            "TorchScript file; or timm:NAME or torchvision:NAME, if you have these."
+        ),
+    ] = None
     weights: Path | None = None
     """The model's weights: safetensors, or a state dict that torch saved."""
-    data: str | None = None
-    """Images for the model: a data set's name, a folder of pictures by class or shards of them, or .npz. Of a run:
-    where its data lies now."""
+    data: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="Images for the model: a data set's name, a folder of pictures by class or shards of them, or .npz. "
+            "Of a run: where its data lies now."
+        ),
+    ] = None
     mean: tuple[float, ...] | None = None
     """Of each channel, if the model expects normalised images; images and ε stay in [0, 1]."""
     std: tuple[float, ...] | None = None
@@ -48,7 +58,7 @@ class SubjectOptions:
             self.reading.refuse_for("a run, whose are read as its training read them")
             return from_run(self.run, self.data_dir, self.model, self.data, self.reading.workers)
         if self.model is None or self.data is None:
-            raise ValueError("name the folder of a run, or hand in a model with --model and --data")
+            raise ValueError(UNNAMED)
         return from_factory(self.model, self.weights, self.data, self.data_dir, self.mean, self.std, self.reading)
 
     def folder(self, out: Path | None, name: str) -> Path:
@@ -57,6 +67,8 @@ class SubjectOptions:
         Raises:
             ValueError: there is neither.
         """
+        if self.run is None and self.model is None:
+            raise ValueError(UNNAMED)
         if out is None and self.run is None:
             raise ValueError("--out: name a folder for what is found of the model that you hand in")
         return out or Path(self.run or "") / name

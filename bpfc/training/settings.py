@@ -84,12 +84,20 @@ class Settings:
     """Validate and keep a moving average of the weights: the share of itself that it keeps at a step, as in 0.999."""
     augment: bool = False
     """Crop with padding 4 and horizontal flip, drawn for each image."""
-    flips: Literal["drawn", "alternating"] = "drawn"
-    """The augmentation's flips: drawn anew in each epoch, or drawn once and turned round from each epoch to the next,
-    so that any two epochs in a row show an image both ways."""
-    shrunk: float = 0.0
-    """Share of the run, from its start, in which training images have three quarters of their height and width, which
-    nearly halves the cost: 24 pixels in place of 32."""
+    flips: Annotated[
+        Literal["drawn", "alternating"],
+        tyro.conf.arg(
+            help="The augmentation's flips: drawn anew in each epoch, or drawn once and turned round from each epoch "
+            "to the next, so that any two epochs in a row show an image both ways."
+        ),
+    ] = "drawn"
+    shrunk: Annotated[
+        float,
+        tyro.conf.arg(
+            help="Share of the run, from its start, in which training images have three quarters of their height and "
+            "width, which nearly halves the cost: 24 pixels in place of 32."
+        ),
+    ] = 0.0
     validation: int = 10_000
     """Images held out of the training set."""
     validation_attacked: int = 1_000
