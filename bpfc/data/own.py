@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bpfc.data.folders import list_folder
 from bpfc.data.formats import DataError, numbered
@@ -99,7 +100,8 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             if strange := sorted(set(names) - set(known)):
                 raise DataError(f"{path / strange[0]}: a class that is not among those to train on; put it into both")
             labels = [known.index(names[label]) for label in labels]
-        return pictures(items, labels, reading), tuple(names)
+        found = pictures(items, labels, reading)
+        return found[_mixed(found.labels)], tuple(names)
     if path.suffix == ".npz" and path.is_file():
         if reading.size is not None or reading.colour is not None:
             raise DataError(f"{path}: --size and --colour are for pictures; make the arrays as they should be")
@@ -110,3 +112,15 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             raise DataError(f"{path}: {told}")
         return images, numbered(path, int(images.labels.min()), int(images.labels.max()))
     raise DataError(f"{path}: must be a folder with one folder of pictures a class, of shards, or an .npz file")
+
+
+def _mixed(labels: Tensor) -> Tensor:
+    """An order (N,) of images in which each class is spread evenly over the whole, and otherwise as they were.
+
+    Folders come class by class, but an audit, or an evaluation with a limit, takes the first images: they must hold the
+    classes in about the proportions of the whole.
+    """
+    counts, by_class = labels.bincount(), labels.argsort(stable=True)
+    place = torch.empty_like(labels)
+    place[by_class] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]
+    return ((place.double() + 0.5) / counts[labels]).argsort(stable=True)
