@@ -26,7 +26,8 @@ from bpfc.training.settings import QUARTERS, Schedule
 
 
 def some_data(dtype: torch.dtype = torch.uint8, channels: int = 1, size: int = 8) -> DataSet:
-    images = Images(torch.zeros(20, channels, size, size, dtype=dtype), torch.arange(20) % 4)
+    pixels = torch.full((20, channels, size, size), torch.iinfo(dtype).max, dtype=dtype)
+    images = Images(pixels, torch.arange(20) % 4)
     return DataSet("mine", images, images, 4)
 
 
@@ -78,6 +79,18 @@ def test_the_bits_are_those_of_the_images() -> None:
     assert (ten.bits, ten.k) == (10, 8)
     with pytest.raises(ValueError, match="--bits 8: must be"):
         derived("bpfc", some_data(torch.uint16), eps=0.1, bits=8)
+
+
+def test_fewer_bits_in_the_low_ones_of_sixteen_are_noticed() -> None:
+    """As scanners leave them: ε 0.1 would be more than their whole range."""
+    images = Images(torch.full((20, 1, 8, 8), 4095, dtype=torch.uint16), torch.arange(20) % 4)
+    data = DataSet("mine", images, images, 4)
+    with pytest.raises(ValueError, match="--bits 12: values up to 4095 lie in the low bits.* multiply them by 16"):
+        derived("bpfc", data, eps=0.1, network="m-lenet-quarter", bits=12)
+    warning = "warning: the values end at 4095 of 65535"
+    assert warning in "\n".join(told(derived("bpfc", data, eps=0.1, network="m-lenet-quarter"), data))
+    whole = some_data(torch.uint16)
+    assert "warning" not in "\n".join(told(derived("bpfc", whole, eps=0.1, network="m-lenet-quarter"), whole))
 
 
 def tiny(channels: int, classes: int, size: int) -> nn.Module:
@@ -187,6 +200,10 @@ def test_decoded_a_batch_at_a_time_it_is_the_same_training(
     call(monkeypatch, f"{TRAIN} --out lazy --workers 3 --skip-unreadable --limit 65")
     assert "skipped: squares/light/99.png cannot be read\nskipped: 1 pictures in all" in capfd.readouterr().out
     assert Run(Path("held")).digest == Run(Path("lazy")).digest
+    call(monkeypatch, "evaluate lazy --attacks fgsm --device cpu --precision fp32")
+    assert "skipped: squares/light/99.png cannot be read\nskipped: 1 pictures in all" in capfd.readouterr().out
+    warnings = json.loads(Path("lazy/evaluation/summary.json").read_text())["warnings"]
+    assert "1 pictures could not be read and are left out, squares/light/99.png first" in warnings
 
 
 def test_words_are_refused_before_the_data_is_looked_at(tmp_path: Path) -> None:

@@ -34,11 +34,20 @@ class SubjectOptions:
     reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_THEY_ARE
 
     def subject(self) -> "Subject":
-        """The network with its test images.
+        """The network with its test images. Pictures that were skipped are told.
 
         Raises:
             ValueError, DataError, RunError: it is not named, or cannot be had.
         """
+        from bpfc.data import told_of
+        from bpfc.team import team
+
+        found = self._found()
+        if team().first:
+            print(*(f"{line}\n" for line in told_of(found.images.skipped)), sep="", end="", flush=True)
+        return found
+
+    def _found(self) -> "Subject":
         from bpfc.evaluation.subject import from_factory
 
         if self.run is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bpfc.data.folders import list_folder
 from bpfc.data.formats import DataError, numbered
-from bpfc.data.images import AnyImages, Images, Pictures, out_of_range, pictures
+from bpfc.data.images import AnyImages, Images, out_of_range, pictures
 from bpfc.data.npz import load_npz
 from bpfc.data.shards import list_parquet, list_tar, shards
 from bpfc.options import Reading
@@ -43,7 +43,7 @@ class Own:
     @property
     def skipped(self) -> tuple[str, ...]:
         """Names of pictures that cannot be read and were left out."""
-        return tuple(name for part in (self.train, self.test) if isinstance(part, Pictures) for name in part.skipped)
+        return self.train.skipped + (() if self.test is None else self.test.skipped)
 
 
 def load_own(path: Path, reading: Reading) -> Own:
@@ -95,6 +95,8 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             raise DataError(f"{path}: holds class {classes[-1]}, which the part to train on has not; put it into both")
         return pictures(items, labels, reading), classes
     if path.is_dir():
+        if arrow := sorted(path.glob("*.arrow")):
+            raise DataError(f"{arrow[0]}: Arrow, as save_to_disk leaves it; save each part as parquet (to_parquet)")
         names, items, labels = list_folder(path, least=2 if known is None else 1)
         if known is not None:
             if strange := sorted(set(names) - set(known)):

@@ -13,6 +13,11 @@ def caveats(rows: Sequence[Row]) -> list[str]:
     return [*_blind(rows), *_no_answer(rows), *_beyond_gradients(rows)]
 
 
+def left_out(skipped: Sequence[str]) -> list[str]:
+    """That pictures are missing among those that the accuracies are of."""
+    return [f"{len(skipped)} pictures could not be read and are left out, {skipped[0]} first"] if skipped else []
+
+
 def _blind(rows: Sequence[Row]) -> list[str]:
     told = []
     for kind, shown in (("zero", "exactly zero"), ("not_finite", "NaN or infinite")):

@@ -18,6 +18,7 @@ from bpfc.models import (
     is_script,
     load_weights,
     named,
+    normalisation,
     state_sha256,
 )
 from bpfc.options import AS_THEY_ARE, Reading
@@ -92,7 +93,7 @@ def from_factory(
 
     Args:
         factory: package.module:function, whose import runs the module's code; a TorchScript file; or timm:NAME or
-            torchvision:NAME, with the library's weights for ImageNet if there are no others.
+            torchvision:NAME, with the library's weights for ImageNet if there are no others; these need `mean`, `std`.
         weights: safetensors or a state dict; None if the function loads them itself.
         data: the name of a data set, or a path: a folder of pictures by class, or an .npz file.
         data_dir: where a named data set's files are.
@@ -104,6 +105,8 @@ def from_factory(
     """
     if (mean is None) != (std is None):
         raise ValueError("--mean and --std: give both or neither")
+    if is_library(factory) and weights is None and mean is None:
+        raise UserError(f"{factory}: its weights were trained on normalised images; say {normalisation(factory)}")
     known = data in DATA_SETS
     images = load(data, data_dir, reading).test if known else load_images(Path(data), reading)
     try:
