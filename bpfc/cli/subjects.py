@@ -10,6 +10,7 @@ from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 
 if TYPE_CHECKING:
     from bpfc.evaluation.subject import Subject
+    from bpfc.methods import BPFC, BPFCIBP, Margin
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,13 @@ def from_run(
         factory=trusted,
         eps=recipe.eps,
         step_size=recipe.step_size,
-        k=recipe.method.k if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
+        k=_of_eight(recipe.method) if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
         # The layout of the weights. Another's model may not bear it (x.view), and keeps the plain one.
         channels_last=True,
     )
+
+
+def _of_eight(method: "BPFC | BPFCIBP | Margin") -> int | None:
+    """The method's k as attackers take it, of 8 planes: of 16, 14 planes span what 6 of 8 do. None below 1."""
+    k = method.k + 8 - getattr(method, "bits", 8)
+    return k if k >= 1 else None

@@ -70,14 +70,17 @@ def derived(method: str, data: DataSet, *, eps: float, network: str | None = Non
         )
     network = network or "resnet-18"
     built = _build(network, data)
+    kind = METHODS[method]
+    names = {field.name for field in fields(kind)}
     # λ of the others is their own default; BPFC's is that of the nearest of the paper's data sets.
-    follow: dict[str, Any] = {"eps": eps, "step_size": eps / 4, "k": k_for(eps, bits), "bits": bits}
+    follow: dict[str, Any] = {"eps": eps, "step_size": eps / 4, "bits": bits}
+    if "k" in names:  # of 8 planes where the method knows no others
+        follow["k"] = k_for(eps, bits if "bits" in names else 8)
     if method == BPFC.name:
         follow["weight"] = 1.0 if built.slow else 25.0
     if method == "rss-at":
         follow["alpha"] = eps / 4
-    kind = METHODS[method]
-    chosen = kind(**{name: follow[name] for name in {field.name for field in fields(kind)} & follow.keys()})
+    chosen = kind(**{name: follow[name] for name in names & follow.keys()})
     growing = Schedule(milestones=QUARTERS, factor=9.0) if built.slow else Schedule("ramp", (0.0, 0.5))
     count = len(data.train)
     held = max(1, round(VALIDATION * count))
