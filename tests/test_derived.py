@@ -13,6 +13,7 @@ from torch import nn
 from bpfc.__main__ import main
 from bpfc.bitplanes import k_for, quantize
 from bpfc.cli import train
+from bpfc.cli.subjects import from_run
 from bpfc.data import DataSet, Images
 from bpfc.errors import UserError
 from bpfc.files import read_jsonl
@@ -48,9 +49,10 @@ def test_no_k_for_such_an_eps(eps: float) -> None:
         k_for(eps)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_a_recipe_for_any_data(method: str) -> None:
-    recipe = derived(method, some_data(), eps=0.1, network="m-lenet-quarter")
+def test_every_method_has_a_recipe_for_any_data(method: str, dtype: torch.dtype) -> None:
+    recipe = derived(method, some_data(dtype), eps=0.1, network="m-lenet-quarter")
     assert recipe.method.name == method
     assert getattr(recipe.method, "eps", 0.1) == 0.1
     assert getattr(recipe.method, "step_size", 0.025) == 0.025
@@ -141,6 +143,12 @@ def test_a_run_knows_its_data_again(
         == (described["test_sha256"])
     )
 
+    call(
+        monkeypatch, attack.replace("fgsm", "fgsm,adaptive-3") + " --out knowing"
+    )  # k is 14 of 16, and the attacker's 6 of 8
+    assert from_run(run.folder).k == 6
+    assert "adaptive-3" in json.loads(Path("knowing/summary.json").read_text())["attacks"]
+
     refused = lambda words: refusal(monkeypatch, capfd, words)  # noqa: E731
     pictures.rename(tmp_path / "elsewhere")
     assert "name where it is now with --data" in refused(attack)
@@ -182,6 +190,28 @@ def test_the_page_shows_the_images_that_were_attacked_by_the_names_of_their_clas
     assert gallery([record], {record.data: images_of(record, None)}).advice == [
         "the images of squares are not to be had here: put them back as they were"
     ]
+
+
+def test_the_page_reads_pictures_of_a_model_that_was_handed_in_as_they_were_taken(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(pictures.parent))
+    Path("theirs.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(36, 2))\n"
+    )
+    call(
+        monkeypatch,
+        "evaluate --model theirs:net --data squares --size 6 --eps 0.4 --attacks fgsm --limit 8 --save-images "
+        "--out theirs --device cpu --precision fp32",
+    )
+    record = read_run(Path("theirs"))
+    assert record.evaluations[0].summary["reading"] == {"size": 6}
+    images = images_of(record, None)
+    assert images is not None
+    assert images.shape[1:] == (1, 6, 6)
+    assert len(gallery([record], {record.data: images}).cards) == 8
+    (pictures / "light" / "00.png").unlink()
+    assert images_of(record, None) is None
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str) -> str:
