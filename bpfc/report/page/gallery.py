@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def images_of(record: Record, data_dir: Path | None) -> AnyImages | None:
         if record.recipe is not None:
             return data_of(Run(record.folder), data_dir).test
         summaries = [item.summary for item in record.evaluations]
-        told = next((some["reading"] for some in summaries if "reading" in some), {})
+        told: Any = next((some["reading"] for some in summaries if "reading" in some), {})
         images = load_images(Path(record.data), Reading(**{name: told.get(name) for name in DECIDING}))
         return images if images.sha256() in [some.get("data_sha256") for some in summaries] else None
     except (UserError, OSError, ValueError):
