@@ -49,7 +49,9 @@ class Answers:
             return
         count = len(inputs[0])
         if not isinstance(answer, Tensor):
-            raise _FormError(f"gives a {type(answer).__name__}, must give logits")
+            raise _FormError(
+                f"gives a {type(answer).__name__}, must give logits; if they are in there, wrap it: bpfc.Logits(model)"
+            )
         if not answer.is_floating_point():
             raise _FormError(f"gives a tensor of {answer.dtype}, must give floating-point logits")
         classes = self._classes or answer.shape[-1]

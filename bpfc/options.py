@@ -52,6 +52,10 @@ DataFolder = Annotated[
 ]
 
 
+DECIDING = ("size", "colour", "skip_unreadable")
+"""Of what follows, what decides the pixels."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How pictures of one's own are taken; without these options, as they are, and all must be alike."""
@@ -70,12 +74,15 @@ class Reading:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} {value}: must be 1 or more")
 
+    def deciding(self) -> dict[str, Any]:
+        """What was asked for that decides the pixels, by name; the number of workers does not."""
+        return {name: value for name in DECIDING if (value := getattr(self, name))}
+
     def refuse_for(self, what: str) -> None:
         """Raises UserError if an option asks for other pixels than those of `what`, which are taken as they are."""
-        for name in ("size", "colour", "skip_unreadable"):
-            if getattr(self, name):
-                option = name.replace("_", "-")
-                raise UserError(f"--{option}: is for pictures that you hand in, not for {what}; leave it out")
+        for name in self.deciding():
+            option = name.replace("_", "-")
+            raise UserError(f"--{option}: is for pictures that you hand in, not for {what}; leave it out")
 
 
 AS_THEY_ARE = Reading()

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
-import bpfc
+import bpfc  # BPFC
 from bpfc.data import load, to_float
-from bpfc.models import Normalise
+from bpfc.models import Normalise  # BPFC
 
 
 class Pictures(Dataset[dict[str, Tensor]]):
@@ -31,13 +31,8 @@ class Pictures(Dataset[dict[str, Tensor]]):
 class BPFCTrainer(Trainer):  # BPFC
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # BPFC
         method = bpfc.BPFC(k=6, weight=1.0).weighted(9 ** (4 * self.state.global_step // self.state.max_steps))  # BPFC
-        output = method(logits_of(model), inputs["pixel_values"], inputs["labels"])  # BPFC
+        output = method(model, inputs["pixel_values"], inputs["labels"])  # BPFC
         return (output.loss, {"logits": output.logits}) if return_outputs else output.loss  # BPFC
-
-
-def logits_of(model: nn.Module) -> nn.Module:
-    """From images in [0, 1] to logits."""
-    return nn.Sequential(Normalise([0.13], [0.31]), bpfc.Logits(model))  # BPFC: mean and std inside
 
 
 def main(epochs: int = 3, count: int = 4_000) -> nn.Module:
@@ -45,6 +40,8 @@ def main(epochs: int = 3, count: int = 4_000) -> nn.Module:
     config = ResNetConfig(
         num_channels=1, embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=10
     )
+    network = ResNetForImageClassification(config)
+    model = nn.Sequential(Normalise([0.13], [0.31]), bpfc.Logits(network))  # BPFC: mean and std inside, logits alone
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -57,10 +54,11 @@ def main(epochs: int = 3, count: int = 4_000) -> nn.Module:
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
             dataloader_pin_memory=False,
+            remove_unused_columns=False,  # BPFC: the model around the network does not name its inputs
         )
-        trainer = BPFCTrainer(ResNetForImageClassification(config), arguments, train_dataset=Pictures(count))
+        trainer = BPFCTrainer(model, arguments, train_dataset=Pictures(count))  # BPFC
         trainer.train()
-    return logits_of(trainer.model.cpu()).eval()
+    return model.cpu().eval()
 
 
 if __name__ == "__main__":

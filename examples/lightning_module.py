@@ -6,9 +6,9 @@ from plain import attack
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import bpfc
+import bpfc  # BPFC
 from bpfc.data import load, to_float
-from bpfc.models import Normalise, build
+from bpfc.models import Normalise, build  # BPFC
 
 
 class Digits(lightning.LightningModule):

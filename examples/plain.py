@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import bpfc
+import bpfc  # BPFC
 from bpfc.data import load, to_float
-from bpfc.models import Normalise, build
+from bpfc.models import Normalise, build  # BPFC
 
 
 def main(epochs: int = 3, count: int = 4_000) -> nn.Module:

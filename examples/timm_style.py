@@ -8,9 +8,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
-import bpfc
+import bpfc  # BPFC
 from bpfc.data import load, to_float
-from bpfc.models import Normalise, build
+from bpfc.models import Normalise, build  # BPFC
 
 
 def create_model(name: str) -> nn.Module:
@@ -28,7 +28,7 @@ def train_one_epoch(
     model: nn.Module,
     loader: DataLoader[tuple[torch.Tensor, ...]],
     optimizer: torch.optim.Optimizer,
-    train_loss_fn: bpfc.BPFC,
+    train_loss_fn: bpfc.BPFC,  # BPFC
     model_ema: AveragedModel,
     device: torch.device,
 ) -> float:

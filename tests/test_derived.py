@@ -13,6 +13,7 @@ from torch import nn
 from bpfc.__main__ import main
 from bpfc.bitplanes import k_for, quantize
 from bpfc.cli import train
+from bpfc.cli.subjects import from_run
 from bpfc.data import DataSet, Images
 from bpfc.errors import UserError
 from bpfc.files import read_jsonl
@@ -26,7 +27,8 @@ from bpfc.training.settings import QUARTERS, Schedule
 
 
 def some_data(dtype: torch.dtype = torch.uint8, channels: int = 1, size: int = 8) -> DataSet:
-    images = Images(torch.zeros(20, channels, size, size, dtype=dtype), torch.arange(20) % 4)
+    pixels = torch.full((20, channels, size, size), torch.iinfo(dtype).max, dtype=dtype)
+    images = Images(pixels, torch.arange(20) % 4)
     return DataSet("mine", images, images, 4)
 
 
@@ -47,9 +49,10 @@ def test_no_k_for_such_an_eps(eps: float) -> None:
         k_for(eps)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_a_recipe_for_any_data(method: str) -> None:
-    recipe = derived(method, some_data(), eps=0.1, network="m-lenet-quarter")
+def test_every_method_has_a_recipe_for_any_data(method: str, dtype: torch.dtype) -> None:
+    recipe = derived(method, some_data(dtype), eps=0.1, network="m-lenet-quarter")
     assert recipe.method.name == method
     assert getattr(recipe.method, "eps", 0.1) == 0.1
     assert getattr(recipe.method, "step_size", 0.025) == 0.025
@@ -78,6 +81,18 @@ def test_the_bits_are_those_of_the_images() -> None:
     assert (ten.bits, ten.k) == (10, 8)
     with pytest.raises(ValueError, match="--bits 8: must be"):
         derived("bpfc", some_data(torch.uint16), eps=0.1, bits=8)
+
+
+def test_fewer_bits_in_the_low_ones_of_sixteen_are_noticed() -> None:
+    """As scanners leave them: ε 0.1 would be more than their whole range."""
+    images = Images(torch.full((20, 1, 8, 8), 4095, dtype=torch.uint16), torch.arange(20) % 4)
+    data = DataSet("mine", images, images, 4)
+    with pytest.raises(ValueError, match="--bits 12: values up to 4095 lie in the low bits.* multiply them by 16"):
+        derived("bpfc", data, eps=0.1, network="m-lenet-quarter", bits=12)
+    warning = "warning: the values end at 4095 of 65535"
+    assert warning in "\n".join(told(derived("bpfc", data, eps=0.1, network="m-lenet-quarter"), data))
+    whole = some_data(torch.uint16)
+    assert "warning" not in "\n".join(told(derived("bpfc", whole, eps=0.1, network="m-lenet-quarter"), whole))
 
 
 def tiny(channels: int, classes: int, size: int) -> nn.Module:
@@ -128,6 +143,12 @@ def test_a_run_knows_its_data_again(
         == (described["test_sha256"])
     )
 
+    call(
+        monkeypatch, attack.replace("fgsm", "fgsm,adaptive-3") + " --out knowing"
+    )  # k is 14 of 16, and the attacker's 6 of 8
+    assert from_run(run.folder).k == 6
+    assert "adaptive-3" in json.loads(Path("knowing/summary.json").read_text())["attacks"]
+
     refused = lambda words: refusal(monkeypatch, capfd, words)  # noqa: E731
     pictures.rename(tmp_path / "elsewhere")
     assert "name where it is now with --data" in refused(attack)
@@ -171,6 +192,28 @@ def test_the_page_shows_the_images_that_were_attacked_by_the_names_of_their_clas
     ]
 
 
+def test_the_page_reads_pictures_of_a_model_that_was_handed_in_as_they_were_taken(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(pictures.parent))
+    Path("theirs.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(36, 2))\n"
+    )
+    call(
+        monkeypatch,
+        "evaluate --model theirs:net --data squares --size 6 --eps 0.4 --attacks fgsm --limit 8 --save-images "
+        "--out theirs --device cpu --precision fp32",
+    )
+    record = read_run(Path("theirs"))
+    assert record.evaluations[0].summary["reading"] == {"size": 6}
+    images = images_of(record, None)
+    assert images is not None
+    assert images.shape[1:] == (1, 6, 6)
+    assert len(gallery([record], {record.data: images}).cards) == 8
+    (pictures / "light" / "00.png").unlink()
+    assert images_of(record, None) is None
+
+
 def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         call(monkeypatch, words)
@@ -187,6 +230,10 @@ def test_decoded_a_batch_at_a_time_it_is_the_same_training(
     call(monkeypatch, f"{TRAIN} --out lazy --workers 3 --skip-unreadable --limit 65")
     assert "skipped: squares/light/99.png cannot be read\nskipped: 1 pictures in all" in capfd.readouterr().out
     assert Run(Path("held")).digest == Run(Path("lazy")).digest
+    call(monkeypatch, "evaluate lazy --attacks fgsm --device cpu --precision fp32")
+    assert "skipped: squares/light/99.png cannot be read\nskipped: 1 pictures in all" in capfd.readouterr().out
+    warnings = json.loads(Path("lazy/evaluation/summary.json").read_text())["warnings"]
+    assert "1 pictures could not be read and are left out, squares/light/99.png first" in warnings
 
 
 def test_words_are_refused_before_the_data_is_looked_at(tmp_path: Path) -> None:

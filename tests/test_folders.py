@@ -44,9 +44,18 @@ def test_classes_are_folders_in_the_order_of_their_names(folder: Path) -> None:
         (folder / hidden).mkdir()
     (folder / "ant" / ".DS_Store").write_bytes(b"")
     images = load_images(folder)
-    assert images.labels.tolist() == [0, 0, 1, 1]
+    assert images.labels.tolist() == [0, 1, 0, 1]
     assert images.pixels.shape == (4, 1, 5, 4)
-    assert images.pixels[:, 0, 0, 0].tolist() == [10, 20, 11, 21]
+    assert images.pixels[:, 0, 0, 0].tolist() == [10, 11, 20, 21]
+
+
+def test_any_first_images_hold_the_classes_in_their_proportions(folder: Path) -> None:
+    """An audit takes the first: by class, they were all of one."""
+    for number in range(30, 34):
+        Image.new("L", (4, 5), number).save(folder / "bee" / f"{number}.png")
+    labels = load_images(folder).labels
+    assert labels.bincount().tolist() == [2, 6]
+    assert labels[:4].bincount().tolist() == [1, 3]
 
 
 def test_what_would_be_left_out_is_named(folder: Path) -> None:  # F8

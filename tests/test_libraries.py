@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.auditing import Budget
+from bpfc.data import load
 from bpfc.errors import UserError
 from bpfc.evaluation.subject import from_factory
 from bpfc.models import build, is_code, load_weights
+from bpfc.training.derived import derived
+from bpfc.training.start import train
 
 
 class Answering(nn.Module):
@@ -124,12 +127,19 @@ def network(classes: int, channels: int = 3) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes))
 
 
+class Pairs(nn.Module):
+    def forward(self, logits: Tensor) -> object:
+        return logits, logits
+
+
 @pytest.fixture
 def libraries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Stand-ins for timm and torchvision, which have no build for this machine; gives back what they are asked for."""
     asked: list[dict[str, object]] = []
 
     def create_model(name: str, *, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
+        if name == "pairs":
+            return nn.Sequential(network(num_classes, in_chans), Pairs())
         if name != "resnet50":
             raise RuntimeError(f"Unknown model ({name})")
         asked.append({"pretrained": pretrained, "classes": num_classes})
@@ -141,6 +151,8 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
     timm, torchvision, models = (types.ModuleType(name) for name in ("timm", "torchvision", "torchvision.models"))
     timm.create_model, models.get_model = create_model, get_model  # type: ignore[attr-defined]
+    cfg = SimpleNamespace(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
+    timm.get_pretrained_cfg = lambda name: cfg  # type: ignore[attr-defined]
     for module in (timm, torchvision, models):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return asked
@@ -151,7 +163,7 @@ def test_networks_of_libraries_by_name(libraries: list[dict[str, object]], tmp_p
     assert build("torchvision:resnet50", channels=3, classes=7, size=8)(torch.rand(2, 3, 8, 8)).shape == (2, 7)
     torch.save(network(3).state_dict(), tmp_path / "w.pt")
     from_factory("timm:resnet50", tmp_path / "w.pt", data)
-    from_factory("torchvision:resnet50", None, data)
+    from_factory("torchvision:resnet50", None, data, mean=[0.5] * 3, std=[0.2] * 3)
     assert libraries == [
         {"pretrained": False, "classes": 7},
         {"weights": None, "classes": 7},
@@ -162,6 +174,23 @@ def test_networks_of_libraries_by_name(libraries: list[dict[str, object]], tmp_p
         build("timm:resnet5", channels=3, classes=7, size=8)
     with pytest.raises(UserError, match="torchvision's networks take 3 channels, not 1; say --colour rgb"):
         build("torchvision:resnet50", channels=1, classes=7, size=8)
+
+
+def test_a_library_s_weights_need_its_normalisation(libraries: list[dict[str, object]], data: str) -> None:
+    """Without, the figures would be wrong in silence."""
+    with pytest.raises(UserError, match=r"timm:resnet50: its weights .* say --mean 0.5 0.4 0.3 --std 0.2 0.2 0.1"):
+        from_factory("timm:resnet50", None, data)
+    with pytest.raises(UserError, match=r"torchvision:resnet50: its weights .* say --mean and --std"):
+        from_factory("torchvision:resnet50", None, data)
+    assert libraries == []
+
+
+def test_a_library_s_network_is_tried_before_the_training(
+    libraries: list[dict[str, object]], tmp_path: Path, data: str
+) -> None:
+    recipe = derived("normal", load(data), eps=0.1, network="timm:pairs")
+    with pytest.raises(UserError, match=r"timm:pairs gives a tuple, must give logits; .* wrap it: bpfc.Logits"):
+        train(recipe, tmp_path / "run", device="cpu", precision="fp32")
 
 
 def test_a_library_s_name_is_nobody_s_code() -> None:

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from bpfc.data import DataError, Images, Pictures, epoch_batches, in_parts, load, load_images, sets
-from bpfc.data.folders import list_folder
-from bpfc.data.images import pictures
+from bpfc.data.own import load_own
+from bpfc.data.shards import _group
 from bpfc.errors import UserError
 from bpfc.options import Reading
 
@@ -37,8 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def lazy(folder: Path, **reading: object) -> Pictures:
-    _, items, labels = list_folder(folder)
-    return pictures(items, labels, Reading(**reading))  # type: ignore[arg-type]
+    found = load_own(folder, Reading(**reading)).train  # type: ignore[arg-type]
+    assert isinstance(found, Pictures)
+    return found
 
 
 def test_pictures_are_the_same_decoded_now_or_held(folder: Path) -> None:
@@ -104,7 +105,8 @@ def test_what_cannot_be_read_is_named_and_may_be_skipped(folder: Path) -> None:
     images = lazy(folder, skip_unreadable=True)
     assert images.skipped == (str(folder / "bee" / "3.png"),)
     assert len(images) == 19
-    assert images.labels.tolist() == [0] * 10 + [1] * 9
+    assert images.labels.bincount().tolist() == [10, 9]
+    assert load_images(folder, Reading(skip_unreadable=True)).skipped == images.skipped
 
 
 def test_a_tenth_is_held_out_for_good_where_there_is_no_test_set(folder: Path) -> None:
@@ -232,6 +234,9 @@ def test_webdataset_s_shards(tmp_path: Path) -> None:
     tar(root / "val-0000.tar", range(12, 15), lonely_png=encoded(1))
     with pytest.raises(DataError, match=r"lonely has not both, a picture and a label"):
         load(str(root))
+    tar(root / "val-0000.tar", range(12, 15), **{"some/0012_jpg": encoded(1)})
+    with pytest.raises(DataError, match=r"val-0000.tar: some/0012 has two pictures"):
+        load(str(root))
     tar(root / "val-0000.tar", range(12, 15), far_png=encoded(1), far_cls=b"3000000000")
     with pytest.raises(DataError, match=r"val-0000.tar: labels from 0 to 3000000000; must be 0, 1, …"):
         load(str(root))
@@ -265,6 +270,22 @@ def test_a_hugging_face_data_set_on_disk(test: str, tmp_path: Path) -> None:
     (root / "data" / f"{test}-00000-of-00001.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match="cannot be read as parquet"):
         load(str(root))
+
+
+def test_a_row_group_is_read_once_for_all_threads(tmp_path: Path) -> None:
+    parquet(tmp_path / "set" / "train-0.parquet", range(15), None)
+    _group.cache_clear()
+    images = load_own(tmp_path / "set", Reading(workers=8)).train
+    assert len(images.pixels) == 15
+    assert _group.cache_info().misses == 3
+
+
+def test_a_data_set_that_was_saved_as_arrow_is_told_the_way(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "data-00000-of-00001.arrow").write_bytes(b"ARROW1")
+    with pytest.raises(DataError, match=r"train/data-00000-of-00001.arrow: Arrow, .*\(to_parquet\)"):
+        load(str(tmp_path))
 
 
 def test_parquet_needs_pyarrow_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

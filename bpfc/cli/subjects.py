@@ -10,6 +10,7 @@ from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 
 if TYPE_CHECKING:
     from bpfc.evaluation.subject import Subject
+    from bpfc.methods import BPFC, BPFCIBP, Margin
 
 UNNAMED = "name the folder of a run, or hand in a model with --model and --data"
 
@@ -44,11 +45,20 @@ class SubjectOptions:
     reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_THEY_ARE
 
     def subject(self) -> "Subject":
-        """The network with its test images.
+        """The network with its test images. Pictures that were skipped are told.
 
         Raises:
             ValueError, DataError, RunError: it is not named, or cannot be had.
         """
+        from bpfc.data import told_of
+        from bpfc.team import team
+
+        found = self._found()
+        if team().first:
+            print(*(f"{line}\n" for line in told_of(found.images.skipped)), sep="", end="", flush=True)
+        return found
+
+    def _found(self) -> "Subject":
         from bpfc.evaluation.subject import from_factory
 
         if self.run is not None:
@@ -110,7 +120,13 @@ def from_run(
         factory=trusted,
         eps=recipe.eps,
         step_size=recipe.step_size,
-        k=recipe.method.k if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
+        k=_of_eight(recipe.method) if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
         # The layout of the weights. Another's model may not bear it (x.view), and keeps the plain one.
         channels_last=True,
     )
+
+
+def _of_eight(method: "BPFC | BPFCIBP | Margin") -> int | None:
+    """The method's k as attackers take it, of 8 planes: of 16, 14 planes span what 6 of 8 do. None below 1."""
+    k = method.k + 8 - getattr(method, "bits", 8)
+    return k if k >= 1 else None

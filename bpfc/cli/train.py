@@ -64,7 +64,7 @@ class Own:
     eps: Number = 0.0
     """ε: ℓ∞ radius that the network should stand, in units of [0, 1], such as 4/255."""
     network: str | None = None
-    """Network, by its name in bpfc networks, or package.module:function for one of yours; resnet-18 unless given."""
+    """See bpfc networks; or timm:NAME or torchvision:NAME, or package.module:function; resnet-18 unless given."""
     bits: int | None = None
     """Of the images; 16 where they are stored so, else 8, unless given."""
 

@@ -2,7 +2,7 @@
 
 from bpfc.data.batches import alternating_flips, crop_and_flip, epoch_batches, shrink, to_float
 from bpfc.data.formats import DataError
-from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts, out_of_range
+from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts, out_of_range, told_of
 from bpfc.data.sets import DATA_SETS, DataSet, load, load_images, split
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "shrink",
     "split",
     "to_float",
+    "told_of",
 ]

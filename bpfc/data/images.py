@@ -32,10 +32,14 @@ class Images:
 
     The pixels are as they were stored: uint8, of 16 bits uint16, or, of an .npz file that holds floats, float32 in
     [0, 1]. `to_float` makes of a batch of any what a model sees.
+
+    Attributes:
+        skipped: names of pictures that could not be read and are not among them.
     """
 
     pixels: Tensor
     labels: Tensor
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -144,6 +148,14 @@ class Pictures:
 
 
 AnyImages = Images | Pictures
+SHOWN = 10
+"""Of the pictures that are skipped, how many are named."""
+
+
+def told_of(skipped: Sequence[str]) -> list[str]:
+    """What to tell of pictures that were skipped, a line each."""
+    named = [f"skipped: {name} cannot be read" for name in skipped[:SHOWN]]
+    return [*named, f"skipped: {len(skipped)} pictures in all"] if named else []
 
 
 def out_of_range(pixels: Tensor) -> str | None:

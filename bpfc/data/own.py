@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bpfc.data.folders import list_folder
 from bpfc.data.formats import DataError, numbered
-from bpfc.data.images import AnyImages, Images, Pictures, out_of_range, pictures
+from bpfc.data.images import AnyImages, Images, out_of_range, pictures
 from bpfc.data.npz import load_npz
 from bpfc.data.shards import list_parquet, list_tar, shards
 from bpfc.options import Reading
@@ -42,7 +43,7 @@ class Own:
     @property
     def skipped(self) -> tuple[str, ...]:
         """Names of pictures that cannot be read and were left out."""
-        return tuple(name for part in (self.train, self.test) if isinstance(part, Pictures) for name in part.skipped)
+        return self.train.skipped + (() if self.test is None else self.test.skipped)
 
 
 def load_own(path: Path, reading: Reading) -> Own:
@@ -94,12 +95,15 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             raise DataError(f"{path}: holds class {classes[-1]}, which the part to train on has not; put it into both")
         return pictures(items, labels, reading), classes
     if path.is_dir():
+        if arrow := sorted(path.glob("*.arrow")):
+            raise DataError(f"{arrow[0]}: Arrow, as save_to_disk leaves it; save each part as parquet (to_parquet)")
         names, items, labels = list_folder(path, least=2 if known is None else 1)
         if known is not None:
             if strange := sorted(set(names) - set(known)):
                 raise DataError(f"{path / strange[0]}: a class that is not among those to train on; put it into both")
             labels = [known.index(names[label]) for label in labels]
-        return pictures(items, labels, reading), tuple(names)
+        found = pictures(items, labels, reading)
+        return found[_mixed(found.labels)], tuple(names)
     if path.suffix == ".npz" and path.is_file():
         if reading.size is not None or reading.colour is not None:
             raise DataError(f"{path}: --size and --colour are for pictures; make the arrays as they should be")
@@ -110,3 +114,15 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             raise DataError(f"{path}: {told}")
         return images, numbered(path, int(images.labels.min()), int(images.labels.max()))
     raise DataError(f"{path}: must be a folder with one folder of pictures a class, of shards, or an .npz file")
+
+
+def _mixed(labels: Tensor) -> Tensor:
+    """An order (N,) of images in which each class is spread evenly over the whole, and otherwise as they were.
+
+    Folders come class by class, but an audit, or an evaluation with a limit, takes the first images: they must hold the
+    classes in about the proportions of the whole.
+    """
+    counts, by_class = labels.bincount(), labels.argsort(stable=True)
+    place = torch.empty_like(labels)
+    place[by_class] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]
+    return ((place.double() + 0.5) / counts[labels]).argsort(stable=True)

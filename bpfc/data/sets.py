@@ -99,7 +99,7 @@ def _held(images: AnyImages) -> AnyImages:
     """In memory, if that takes little."""
     if isinstance(images, Images) or images.shape.numel() * images.dtype.itemsize > IN_MEMORY:
         return images
-    return Images(images.pixels, images.labels)
+    return Images(images.pixels, images.labels, images.skipped)
 
 
 def split(images: AnyImages, validation: int, seed: int) -> tuple[AnyImages, AnyImages]:

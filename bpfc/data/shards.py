@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from bpfc.data.decoding import Encoded
@@ -18,6 +19,7 @@ from bpfc.data.formats import DataError, numbered
 
 Listed = tuple[tuple[str, ...], list[Encoded], list[int]]
 """Names of the classes, pictures, labels."""
+_READING = Lock()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def list_tar(paths: list[Path]) -> Listed:
                     if not member.isfile():
                         continue
                     if f".{kind.lower()}" in PICTURES:
+                        if key in pictures:
+                            raise DataError(f"{path}: {key} has two pictures; give each a key of its own")
                         pictures[key] = Member(path, member.name, member.offset_data, member.size)
                     elif kind == "cls" and (file := tar.extractfile(member)) is not None:
                         told[key] = int(file.read())
@@ -88,7 +92,9 @@ class Cell:
         return f"{self.path}, row {self.at} of group {self.group}"
 
     def read(self) -> bytes:
-        content = _group(self.path, self.column, self.group)[self.at]
+        with _READING:  # else each thread would read the group for itself
+            group = _group(self.path, self.column, self.group)
+        content = group[self.at].as_py()
         if not isinstance(content, dict) or not isinstance(content.get("bytes"), bytes):
             raise DataError(f"{self.name}: holds no picture; save the data set with its pictures inside")
         return content["bytes"]
@@ -97,7 +103,8 @@ class Cell:
 def list_parquet(paths: list[Path]) -> Listed:
     """Of a Hugging Face data set's parquet files: a column of pictures and one of labels.
 
-    The names of the classes are those that the data set tells. A row group is read at once, and the last few are kept.
+    The names of the classes are those that the data set tells. A row group is read at once, and the last few are kept:
+    fast where pictures are asked for in their order, and slow where they are not.
 
     Raises:
         DataError: pyarrow is not installed, or a file is not as above.
@@ -126,10 +133,10 @@ def list_parquet(paths: list[Path]) -> Listed:
     return _named(paths[0], items, labels, names)
 
 
-@lru_cache(maxsize=8)
-def _group(path: Path, column: str, group: int) -> list[Any]:
-    found: list[Any] = _parquet().ParquetFile(path).read_row_group(group, columns=[column])[column].to_pylist()
-    return found
+@lru_cache(maxsize=4)
+def _group(path: Path, column: str, group: int) -> Any:
+    """A column of pyarrow's."""
+    return _parquet().ParquetFile(path).read_row_group(group, columns=[column])[column]
 
 
 def _parquet() -> Any:

@@ -20,6 +20,11 @@ def _what_next(rows: Sequence[Row]) -> str:
     return "run bpfc audit" if any("aa-square" in row["attacks"] for row in rows) else "run standard, and bpfc audit"
 
 
+def left_out(skipped: Sequence[str]) -> list[str]:
+    """That pictures are missing among those that the accuracies are of."""
+    return [f"{len(skipped)} pictures could not be read and are left out, {skipped[0]} first"] if skipped else []
+
+
 def _blind(rows: Sequence[Row]) -> list[str]:
     told = []
     for kind, shown in (("zero", "exactly zero"), ("not_finite", "NaN or infinite")):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bpfc.answers import Answers
 from bpfc.data import to_float
-from bpfc.evaluation.caveats import caveats
+from bpfc.evaluation.caveats import caveats, left_out
 from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import Proof, each_block, run_block
 from bpfc.evaluation.plan import Plan
@@ -89,7 +89,7 @@ def record(
             return [], {}
         rows = ledger.rows
         summary = settings | summarise(rows, plan.names, plan.minimum_norm)
-        summary["warnings"] = ledger.warnings + caveats(rows)
+        summary["warnings"] = ledger.warnings + left_out(subject.images.skipped) + caveats(rows)
         summary["seconds"] = round(time.perf_counter() - started, 1)
         summary["images_resumed"] = before
         summary["provenance"] = provenance(subject.images.labels.device)

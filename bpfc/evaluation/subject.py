@@ -18,6 +18,7 @@ from bpfc.models import (
     is_script,
     load_weights,
     named,
+    normalisation,
     state_sha256,
 )
 from bpfc.options import AS_THEY_ARE, Reading
@@ -35,6 +36,7 @@ class Subject:
         data: name of the data set, or where the images came from.
         weights_sha256: of a run's file; of the state dict of a model from a factory.
         data_sha256: of images and labels that somebody brought; None for a data set that is known by its name.
+        reading: how pictures that somebody handed in were taken.
         factory: the function that made the model, or the network of a run that may be imported; None without one.
         mean, std: of the normalisation that was put before the model; None without one.
         eot: of how many answers the mean is attacked and judged; 0 for a model without randomness.
@@ -48,6 +50,7 @@ class Subject:
     data: str
     weights_sha256: str
     data_sha256: str | None = None
+    reading: Reading = AS_THEY_ARE
     factory: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -67,7 +70,8 @@ class Subject:
 
     def header(self) -> dict[str, Any]:
         """What a ledger says of the subject, ready for JSON: all that decides a row."""
-        return {
+        reading = self.reading.deciding()
+        return ({"reading": reading} if reading else {}) | {
             "weights_sha256": self.weights_sha256,
             "model": self.factory,
             "mean": self.mean,
@@ -92,7 +96,7 @@ def from_factory(
 
     Args:
         factory: package.module:function, whose import runs the module's code; a TorchScript file; or timm:NAME or
-            torchvision:NAME, with the library's weights for ImageNet if there are no others.
+            torchvision:NAME, with the library's weights for ImageNet if there are no others; these need `mean`, `std`.
         weights: safetensors or a state dict; None if the function loads them itself.
         data: the name of a data set, or a path: a folder of pictures by class, or an .npz file.
         data_dir: where a named data set's files are.
@@ -104,6 +108,8 @@ def from_factory(
     """
     if (mean is None) != (std is None):
         raise ValueError("--mean and --std: give both or neither")
+    if is_library(factory) and weights is None and mean is None:
+        raise UserError(f"{factory}: its weights were trained on normalised images; say {normalisation(factory)}")
     known = data in DATA_SETS
     images = load(data, data_dir, reading).test if known else load_images(Path(data), reading)
     try:
@@ -134,6 +140,7 @@ def from_factory(
         data,
         digest,
         data_sha256=None if known else images.sha256(),
+        reading=reading,
         factory=factory,
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),

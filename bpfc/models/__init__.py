@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from bpfc.models.curve import ToneCurve, behind, ends, with_curve
-from bpfc.models.libraries import from_library, from_script, is_code, is_library, is_script
+from bpfc.models.libraries import from_library, from_script, is_code, is_library, is_script, normalisation
 from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_half_sparse, m_lenet_quarter, m_lenet_sparse
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
@@ -80,6 +80,7 @@ __all__ = [
     "m_lenet_sparse",
     "named",
     "net_a",
+    "normalisation",
     "resnet18",
     "resnet18_half",
     "state_sha256",

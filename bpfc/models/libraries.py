@@ -59,6 +59,26 @@ def from_library(name: str, *, channels: int, classes: int, pretrained: bool = F
         raise UserError(f"{name}: {library} does not make it ({type(error).__name__}: {told})") from error
 
 
+def normalisation(name: str) -> str:
+    """The options that say it, for the weights that a library's network comes with; by their names if it tells none.
+
+    Raises:
+        UserError: the library is not installed.
+    """
+    library, _, network = name.partition(":")
+    try:
+        module: Any = importlib.import_module(library)
+        if library == "timm":
+            told = module.get_pretrained_cfg(network)
+        else:
+            told = importlib.import_module("torchvision.models").get_model_weights(network).DEFAULT.transforms()
+        return " ".join(["--mean", *map(str, told.mean), "--std", *map(str, told.std)])
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name}: {error.name} is not installed here; pip install {library}") from error
+    except Exception:  # it is a library's code, and this for advice alone
+        return "--mean and --std, as the weights' page has them"
+
+
 def is_script(name: str) -> bool:
     """Whether that names a TorchScript file."""
     return Path(name).suffix in SCRIPTS and Path(name).is_file()

@@ -22,6 +22,10 @@ DEEP = 10
 """Layers with weights from which a network counts as deep; M-LeNet has 6, ResNet-18 has 21."""
 VALIDATION = 0.1
 """Share of the training images that is held out of them to watch."""
+LARGEST = 65535
+"""What becomes 1 of images of 16 bits."""
+LOOKED_AT = 256
+"""Images that are looked at for their values."""
 
 
 class Build(NamedTuple):
@@ -59,16 +63,24 @@ def derived(method: str, data: DataSet, *, eps: float, network: str | None = Non
         bits = 16 if deep else 8
     elif not 2 <= bits <= 16 or (deep and bits <= 8):
         raise ValueError(f"--bits {bits}: must be from 2 to 16, and from 9 for images that are stored in 16 bits")
+    if deep and (most := brightest(data)) < 2**bits <= LARGEST:
+        raise ValueError(
+            f"--bits {bits}: values up to {most} lie in the low bits, but 1 is {LARGEST}; multiply them by "
+            f"{2 ** (16 - bits)} first"
+        )
     network = network or "resnet-18"
     built = _build(network, data)
+    kind = METHODS[method]
+    names = {field.name for field in fields(kind)}
     # λ of the others is their own default; BPFC's is that of the nearest of the paper's data sets.
-    follow: dict[str, Any] = {"eps": eps, "step_size": eps / 4, "k": k_for(eps, bits), "bits": bits}
+    follow: dict[str, Any] = {"eps": eps, "step_size": eps / 4, "bits": bits}
+    if "k" in names:  # of 8 planes where the method knows no others
+        follow["k"] = k_for(eps, bits if "bits" in names else 8)
     if method == BPFC.name:
         follow["weight"] = 1.0 if built.slow else 25.0
     if method == "rss-at":
         follow["alpha"] = eps / 4
-    kind = METHODS[method]
-    chosen = kind(**{name: follow[name] for name in {field.name for field in fields(kind)} & follow.keys()})
+    chosen = kind(**{name: follow[name] for name in names & follow.keys()})
     growing = Schedule(milestones=QUARTERS, factor=9.0) if built.slow else Schedule("ramp", (0.0, 0.5))
     count = len(data.train)
     held = max(1, round(VALIDATION * count))
@@ -91,6 +103,11 @@ def derived(method: str, data: DataSet, *, eps: float, network: str | None = Non
     )
 
 
+def brightest(data: DataSet) -> int:
+    """The largest value in the first of the images to train on, which are of 16 bits."""
+    return int(data.train[:LOOKED_AT].pixels.to(torch.int32).max())
+
+
 def told(recipe: Recipe, data: DataSet) -> list[str]:
     """What is chosen and why, a line each."""
     built, method, size, pixel = _build(recipe.network, data), recipe.method, data.size, data.train.dtype
@@ -100,6 +117,11 @@ def told(recipe: Recipe, data: DataSet) -> list[str]:
         f"network: {recipe.network}, {built.layers} layers with weights, "
         f"{'with' if built.normalised else 'without'} BatchNorm",
     ]
+    if pixel == torch.uint16 and (most := brightest(data)) <= LARGEST // 2:
+        lines.append(
+            f"warning: the values end at {most} of {LARGEST}: what was recorded in fewer bits must be brought to 16 "
+            "first, because ε and k are meant in the whole range"
+        )
     if isinstance(method, BPFC):
         largest = 2**method.bits - 1
         lines.append(

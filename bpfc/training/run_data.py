@@ -6,11 +6,8 @@ from typing import Any
 
 from bpfc.data import DATA_SETS, DataSet, load
 from bpfc.files import read_json, write_json
-from bpfc.options import Reading
+from bpfc.options import DECIDING, Reading
 from bpfc.training.run import Run, RunError
-
-READING = ("size", "colour", "skip_unreadable")
-"""What decides the pixels; the number of workers does not."""
 
 
 def describe(data: DataSet, reading: Reading) -> dict[str, Any] | None:
@@ -22,7 +19,7 @@ def describe(data: DataSet, reading: Reading) -> dict[str, Any] | None:
     if data.name in DATA_SETS:
         return None
     return {
-        **{name: asdict(reading)[name] for name in READING},
+        **{name: asdict(reading)[name] for name in DECIDING},
         "class_names": list(data.class_names),
         "form": list(data.train.shape[1:]),
         "train": len(data.train),
@@ -73,7 +70,7 @@ def data_of(run: Run, data_dir: Path | None, moved: str | None = None, workers: 
     where = moved or recipe.data
     if not Path(where).exists():
         raise RunError(f"{where}: the data of {run.folder} is not there; name where it is now with --data")
-    data = load(where, reading=Reading(**{name: told.get(name) for name in READING}, workers=workers))
+    data = load(where, reading=Reading(**{name: told.get(name) for name in DECIDING}, workers=workers))
     if data.test.sha256() != test_sha256(run):
         raise RunError(f"{where}: its test images are not those of {_file(run)}; name the data of this run with --data")
     return data

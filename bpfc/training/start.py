@@ -7,21 +7,19 @@ import torch
 from torch import nn
 
 from bpfc.answers import Answers
-from bpfc.data import AnyImages, load, shrink, split, to_float
+from bpfc.data import AnyImages, load, shrink, split, to_float, told_of
 from bpfc.errors import UserError
 from bpfc.files import owned
 from bpfc.machine import pick_device, resolve
-from bpfc.models import build, is_code
+from bpfc.models import build
 from bpfc.modes import eval_mode
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
+from bpfc.team import team
 from bpfc.training.engine import engine, fit
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run, RunError
 from bpfc.training.run_data import describe, remember
-
-SHOWN = 10
-"""Of the pictures that are skipped, how many are named."""
 
 
 def train(
@@ -60,10 +58,8 @@ def train(
         raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
     data = load(recipe.data, data_dir, reading)
     described = describe(data, reading)
-    for name in data.skipped[:SHOWN]:
-        print(f"skipped: {name} cannot be read", flush=True)
-    if data.skipped:
-        print(f"skipped: {len(data.skipped)} pictures in all", flush=True)
+    if team().first:
+        print(*(f"{line}\n" for line in told_of(data.skipped)), sep="", end="", flush=True)
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
         training = training[: recipe.limit]
@@ -71,7 +67,7 @@ def train(
     arithmetic = fabric.broadcast(arithmetic)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
-    if is_code(recipe.network):
+    if ":" in recipe.network:  # a library's or somebody's; ours are known to answer
         _try(model, training[:2], f"the network {recipe.network}", data.classes)
     if recipe.shrunk:
         _try_smaller(model, training[:2], recipe)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from bpfc.data import DATA_SETS, AnyImages, load, load_images, to_float
 from bpfc.errors import UserError
 from bpfc.judge import exact_logits
+from bpfc.options import DECIDING, Reading
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.records import Evaluated, Record
 from bpfc.training.run import Run
@@ -69,7 +71,10 @@ def images_of(record: Record, data_dir: Path | None) -> AnyImages | None:
             return load(record.data, data_dir).test
         if record.recipe is not None:
             return data_of(Run(record.folder), data_dir).test
-        return load_images(Path(record.data))
+        summaries = [item.summary for item in record.evaluations]
+        told: Any = next((some["reading"] for some in summaries if "reading" in some), {})
+        images = load_images(Path(record.data), Reading(**{name: told.get(name) for name in DECIDING}))
+        return images if images.sha256() in [some.get("data_sha256") for some in summaries] else None
     except (UserError, OSError, ValueError):
         return None
 
