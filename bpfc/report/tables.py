@@ -44,6 +44,7 @@ _BENCHMARKS = (
     "pgd-amx",
     "bounds",
     "page",
+    "first-command",
 )
 
 
