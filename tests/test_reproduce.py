@@ -284,12 +284,24 @@ def test_estimates_multiply_a_step_and_a_pass(monkeypatch: pytest.MonkeyPatch) -
         ({"methods": ("bqfc",)}, "mnist-5k-bqfc: no such recipe"),
         ({"seeds": 0}, "seeds"),
         ({"jobs": 0}, "jobs"),
+        ({"budget": "fast-half", "methods": ("bpfc",)}, "for cifar-10, not for mnist-5k"),  # it has a bpfc-fast too
     ],
 )
 def test_what_makes_no_sense_is_told_first(changes: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         reproduce.main(options(**changes))
     assert not Path("runs").exists()
+
+
+def test_the_short_budgets_take_our_recipes_on_cifar() -> None:
+    whole, half = BUDGETS["fast"], BUDGETS["fast-half"]
+    for method in EXPERIMENTS["table1"].methods:
+        recipe = RECIPES[f"cifar-10-{method}-fast"][1]
+        assert trained_by("cifar-10", method, 3, whole) == replace(recipe, seed=3)
+        assert trained_by("cifar-10", method, 3, half) == replace(recipe, seed=3, network="resnet-18-half")
+    vgg = source_trained_by("cifar-10", "vgg-19", 0, whole)
+    assert (vgg.network, vgg.epochs, vgg.shrunk) == ("vgg-19", 15, 0.0)
+    assert source_trained_by("cifar-10", "resnet-18", 0, half) == RECIPES["cifar-10-normal-fast"][1]
 
 
 def test_every_column_has_the_paper_s_figure_where_the_paper_has_one() -> None:

@@ -19,7 +19,7 @@ class Budget:
         images: test images that are attacked; None for all.
         steps: of PGD where the paper has 1,000.
         restarts: of PGD where the paper has 100.
-        recipes: what comes after the names of the paper's recipes, for ours of the same methods.
+        recipes: what comes after the names of the paper's recipes, for ours of the same methods; on CIFAR-10 alone.
         network: in place of the recipe's.
     """
 

@@ -94,8 +94,10 @@ def trained_by(data: str, method: str, seed: int, budget: Budget) -> Recipe:
     """The recipe of a row.
 
     Raises:
-        ValueError: there is none for the data set and the method.
+        ValueError: there is none for the data set and the method, or the budget has none for the data set.
     """
+    if budget.recipes and data != "cifar-10":
+        raise ValueError(f"{budget.told}: these are for cifar-10, not for {data}; choose another --budget")
     name = f"{data}-{method}{budget.recipes}"
     if name not in RECIPES:
         raise ValueError(f"{name}: no such recipe; bpfc recipes lists them")
@@ -105,10 +107,11 @@ def trained_by(data: str, method: str, seed: int, budget: Budget) -> Recipe:
 
 def source_trained_by(data: str, network: str, seed: int, budget: Budget) -> Recipe:
     """The recipe of a network that images are made on: normal training; Net-A and VGG19 shortly, by ours."""
-    normal = RECIPES[f"{data}-normal"][1]
+    normal = RECIPES[f"{data}-normal{budget.recipes}"][1]
     if network == normal.network:
         return _within(normal, seed, budget)
-    fast = replace(normal, network=network, lr_schedule=Schedule(shape="one-cycle"))
+    # VGG19 halves an image five times, and takes none smaller than 32 pixels.
+    fast = replace(normal, network=network, lr_schedule=Schedule(shape="one-cycle"), shrunk=0.0)
     if network == "net-a":
         fast = replace(fast, lr=0.03, epochs=5)
     return _within(fast, seed, budget)
