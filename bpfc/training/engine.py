@@ -48,10 +48,10 @@ def fit(
     """
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = optimizer_for(recipe, model)
-    averaged = averaged_model(recipe, model)
-    judged = model if averaged is None else averaged.module
     loss = TrainingStep(model, recipe.method, precision)
     step, optimizer = fabric.setup(loss, optimizer)
+    averaged = averaged_model(recipe, model)  # a copy, so made where the engine has put the network
+    judged = model if averaged is None else averaged.module
     state = run.load()
     fabric.barrier()  # all have read before one writes
     if state is not None:
