@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bpfc.report.budgets import BUDGETS
+from bpfc.report.figures import paper
+from bpfc.report.reproduction import Task, compared, shelf
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 MEGABYTE = 10**6
@@ -40,3 +44,12 @@ def test_every_network_of_table_3_keeps_its_digest(table: str) -> None:
         assert weights_named(RESULTS / run) == {digest}, run
     for run in summary["targets"]:
         assert len(weights_named(RESULTS / run)) == 1, run
+
+
+def test_a_wide_tables_differences_are_of_the_same_column() -> None:
+    task = Task("table1", "cifar-10", BUDGETS["fast"], None, 1, ("bpfc",))
+    header, (ours, theirs, apart), told = compared(task, shelf([RESULTS]))
+    place = header.index("PGD-20")
+    assert float(ours[place]) - float(theirs[place]) == pytest.approx(float(apart[place].replace("−", "-")))
+    assert theirs[place] == paper("cifar-10", "bpfc", "pgd-20")
+    assert " minutes, on NVIDIA" in told

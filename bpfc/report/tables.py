@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from bpfc.files import write_file
-from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1
+from bpfc.report.accuracy import accuracies, black_box, demo, headline
 from bpfc.report.audits import audit, confusion
 from bpfc.report.both_sides import both_sides, reach
 from bpfc.report.figures import Results
@@ -32,6 +32,7 @@ _SHORT = ("bpfc-4-epochs", "bpfc-simple-quantisation-4-epochs", "bpfc-uniform-no
 _SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
 _WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
+_CIFAR_10 = ("fgsm", "ifgsm-7", "pgd-7-last", "pgd-20-last", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
 _BENCHMARKS = (
     "methods",
@@ -61,7 +62,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "stability": stability,
     "paper-recipes": paper_recipes,
     "torture": torture,
-    "table-1": paper_table_1,
+    "cifar-10-table-1": partial(reproduced, name="table1", data="cifar-10", seeds=3, images=1_000),
+    "cifar-10-table-1-fast": partial(reproduced, name="table1", data="cifar-10", seeds=3, budget="fast"),
+    "cifar-10-white-box": _accuracies("cifar-10", "evaluation-10000", ("bpfc",), _CIFAR_10, "clean"),
     "fashion-mnist-table-2": partial(reproduced, name="table2", data="fashion-mnist", seeds=3),
     "mnist-table-2": partial(reproduced, name="table2", data="mnist", seeds=3, images=1_000),
     "fashion-mnist-white-box": _accuracies(
@@ -88,6 +91,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suites": partial(suites, runs=_SUITES),
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
+    "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
     "fast": fast,
     "scale": scale,
     "imagenet": imagenet,
