@@ -25,6 +25,7 @@ from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, suites
 from bpfc.report.torture import torture
+from bpfc.report.trade_off import RUNS, trade_off
 
 _ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
 _GREY = ("bpfc", "normal", "mixup", "fgsm-at")
@@ -100,6 +101,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
+    **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }
