@@ -2,10 +2,11 @@
 
     python -m bpfc.report.tables README.md docs/*.md
 
-writes every table anew that stands between markers in these files (bpfc/report/markdown.py). A table has one
-denominator: the same images in every row, said below it.
+writes every table anew that stands between markers in these files (bpfc/report/markdown.py), and the pictures of
+PICTURES that they show. A table has one denominator: the same images in every row, said below it.
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, suites
 from bpfc.report.torture import torture
 from bpfc.report.trade_off import RUNS, trade_off
+from bpfc.report.trade_off_picture import picture
 
 _ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
 _GREY = ("bpfc", "normal", "mixup", "fgsm-at")
@@ -106,6 +108,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }
 """By the name that stands in the marker."""
+PICTURES: dict[str, Callable[[Results], str]] = {f"trade-off-{data}.svg": partial(picture, data=data) for data in RUNS}
+"""By the name of the file, wherever a page shows it."""
 
 
 def render(text: str, results: Results) -> str:
@@ -123,22 +127,32 @@ def render(text: str, results: Results) -> str:
     return fill(text, make)
 
 
+def drawn(page: Path, results: Results) -> dict[Path, str]:
+    """The pictures of PICTURES that a page of markdown shows, made anew, by the files that they belong in.
+
+    Raises:
+        ValueError: a picture's summaries do not fit together.
+    """
+    shown = [page.parent / link for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text())]
+    return {path: PICTURES[path.name](results) for path in shown if path.name in PICTURES}
+
+
 def write_tables(files: tyro.conf.Positional[tuple[Path, ...]], results: Path = Path("results")) -> None:
-    """Write the tables of these markdown files anew.
+    """Write the tables of these markdown files anew, and the pictures that they show of results.
 
     Args:
         files: markdown with tables between markers.
         results: folder of the runs.
     """
-    for path in files:
-        before = path.read_text()
+    for page in files:
         try:
-            after = render(before, Results(results))
+            made = {page: render(page.read_text(), Results(results)), **drawn(page, Results(results))}
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if after != before:
-            write_file(path, after.encode())
-            print(f"{path}: written")
+            raise ValueError(f"{page}: {error}") from error
+        for path, content in made.items():
+            if not path.exists() or path.read_text() != content:
+                write_file(path, content.encode())
+                print(f"{path}: written")
 
 
 if __name__ == "__main__":
