@@ -96,6 +96,15 @@ def test_one_table_has_one_data_set_and_radius(results: Results, field: str, oth
         trade_off(results, "fashion-mnist")
 
 
+def test_a_caption_says_by_what_epochs_were_chosen(results: Results) -> None:
+    chosen = "Their epochs were chosen by I-FGSM on validation images"
+    assert f"{chosen}. From" in " ".join(trade_off(results, "fashion-mnist").split())
+    train(results, "fashion-mnist-ibp-curve-20-epochs", "fashion-mnist-ibp-curve")
+    put(results.folder / "fashion-mnist-ibp-curve-20-epochs" / "evaluation-standard" / "summary.json", judged(0.7, "x"))
+    told = " ".join(trade_off(results, "fashion-mnist").split())
+    assert f"{chosen}, but for `fashion-mnist-ibp-curve-20-epochs`, whose last one is kept. From" in told
+
+
 def test_published_figures_are_shares_and_have_their_source() -> None:
     for found in (each for rows in PUBLISHED.values() for each in rows):
         shares = [share for share in (found.certified, found.stands, found.clean) if share is not None]

@@ -22,7 +22,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "rss-at",
         "pgd-at-6-epochs",
     ),
-    "mnist": ("normal", "mixup", "bpfc", "ibp-curve-20-epochs", "fgsm-at"),
+    "mnist": ("normal", "mixup", "bpfc", "ibp-curve-half", "fgsm-at"),
 }
 """Whose points are shown, by the data set; a run's folder is DATA-RUN."""
 EVALUATIONS = ("evaluation-standard", "evaluation-worst", "evaluation-pgd-1000", "evaluation-10000")
@@ -156,8 +156,16 @@ def _caption(results: Results, data: str, every: list[Point]) -> str:
     if ours:
         first = results.summary(ours[0])
         told += f"Ours: {shown_images(first).lower()}, ε {first['eps']:g}. "
-        told += f"{shown_seeds(results, [name.split('/')[0] for name in ours])} {shown_sources(ours)}"
+        runs = [name.split("/")[0] for name in ours]
+        told += f"{shown_seeds(results, runs)} {_chosen(results, runs)} {shown_sources(ours)}"
     return told
+
+
+def _chosen(results: Results, runs: list[str]) -> str:
+    """By what the epochs of the trainings were chosen: an attack may have been it."""
+    free = [f"`{run}`" for run in runs if results.recipe(run).get("select", "ifgsm") == "last"]
+    but = f", but for {' and '.join(free)}, whose last one is kept" if free else ""
+    return f"Their epochs were chosen by I-FGSM on validation images{but}."
 
 
 def _found(results: Results, data: str, runs: tuple[str, ...] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
