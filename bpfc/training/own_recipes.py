@@ -15,7 +15,7 @@ BEST: dict[float, dict[str, Any]] = {
     0.1: {"epochs": 20},
     0.3: {"network": "m-lenet-half-sparse@0.4-0.6", "epochs": 12},
 }
-"""By ε, in what DATA-best departs from DATA-ibp-curve: nothing is called best that has not been trained and attacked."""
+"""By ε, where DATA-best departs from DATA-ibp-curve: nothing is called best that was not trained and attacked."""
 
 
 def own_recipes(*bases: Recipe) -> dict[str, tuple[str, Recipe]]:
