@@ -100,6 +100,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "imagenet": imagenet,
     "confusion": confusion,
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
+    "both-sides-fashion-mnist": partial(
+        both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000"]
+    ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
