@@ -19,6 +19,7 @@ from bpfc.auditing.probe import Probe
 from bpfc.auditing.settle import Settlement, settled
 from bpfc.auditing.verdict import decide
 from bpfc.data import Images
+from bpfc.models.curve import ToneCurve
 
 
 def check_of(id: str, m: Measurements) -> str:
@@ -35,6 +36,17 @@ def test_noise_that_breaks_what_gradients_left_is_flagged(
     monkeypatch.setattr(Measurements, "white_box", m.right)
     monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, nowhere, nowhere))
     assert check_of("C10", m) == outcome
+
+
+def test_without_a_bound_a_curve_in_front_is_attacked_behind_it(
+    trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is flat no gradient leads out of it, from x; what stands there says nothing of the network."""
+    steep = nn.Sequential(ToneCurve(0.49, 0.51), trained).eval()
+    found = [Measurements(steep, Images(*shown), EPS, TINY) for _ in range(2)]
+    assert check_of("C5", found[0]) == "pass"
+    monkeypatch.setattr(Measurements, "front", None)
+    assert check_of("C5", found[1]) == "flag"
 
 
 @pytest.mark.parametrize(("restart", "outcome"), [(2, "flag"), (0, "pass")])
