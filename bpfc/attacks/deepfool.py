@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
@@ -79,9 +80,7 @@ def _linearise(model: nn.Module, points: Tensor, labels: Tensor, candidates: int
         others = logits.detach().scatter(1, labels[:, None], -torch.inf)
         classes = others.topk(min(candidates, logits.shape[1] - 1), dim=1).indices
         gaps = (logits.gather(1, classes) - logits.gather(1, labels[:, None])).T
-        slopes = [
-            torch.autograd.grad(gap.sum(), points, retain_graph=i + 1 < len(gaps))[0] for i, gap in enumerate(gaps)
-        ]
+        slopes = [gradient_by(points, gap.sum(), retain_graph=i + 1 < len(gaps)) for i, gap in enumerate(gaps)]
     return logits.detach(), gaps.detach(), torch.stack(slopes)
 
 
