@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.ascent import gradient_by
-from bpfc.attacks.balls import Ball, ball
+from bpfc.attacks.balls import Ball, ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 from bpfc.attacks.objectives import margins, targeted_dlrs
 
@@ -88,7 +88,8 @@ def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int
         likeliest = likeliest[:, : max(count, CANDIDATES)]
         gaps = logits.gather(1, labels[:, None]) - logits.gather(1, likeliest)
         slopes = [
-            gradient_by(points, gaps[:, turn].sum(), retain_graph=True).flatten(1) for turn in range(likeliest.shape[1])
+            finite(gradient_by(points, gaps[:, turn].sum(), retain_graph=True)).flatten(1)
+            for turn in range(likeliest.shape[1])
         ]
     dual = 1 if ball.norm == "linf" else 2
     distances = gaps.detach() / torch.stack([slope.norm(dual, dim=1) for slope in slopes], dim=1).clamp_min(1e-12)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.ascent import gradient_by
-from bpfc.attacks.balls import ball
+from bpfc.attacks.balls import ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 
@@ -81,7 +81,7 @@ def _linearise(model: nn.Module, points: Tensor, labels: Tensor, candidates: int
         classes = others.topk(min(candidates, logits.shape[1] - 1), dim=1).indices
         gaps = (logits.gather(1, classes) - logits.gather(1, labels[:, None])).T
         slopes = [gradient_by(points, gap.sum(), retain_graph=i + 1 < len(gaps)) for i, gap in enumerate(gaps)]
-    return logits.detach(), gaps.detach(), torch.stack(slopes)
+    return logits.detach(), gaps.detach(), finite(torch.stack(slopes))
 
 
 def shortest(points: Tensor, slope: Tensor, wanted: Tensor, norm: Norm, passes: int = 5) -> Tensor:
