@@ -117,6 +117,19 @@ def test_noise_breaks_what_has_few_corners() -> None:
         assert judge.broken.all()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_passes_by_a_class_to_which_no_gradient_leads(norm: Norm) -> None:
+    """The likelier other class answers as the label's does, whatever the image: its nearest move is none at all."""
+
+    def model(images: Tensor) -> Tensor:
+        mean = images.flatten(1).mean(dim=1)
+        return torch.stack([0 * mean + 0.6, 0 * mean + 0.5, mean], dim=1)
+
+    images = torch.full((2, 1, 3, 3), 0.4)
+    found = DeepFool(norm)(model, images, torch.zeros(2, dtype=torch.long), ImageRng(0, range(2)))  # type: ignore[arg-type]
+    torch.testing.assert_close(found, torch.full_like(images, 0.6), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("attack", "ratio"),
     [(DeepFool("l2"), 1.001), (DeepFool("linf"), 1.001), (CarliniWagner(200), 1.02)],

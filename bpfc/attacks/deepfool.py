@@ -51,6 +51,7 @@ class DeepFool:
                 [shortest(current, w, 1e-6 - gap, self.norm) for gap, w in zip(gaps, slopes, strict=True)]
             )
             lengths = torch.stack([nearest.ball.distances(move) for move in moves])
+            lengths[(slopes == 0).flatten(2).all(dim=2)] = torch.inf  # no move leads to that class
             move = moves[lengths.argmin(dim=0), torch.arange(len(current), device=images.device)]
             current = (current + (1 + self.overshoot) * move).clamp(0, 1)
         bisect(model, nearest, watch, self.steps)
