@@ -24,6 +24,10 @@ from bpfc.attacks import (
 )
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import LinfBall
+from bpfc.auditing.budget import QUICK
+from bpfc.auditing.checks import zero_gradients
+from bpfc.auditing.measurements import Measurements
+from bpfc.data import Images, to_float
 from bpfc.models.curve import with_curve
 
 
@@ -102,6 +106,15 @@ def test_targets_are_chosen_by_what_is_finite() -> None:
     ]
     assert torch.equal(chosen[0], chosen[2])
     assert torch.equal(chosen[1], chosen[2])
+
+
+def test_the_audit_counts_them_as_ever() -> None:
+    pixels = torch.randint(256, (20, 1, 6, 6), dtype=torch.uint8)
+    for value, share in ((nan, 1.0), (inf, 1.0), (0.0, 0.0)):
+        model = Spoiled(value).eval()
+        data = Images(pixels, model(to_float(pixels)).argmax(dim=1))
+        measured = zero_gradients.measure(Measurements(model, data, 0.1, QUICK))
+        assert (measured.flag, measured.value) == (share > 0, share)
 
 
 class Stammering(nn.Module):
