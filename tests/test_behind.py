@@ -57,7 +57,8 @@ def test_on_a_linear_network_it_finds_the_optimum(linear: nn.Sequential, images:
     found = Behind(EPS, steps_each=25, targets=2)(linear, images, labels, ImageRng(0, range(6)), watch)
     gap = linear(found).gather(1, last[:, None]) - linear(found).gather(1, labels[:, None])
     torch.testing.assert_close(gap[:, 0].detach(), optimum(linear, images, labels, last), rtol=1e-4, atol=1e-4)
-    assert len(shown) == 4 * 25 + 3  # the last iterates of all objectives but the last are shown as well
+    # The images as they are, and the last iterates of all objectives but the last, are shown as well.
+    assert len(shown) == 1 + 4 * 25 + 3
     for candidates in [*shown, found]:
         assert candidates.min() >= 0
         assert candidates.max() <= 1

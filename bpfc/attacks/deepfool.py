@@ -58,7 +58,9 @@ class DeepFool:
         found = torch.nonzero(nearest.distances.isfinite())[:, 0]
         for _ in range(self.refinements if len(found) else 0):
             originals, way = images[found], nearest.points[found] - images[found]
-            _, gaps, slopes = _linearise(model, nearest.points[found], labels[found], 1)
+            logits, gaps, slopes = _linearise(model, nearest.points[found], labels[found], 1)
+            if watch is not None:
+                watch(found, nearest.points[found], logits, self.steps)
             wanted = (slopes[0] * way).flatten(1).sum(dim=1) - gaps[0]
             straight = shortest(originals, slopes[0], wanted + 1e-6, self.norm)
             for share in (1.0, 0.5, 0.2):
