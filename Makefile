@@ -16,7 +16,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The tables of README and docs, from results/.
+# The tables of README and docs, and the pictures of the trade-off, from results/.
 tables: $(VENV)/installed
 	$(BIN)/python -m bpfc.report.tables README.md docs/*.md
 

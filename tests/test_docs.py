@@ -20,7 +20,7 @@ from bpfc.errors import UserError
 from bpfc.models import NETWORKS
 from bpfc.report.figures import Results
 from bpfc.report.markdown import WIDTH, outside
-from bpfc.report.tables import render
+from bpfc.report.tables import PICTURES, drawn, render
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +41,13 @@ def test_tables_are_those_of_results(page: Path) -> None:
     """If one differs: make tables."""
     text = page.read_text()
     assert text == render(text, Results(ROOT / "results"))
+
+
+def test_pictures_are_those_of_results() -> None:
+    """If one differs: make tables."""
+    made = {path: content for page in PAGES for path, content in drawn(page, Results(ROOT / "results")).items()}
+    assert {path.name for path in made} == set(PICTURES)
+    assert [path for path, content in made.items() if path.read_text() != content] == []
 
 
 def typed_figures(text: str) -> list[str]:

@@ -89,6 +89,15 @@ def test_what_is_missing_is_made_once_and_the_table_says_it(capsys: pytest.Captu
     assert "the first 12 test images. Trained by a test's schedule" in " ".join(second.split())
 
 
+def test_a_wide_table_has_the_papers_figures_below_ours() -> None:
+    task = Task("table1", "mnist-5k", TINY, None, 1, ("normal", "bpfc"))
+    header, rows, _ = compared(task, shelf([Path("runs")]))
+    assert header[:4] == ["", "seeds", "clean", "FGSM"]
+    assert [row[0] for row in rows] == ["normal", "– the paper", "BPFC", "– the paper"]
+    assert rows[1][1] == ""
+    assert all(len(row) == len(header) for row in rows)
+
+
 def test_a_dry_run_says_what_and_how_long_and_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run(capsys, dry_run=True, seeds=2)
     assert printed.count("train    mnist-5k-") == 4

@@ -1,11 +1,19 @@
 """What is committed under results/: small, and the files that its summaries speak of."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from bpfc.report.budgets import BUDGETS
+from bpfc.report.figures import paper
+from bpfc.report.reproduction import Task, compared, shelf
+from bpfc.training.recipe import Recipe
+from bpfc.training.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -40,3 +48,27 @@ def test_every_network_of_table_3_keeps_its_digest(table: str) -> None:
         assert weights_named(RESULTS / run) == {digest}, run
     for run in summary["targets"]:
         assert len(weights_named(RESULTS / run)) == 1, run
+
+
+def test_a_wide_tables_differences_are_of_the_same_column() -> None:
+    task = Task("table1", "cifar-10", BUDGETS["fast"], None, 1, ("bpfc",))
+    header, (ours, theirs, apart), told = compared(task, shelf([RESULTS]))
+    place = header.index("PGD-20")
+    assert float(ours[place]) - float(theirs[place]) == pytest.approx(float(apart[place].replace("−", "-")))
+    assert theirs[place] == paper("cifar-10", "bpfc", "pgd-20")
+    assert " minutes, on NVIDIA" in told
+
+
+@pytest.mark.parametrize("data", ["fashion-mnist", "mnist"])
+def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
+    best = RECIPES[f"{data}-best"][1]
+    judged = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
+    assert judged
+    assert any("between" in summary for known in judged for summary in known.summaries)
+
+
+def like(recipe: Recipe, other: Recipe) -> Iterator[bool]:
+    """Whether two recipes are one but for the look at the validation images, which chooses nothing here."""
+    for field in dataclasses.fields(Recipe):
+        if field.name not in ("validation_attacked", "ifgsm_steps"):
+            yield getattr(recipe, field.name) == getattr(other, field.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
@@ -179,6 +180,26 @@ def test_adam_and_the_averaged_weights_go_on_to_the_bit(tmp_path: Path, monkeypa
     stop_after_one_epoch(recipe, tmp_path / "broken", monkeypatch)
     run(recipe, tmp_path / "broken", resume=True)
     assert same_weights(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_the_averaged_copy_is_made_where_the_engine_has_put_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy from before stays behind on the CPU, and a GPU's images meet it there."""
+    order, setup = [], Fabric.setup
+
+    def put(self: Fabric, *given: Any, **options: Any) -> Any:
+        order.append("put")
+        return setup(self, *given, **options)
+
+    def copied(recipe: Recipe, model: nn.Module) -> Any:
+        order.append("copied")
+        return averaged_model(recipe, model)
+
+    monkeypatch.setattr(Fabric, "setup", put)
+    monkeypatch.setattr(engine, "averaged_model", copied)
+    run(replace(SHORT, epochs=1, averaging=0.9, select="last"), tmp_path / "run")
+    assert order == ["put", "copied"]
 
 
 def test_the_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:

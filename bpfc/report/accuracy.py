@@ -7,7 +7,10 @@ from bpfc.report.figures import DATA, METHODS, Results, paper, percent, with_int
 
 ATTACKS = {
     "fgsm": "FGSM",
+    "ifgsm-7": "I-FGSM-7",
     "ifgsm-40": "I-FGSM-40",
+    "pgd-7-last": "PGD-7",
+    "pgd-20-last": "PGD-20",
     "pgd-100": "PGD-100",
     "pgd-1000": "PGD-1000",
     "pgd-1000-last": "its last iterate",
@@ -107,11 +110,3 @@ def black_box(results: Results, data: str) -> str:
         rows.append([*row, *(without(inside["attacks"][name]) for name in ("fgsm", "pgd-100"))])
     told = f"{shown_images(summary)}, ε {summary['eps']:g}. {shown_seeds(results, list(summary['targets']))} "
     return captioned(header, rows, told + shown_sources([f"{data}-table-3", "RUN/evaluation-10000"]))
-
-
-def paper_table_1(_: Results) -> str:
-    """The paper's Table 1; ours is not run."""
-    attacks = {"clean": "clean", "fgsm": "FGSM", "ifgsm-7": "I-FGSM-7", "pgd-7": "PGD-7", "pgd-20": "PGD-20"}
-    attacks["pgd-1000"] = "PGD-1000"
-    rows = [[label, *(paper("cifar-10", name, what) for what in attacks)] for name, label in METHODS.items()]
-    return captioned(["", *attacks.values()], rows, "The paper's figures. Ours: not run.")

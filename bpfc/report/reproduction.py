@@ -3,12 +3,13 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bpfc.errors import UserError
 from bpfc.files import read_json
-from bpfc.report.budgets import BUDGETS, Budget, ExperimentName
+from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
 from bpfc.report.figures import DATA, METHODS, Results, paper
@@ -178,28 +179,47 @@ class Task:
 TEST_IMAGES = {"mnist-5k": 500, "mnist": 10_000, "fashion-mnist": 10_000, "cifar-10": 10_000}
 
 
+SIDE_BY_SIDE = 3
+"""Columns of a table at most whose three figures stand beside each other; of a wider one, below each other."""
+
+
 def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     """Header, rows and caption: for each figure the paper's, ours ± the deviation over seeds, and the difference."""
+    stacked = len(task.columns) > SIDE_BY_SIDE
     header = ["", "seeds"]
     for column in task.columns:
-        header += [f"{column.shown}: paper", "ours", "difference"]
+        header += [column.shown] if stacked else [f"{column.shown}: paper", "ours", "difference"]
     body, used = [], []
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
         there = [row for row in every if any(figure is not None for figure in row.figures)]
-        cells = [METHODS.get(method, method), f"{len(there)}" if there else "not run"]
+        name = [METHODS.get(method, method), f"{len(there)}" if there else "not run"]
+        figures = []
         for place, column in enumerate(task.columns):
             told = paper(task.data, method, column.paper)
             ours = [100 * figure for row in there if (figure := row.figures[place]) is not None]
-            cells += [told, _spread(ours), _difference(ours, told)]
-        body.append(cells)
+            figures.append((told, _spread(ours), _difference(ours, told)))
+        if stacked:
+            theirs, found, apart = (list(each) for each in zip(*figures, strict=True))
+            body += [[*name, *found], ["– the paper", "", *theirs]]
+            if any(apart):
+                body.append(["– difference", "", *apart])
+        else:
+            body.append([*name, *chain.from_iterable(figures)])
         used += [row.known for row in there if row.known is not None]
     return header, body, _caption(task, used)
 
 
-def reproduced(results: Results, name: ExperimentName, data: str, seeds: int, images: int | None = None) -> str:
+def reproduced(
+    results: Results,
+    name: ExperimentName,
+    data: str,
+    seeds: int,
+    images: int | None = None,
+    budget: BudgetName = "paper",
+) -> str:
     """The table as markdown, of what stands in results/ alone: for README and docs."""
-    task = Task(name, data, BUDGETS["paper"], images, seeds, EXPERIMENTS[name].methods)
+    task = Task(name, data, BUDGETS[budget], images, seeds, EXPERIMENTS[name].methods)
     return captioned(*compared(task, shelf([results.folder])))
 
 
@@ -232,6 +252,8 @@ def _caption(task: Task, used: Sequence[Known]) -> str:
         told += f" Trained in {' or '.join(arithmetic)}."
     if used:
         took = [round(sum(row["train_seconds"] for row in known.run.log) / 60) for known in used]
-        told += f" A training took {' to '.join(f'{each:,}' for each in sorted({min(took), max(took)}))} minutes."
+        devices = sorted({device for known in used for device in known.run.devices})
+        told += f" A training took {' to '.join(f'{each:,}' for each in sorted({min(took), max(took)}))} minutes"
+        told += f", on {' or '.join(devices)}." if devices else "."
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told

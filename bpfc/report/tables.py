@@ -2,10 +2,11 @@
 
     python -m bpfc.report.tables README.md docs/*.md
 
-writes every table anew that stands between markers in these files (bpfc/report/markdown.py). A table has one
-denominator: the same images in every row, said below it.
+writes every table anew that stands between markers in these files (bpfc/report/markdown.py), and the pictures of
+PICTURES that they show. A table has one denominator: the same images in every row, said below it.
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 import tyro
 
 from bpfc.files import write_file
-from bpfc.report.accuracy import accuracies, black_box, demo, headline, paper_table_1
+from bpfc.report.accuracy import accuracies, black_box, demo, headline
 from bpfc.report.audits import audit, confusion
 from bpfc.report.both_sides import both_sides, reach
 from bpfc.report.figures import Results
@@ -25,6 +26,8 @@ from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, suites
 from bpfc.report.torture import torture
+from bpfc.report.trade_off import RUNS, trade_off
+from bpfc.report.trade_off_picture import picture
 
 _ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
 _GREY = ("bpfc", "normal", "mixup", "fgsm-at")
@@ -32,6 +35,7 @@ _SHORT = ("bpfc-4-epochs", "bpfc-simple-quantisation-4-epochs", "bpfc-uniform-no
 _SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
 _WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
+_CIFAR_10 = ("fgsm", "ifgsm-7", "pgd-7-last", "pgd-20-last", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
 _BENCHMARKS = (
     "methods",
@@ -61,7 +65,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "stability": stability,
     "paper-recipes": paper_recipes,
     "torture": torture,
-    "table-1": paper_table_1,
+    "cifar-10-table-1": partial(reproduced, name="table1", data="cifar-10", seeds=3, images=1_000),
+    "cifar-10-table-1-fast": partial(reproduced, name="table1", data="cifar-10", seeds=3, budget="fast"),
+    "cifar-10-white-box": _accuracies("cifar-10", "evaluation-10000", ("bpfc",), _CIFAR_10, "clean"),
     "fashion-mnist-table-2": partial(reproduced, name="table2", data="fashion-mnist", seeds=3),
     "mnist-table-2": partial(reproduced, name="table2", data="mnist", seeds=3, images=1_000),
     "fashion-mnist-white-box": _accuracies(
@@ -88,18 +94,25 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suites": partial(suites, runs=_SUITES),
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
+    "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
     "fast": fast,
     "scale": scale,
     "imagenet": imagenet,
     "confusion": confusion,
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
+    "both-sides-fashion-mnist": partial(
+        both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000"]
+    ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
+    **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }
 """By the name that stands in the marker."""
+PICTURES: dict[str, Callable[[Results], str]] = {f"trade-off-{data}.svg": partial(picture, data=data) for data in RUNS}
+"""By the name of the file, wherever a page shows it."""
 
 
 def render(text: str, results: Results) -> str:
@@ -117,22 +130,32 @@ def render(text: str, results: Results) -> str:
     return fill(text, make)
 
 
+def drawn(page: Path, results: Results) -> dict[Path, str]:
+    """The pictures of PICTURES that a page of markdown shows, made anew, by the files that they belong in.
+
+    Raises:
+        ValueError: a picture's summaries do not fit together.
+    """
+    shown = [page.parent / link for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text())]
+    return {path: PICTURES[path.name](results) for path in shown if path.name in PICTURES}
+
+
 def write_tables(files: tyro.conf.Positional[tuple[Path, ...]], results: Path = Path("results")) -> None:
-    """Write the tables of these markdown files anew.
+    """Write the tables of these markdown files anew, and the pictures that they show of results.
 
     Args:
         files: markdown with tables between markers.
         results: folder of the runs.
     """
-    for path in files:
-        before = path.read_text()
+    for page in files:
         try:
-            after = render(before, Results(results))
+            made = {page: render(page.read_text(), Results(results)), **drawn(page, Results(results))}
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if after != before:
-            write_file(path, after.encode())
-            print(f"{path}: written")
+            raise ValueError(f"{page}: {error}") from error
+        for path, content in made.items():
+            if not path.exists() or path.read_text() != content:
+                write_file(path, content.encode())
+                print(f"{path}: written")
 
 
 if __name__ == "__main__":

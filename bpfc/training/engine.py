@@ -1,5 +1,6 @@
 """Trains a network by a recipe: epochs of steps, a look at held-out images after each, a state to go on from."""
 
+import logging
 import math
 import os
 import sys
@@ -244,8 +245,10 @@ def train_epoch(
 def engine(device: torch.device) -> Fabric:
     """An engine for this process, or for all of them under torchrun.
 
-    In full precision: its mixed precision would round the images themselves to bfloat16, before the quantiser.
+    In full precision: its mixed precision would round the images themselves to bfloat16, before the quantiser. It
+    advises TF32 on every GPU, where float32 is meant: it is told to keep that to itself.
     """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
     fabric = Fabric(

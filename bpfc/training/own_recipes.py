@@ -1,6 +1,7 @@
 """Recipes beyond the paper: classifiers that never see an adversarial example, each with and without a tone curve."""
 
 from dataclasses import replace
+from typing import Any
 
 from bpfc.methods import BPFC, BPFCIBP, IBP, AnyMethod, BoxConsistency, Margin, Normal
 from bpfc.methods.classes import standing
@@ -10,14 +11,23 @@ from bpfc.training.settings import Schedule
 BLOCKS = (1, 2, 4, 7, 14)
 """Sides of noise blocks: divisors of 28."""
 
+BEST: dict[float, dict[str, Any]] = {
+    0.1: {"epochs": 20},
+    0.3: {"network": "m-lenet-half-sparse@0.4-0.6", "epochs": 12},
+}
+"""By ε, where DATA-best departs from DATA-ibp-curve: nothing is called best that was not trained and attacked."""
+
 
 def own_recipes(*bases: Recipe) -> dict[str, tuple[str, Recipe]]:
     """Name to (what it is, class and cost; recipe), for grey data sets: from their normal training by the paper."""
     found = {}
     for base in bases:
         rows = _rows(base)
-        text, recipe = rows["ibp-curve"]
-        rows["best"] = (f"Our best, the same as {base.data}-ibp-curve: {text}", recipe)
+        _, recipe = rows["ibp-curve"]
+        rows["best"] = (
+            f"Our best, {base.data}-ibp-curve as it was judged (docs/results.md): interval bounds behind a tone curve",
+            replace(recipe, **BEST[base.eps]),
+        )
         for name, (text, recipe) in rows.items():
             number, cost = standing(recipe.method)
             found[f"{base.data}-{name}"] = (f"{text}. Class {number}, cost {cost}", recipe)

@@ -33,7 +33,7 @@ _MNIST = Recipe(
     select_from=0.4,  # the last 30 epochs of 50
 )
 _FASHION = replace(_MNIST, data="fashion-mnist", eps=0.1)
-_DIGITS = replace(_MNIST, data="mnist-5k", validation=500, validation_attacked=500)
+_DIGITS = replace(_MNIST, data="mnist-5k", validation=500, validation_attacked=500, clip_norm=1.0)
 _CIFAR = Recipe(
     data="cifar-10",
     network="resnet-18",

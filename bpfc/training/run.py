@@ -90,6 +90,14 @@ class Run:
         """In which it was begun; None where there is no run yet."""
         return precision_of(self._recipe_file)
 
+    @property
+    def devices(self) -> set[str]:
+        """Names of the processors that it was trained on; none where that is not kept."""
+        return {start["hardware"]["device"] for start in self._starts()}
+
+    def _starts(self) -> list[dict[str, Any]]:
+        return read_json(self._starts_file, list) if self._starts_file.exists() else []
+
     def settings(self) -> dict[str, Any]:
         """The recipe as it stands in its file, by the names of the version that wrote it.
 
@@ -132,8 +140,7 @@ class Run:
             raise self.lacks("recipe.json")
         else:
             write_json(self._recipe_file, recipe_json(recipe, precision))
-        starts = read_json(self._starts_file, list) if self._starts_file.exists() else []
-        write_json(self._starts_file, [*starts, dict(provenance)])
+        write_json(self._starts_file, [*self._starts(), dict(provenance)])
 
     @property
     def has_states(self) -> bool:

@@ -59,7 +59,7 @@ def chart(
     at_x, at_y = places(x, y, height)
     lines = [_line(item, at_x, at_y) for item in series]
     told = "; ".join(f"{item.name}: from {item.points[0][1]:.4g} to {item.points[-1][1]:.4g}" for item in series)
-    body = _axes(x, y, at_x, at_y, height) + "".join(lines) + marks
+    body = axes(x, y, at_x, at_y, height) + "".join(lines) + marks
     return frame(slug, title, told, body, height)
 
 
@@ -107,7 +107,8 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
     return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _axes(x: Axis, y: Axis, at_x: Callable[[float], float], at_y: Callable[[float], float], height: int) -> str:
+def axes(x: Axis, y: Axis, at_x: Callable[[float], float], at_y: Callable[[float], float], height: int) -> str:
+    """Both axes of a plane, with ticks, labels and a faint line at each tick of y."""
     floor = height - BOTTOM
     parts = [text(LEFT - 30, 14, y.label, "label")]
     for tick in y.ticks:

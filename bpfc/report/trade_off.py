@@ -1,0 +1,206 @@
+"""Clean accuracy against robust accuracy: a point a recipe, and beside ours what others have published."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bpfc.methods.classes import standing
+from bpfc.report.accuracy import ATTACKS
+from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
+from bpfc.report.figures import Results, percent
+from bpfc.training.run import Run
+
+RUNS: dict[str, tuple[str, ...]] = {
+    "fashion-mnist": (
+        "normal",
+        "mixup",
+        "bpfc",
+        "bpfc-simple-quantisation",
+        "bpfc-uniform-noise",
+        "bpfc-l1",
+        "ibp-curve-20-epochs",
+        "fgsm-at",
+        "rss-at",
+        "pgd-at-6-epochs",
+    ),
+    "mnist": ("normal", "mixup", "bpfc", "ibp-curve-half", "fgsm-at"),
+}
+"""Whose points are shown, by the data set; a run's folder is DATA-RUN."""
+EVALUATIONS = ("evaluation-standard", "evaluation-worst", "evaluation-pgd-1000", "evaluation-10000")
+"""A run's evaluations that may give its point; of those of all test images, the lowest figure does."""
+IMAGES = 10_000
+"""Test images of both data sets. Whatever counts fewer gives no point."""
+AUTOATTACK = {"aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square"}
+OWN = {
+    "ibp": "IBP",
+    "bpfc-ibp": "BPFC with IBP",
+    "box-consistency": "box consistency",
+    "margin": "margin penalty",
+}
+"""Methods beyond the paper as people call them, by their names in recipes."""
+
+
+class Published(NamedTuple):
+    """What somebody else has measured, on their own network and perhaps on fewer images; shares.
+
+    Attributes:
+        name: of the method.
+        clean, stands, certified: accuracy on clean images, under attack, and proven; None where nothing is known.
+        under: the attack.
+        source: where it stands.
+    """
+
+    name: str
+    clean: float
+    stands: float | None
+    under: str
+    certified: float | None
+    source: str
+
+
+_DIST = "Zhang et al. 2021, arXiv:2102.05363"
+_REMEMBERED = "as Zhang et al. 2021 report it, from memory"
+_CROWN_IBP = "Zhang et al. 2020, arXiv:1906.06316, attacked by Croce and Hein 2020, arXiv:2003.01690"
+_IBP = "Gowal et al. 2019, arXiv:1810.12715, attacked by the same"
+PUBLISHED: dict[str, tuple[Published, ...]] = {
+    "fashion-mnist": (
+        Published("ℓ∞-distance nets", 0.879, None, "", 0.792, _DIST),
+        Published("CROWN-IBP", 0.843, 0.802, "PGD", 0.780, _REMEMBERED),
+        Published("IBP", 0.841, 0.806, "PGD", 0.777, _REMEMBERED),
+        Published("MMR", 0.855, 0.668, "PGD and MIP", 0.664, "Croce et al. 2019, arXiv:1810.07481"),
+    ),
+    "mnist": (
+        Published("SortNet", 0.986, None, "", 0.934, "Zhang et al. 2022, arXiv:2210.01787"),
+        Published("ℓ∞-distance nets v2", 0.986, 0.947, "PGD-100", 0.932, "Zhang et al. 2022, arXiv:2110.06850"),
+        Published("CROWN-IBP", 0.984, 0.940, "AutoAttack", 0.933, _CROWN_IBP),
+        Published("IBP", 0.983, 0.928, "AutoAttack", 0.918, _IBP),
+    ),
+}
+"""By the data set, at the ε of ours (0.1 and 0.3). All of them are of class 0 (bpfc/methods/classes.py)."""
+
+
+class Point(NamedTuple):
+    """A row of the table and a point of the picture.
+
+    Attributes:
+        name: as the table calls it.
+        number: of its class; None for a run that is not there.
+        cost: of a step, in normal steps; None where it is not known.
+        network, epochs: of its training, "" where they are not known.
+        clean, stands, certified: shares of the test images; None where nothing is known.
+        under: what `stands` was attacked by.
+        source: the folder in results/ that the figures are from, "" where there is none; of what is published, where.
+        published: not made here.
+    """
+
+    name: str
+    number: int | None
+    cost: int | None
+    network: str
+    epochs: str
+    clean: float | None
+    stands: float | None
+    under: str
+    certified: float | None
+    source: str = ""
+    published: bool = False
+
+    @property
+    def height(self) -> float | None:
+        """Where it stands in the picture: what no attack broke, or, where none was run, what is proven."""
+        return self.certified if self.stands is None else self.stands
+
+
+def points(results: Results, data: str) -> list[Point]:
+    """Ours, then what is published.
+
+    Raises:
+        ValueError: the evaluations are of different data or ε.
+    """
+    check_same(dict(_found(results, data)), "data", "eps", "images")
+    ours = [_point(results, data, run) for run in RUNS[data]]
+    return ours + [
+        Point(name, 0, None, "", "", clean, stands, under or "no attack", certified, source, published=True)
+        for name, clean, stands, under, certified, source in PUBLISHED[data]
+    ]
+
+
+def trade_off(results: Results, data: str) -> str:
+    """The points as a table with its caption; a run without an evaluation of all test images reads "not run".
+
+    Raises:
+        ValueError: the evaluations are of different data or ε.
+    """
+    header = ["", "class", "cost", "network", "epochs", "clean", "stands", "under", "certified"]
+    rows = []
+    for point in (every := points(results, data)):
+        name = f"{point.name} (published)" if point.published else point.name
+        told = [point.number, point.cost, point.network, point.epochs, *_shares(point)]
+        rows.append([name, *("–" if each in (None, "") else f"{each}" for each in told)])
+    return captioned(header, rows, _caption(results, data, every))
+
+
+def _shares(point: Point) -> list[str]:
+    stands = "" if point.published and point.stands is None else percent(point.stands)
+    proven = "" if point.certified is None else percent(point.certified)
+    return [percent(point.clean), stands, point.under, proven]
+
+
+def _caption(results: Results, data: str, every: list[Point]) -> str:
+    ours = [point.source for point in every if point.source and not point.published]
+    theirs = "; ".join(f"{point.name} ({point.source})" for point in every if point.published)
+    told = (
+        "Accuracy in %. Cost: of a training step, a normal one being 1. Stands: what is left by the attack beside it, "
+        "the strongest that was run on all test images. Published rows are not made here, nor of the same networks, "
+        f"and count what their papers count: {theirs}. "
+    )
+    if ours:
+        first = results.summary(ours[0])
+        told += f"Ours: {shown_images(first).lower()}, ε {first['eps']:g}. "
+        runs = [name.split("/")[0] for name in ours]
+        told += f"{shown_seeds(results, runs)} {_chosen(results, runs)} {shown_sources(ours)}"
+    return told
+
+
+def _chosen(results: Results, runs: list[str]) -> str:
+    """By what the epochs of the trainings were chosen: an attack may have been it."""
+    free = [f"`{run}`" for run in runs if results.recipe(run).get("select", "ifgsm") == "last"]
+    but = f", but for {' and '.join(free)}, whose last one is kept" if free else ""
+    return f"Their epochs were chosen by I-FGSM on validation images{but}."
+
+
+def _found(results: Results, data: str, runs: tuple[str, ...] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The evaluations of all test images, by their folders."""
+    for run in runs or RUNS[data]:
+        for evaluation in EVALUATIONS:
+            name = f"{data}-{run}/{evaluation}"
+            if results.has(name) and (summary := results.summary(name))["images"] == IMAGES:
+                yield name, summary
+
+
+def _point(results: Results, data: str, run: str) -> Point:
+    training = Run(results.folder / f"{data}-{run}")
+    if not training.folder.is_dir():
+        return Point(run, None, None, "", "", None, None, "", None)
+    recipe = training.recipe()
+    number, cost = standing(recipe.method)
+    name = OWN.get(recipe.method.name, results.label(training.name))
+    if "@" in recipe.network:
+        name += ", tone curve"
+    told = (number, cost, f"`{recipe.network}`", f"{recipe.epochs}")
+    found = dict(_found(results, data, (run,)))
+    if not found:
+        return Point(name, *told, None, None, "", None)
+    source = min(found, key=lambda each: _lowest(found[each])[0])
+    proven = [summary["between"]["certified"] for summary in found.values() if "between" in summary]
+    clean = found[source]["clean"]["accuracy"]
+    return Point(name, *told, clean, *_lowest(found[source]), max(proven, default=None), source)
+
+
+def _lowest(summary: dict[str, Any]) -> tuple[float, str]:
+    """What a whole AutoAttack leaves, or else the strongest single attack."""
+    attacks = summary["attacks"]
+    if attacks.keys() >= AUTOATTACK:
+        more = attacks.keys() > AUTOATTACK
+        return summary["worst_case"]["accuracy"], "AutoAttack and others" if more else "AutoAttack"
+    name = min(attacks, key=lambda each: attacks[each]["accuracy"])
+    return attacks[name]["accuracy"], ATTACKS.get(name, name)

@@ -1,0 +1,141 @@
+"""The trade-off as a picture: an SVG file of its own, with its style, on a light ground in light and dark pages."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bpfc.methods.classes import MEANINGS
+from bpfc.report.figures import DATA, Results, percent
+from bpfc.report.page.labels import Box, placed
+from bpfc.report.page.svg import BOTTOM, LEFT, WIDTH, Axis, axes, frame, marker, places, text, ticks
+from bpfc.report.trade_off import Point, points
+
+HEIGHT = 400
+"""Of the plane with its axes; what the signs mean stands below it."""
+LINE = 15
+"""Of the words below the plane, from one to the next."""
+LETTERS = 56
+"""In such a line, at most."""
+MARGIN = 0.2
+"""Room on both sides of the points, as a share of how far they are apart: for their names."""
+LARGER = 1.5
+"""How much larger than in its own units it is shown where there is room."""
+TICK = 6
+"""Half the width of the tick at what is certified: more than a sign's."""
+ROBUST = Axis("accuracy under attack, %", 0, 100, range(0, 101, 20))
+# Okabe and Ito's colours, which colour-blind people tell apart; each class has its own sign as well.
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#d55e00")
+STYLE = (
+    "<style>"
+    'text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;fill:#575e68}'
+    ".name{fill:#1c1f24}.ground{fill:#fff}.grid{stroke:#dfdcd5;fill:none}.axis{stroke:#575e68;fill:none}"
+    ".lead{stroke:#8a9099;stroke-width:.75;fill:none}.line{fill:none;stroke-width:1.5}.mark{stroke:#fff}"
+    + "".join(f".mark.s{n}{{fill:{colour}}}.line.s{n}{{stroke:{colour}}}" for n, colour in enumerate(COLOURS))
+    + "".join(f".hollow .s{n}{{fill:#fff;stroke:{colour};stroke-width:1.5}}" for n, colour in enumerate(COLOURS))
+    + "</style>"
+)
+
+
+class Spot(NamedTuple):
+    """A point at its place in the figure; `proven`: how far down the line to what is certified goes, None without."""
+
+    point: Point
+    x: float
+    y: float
+    proven: float | None
+
+    @property
+    def words(self) -> str:
+        """Its name, without what the table explains, and the cost of a step."""
+        name = self.point.name.split(" (")[0]
+        return name if self.point.cost is None else f"{name}, {self.point.cost}×"
+
+
+def picture(results: Results, data: str) -> str:
+    """An SVG file: clean accuracy to the right, robust accuracy upwards, the cost of a step beside each name.
+
+    Raises:
+        ValueError: the evaluations are of different data or ε, or there are too many points for their names.
+    """
+    every = points(results, data)
+    x = _clean([100 * point.clean for point in every if point.clean is not None])
+    at_x, at_y = places(x, ROBUST, HEIGHT)
+    spots = []
+    for point in every:
+        if point.clean is not None and point.height is not None:
+            proven = None if point.certified is None else at_y(100 * point.certified)
+            spots.append(Spot(point, at_x(100 * point.clean), at_y(100 * point.height), proven))
+    legend, tall = _legend(spots)
+    body = f'{STYLE}<rect class="ground" width="{WIDTH}" height="{tall}"/>' + axes(x, ROBUST, at_x, at_y, HEIGHT)
+    drawn = frame(f"trade-off-{data}", f"{DATA[data]}: clean and robust accuracy", _told(every), body, tall)
+    size = f'xmlns="http://www.w3.org/2000/svg" width="{LARGER * WIDTH:g}" height="{LARGER * tall:g}"'
+    return str(drawn).replace("<svg", f"<svg {size}", 1).replace("</svg>", f"{_marks(spots)}{legend}</svg>\n")
+
+
+def _clean(shares: Sequence[float]) -> Axis:
+    margin = MARGIN * (max(shares) - min(shares))
+    low, high = min(shares) - margin, min(max(shares) + margin, 100)
+    return Axis("clean accuracy, %", low, high, ticks(low, high, 8))
+
+
+def _marks(spots: Sequence[Spot]) -> str:
+    """Lines to what is certified and to the names, then the points, then the names."""
+    lines = [Box(spot.x - TICK, spot.y, spot.x + TICK, spot.proven + 1) for spot in spots if spot.proven is not None]
+    room = Box(LEFT + 2, 4, WIDTH - 2, HEIGHT - BOTTOM - 1)
+    labels = placed([(spot.words, (spot.x, spot.y)) for spot in spots], room, lines)
+    parts = []
+    for spot in spots:
+        if spot.proven is not None:
+            parts.append(_down(spot.x, spot.y, spot.point.number or 0, spot.proven))
+    for label in labels:
+        if label.lead is not None:
+            (x, y), (to_x, to_y) = label.spot, label.lead
+            parts.append(f'<path class="lead" d="M{x:g} {y:g}L{to_x:.1f} {to_y:.1f}"/>')
+    for spot in spots:
+        parts.append((_hollow if spot.point.published else marker)(spot.x, spot.y, spot.point.number or 0))
+    for label in labels:
+        x, end = label.anchor
+        parts.append(text(round(x, 1), round(label.box.bottom - 3, 1), label.words, "name", end))
+    return "".join(parts)
+
+
+def _hollow(x: float, y: float, number: int) -> str:
+    return f'<g class="hollow">{marker(x, y, number)}</g>'
+
+
+def _down(x: float, y: float, number: int, to: float) -> str:
+    """A line from a point to a tick below it."""
+    return f'<path class="line s{number}" d="M{x:g} {y:g}V{to:g}m-{TICK} 0h{2 * TICK}"/>'
+
+
+def _legend(spots: Sequence[Spot]) -> tuple[str, int]:
+    """What the signs mean, and the height of the whole picture."""
+    numbers = sorted({spot.point.number for spot in spots if spot.point.number is not None})
+    rows = [(marker(0, 0, number), f"class {number}: {MEANINGS[number]}") for number in numbers]
+    rows.append((_hollow(0, 0, 0), "published, not made here; at what is certified, where no attack was run"))
+    rows.append((_down(0, -4, 0, 3), "down to what is certified"))
+    rows.append(("", "2×: what a training step costs, a normal one being 1"))
+    drawn, y = [], HEIGHT + 14
+    for sign, words in rows:
+        drawn.append(f'<g transform="translate(14 {y - 4})">{sign}</g>')
+        for line in textwrap.wrap(words, LETTERS):
+            drawn.append(text(26, y, line))
+            y += LINE
+    return "".join(drawn), y
+
+
+def _told(every: Sequence[Point]) -> str:
+    """The picture in words."""
+    told = []
+    for point in every:
+        if point.clean is None:
+            told.append(f"{point.name}: not run")
+            continue
+        figures = [f"{percent(point.clean)} clean"]
+        if point.stands is not None:
+            figures.append(f"{percent(point.stands)} under {point.under}")
+        if point.certified is not None:
+            figures.append(f"{percent(point.certified)} certified")
+        made = ", published" if point.published else ""
+        told.append(f"{point.name} (class {point.number}{made}): {', '.join(figures)}")
+    return "; ".join(told) + "."
