@@ -1,13 +1,13 @@
 """Ours beside adv-lib, foolbox, torchattacks and ART: same network, images, steps and restarts, in one run.
 
     pip install --no-deps adv-lib torchattacks adversarial-robustness-toolbox   # and scikit-learn, tqdm, six, requests
-    python benchmarks/attacks.py [RUN [IMAGES [STEPS [RESTARTS]]]]
+    python benchmarks/attacks.py [RUN [IMAGES [STEPS [RESTARTS]]]] [--device cuda]
 
 RUN is a folder that `bpfc train fashion-mnist-bpfc` left (the one in results/ unless given); 24 images, 1,000 steps
 and 5 restarts unless given. A library that is not installed is said to be so. Seconds of one core's work (of the CPU,
-which neighbours do not change), forwards and backwards (images through the network), robust accuracy judged alike for
-all; for DeepFool and Carlini-Wagner (50 steps, 9 searches where
-the library searches) the median distance, a failure counting as infinitely far.
+which neighbours do not change; on a GPU of the clock), forwards and backwards (images through the network), robust
+accuracy judged alike for all; for DeepFool and Carlini-Wagner (50 steps, 9 searches where the library searches) the
+median distance, a failure counting as infinitely far.
 
 Of peak: the arithmetic of these passes, in convolutions and linear layers, over what a 3000 × 3000 product in float32
 does in the same seconds, measured at the start. Ours runs in bfloat16 too where `--precision
@@ -17,8 +17,6 @@ Target: no higher robust accuracy than the fastest of the others, and at least 5
 PGD-100 × 5 1.5 times in float32 and 3 times in bfloat16 where that is fast; 2 times adv-lib's APGD.
 """
 
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +24,16 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from common import adv_lib, counted, operations, peak_operations, print_machine, standing
+import tyro
+from common import adv_lib, clock, counted, operations, peak_operations, print_machine, standing, warm_up
 from torch import Tensor, nn
 
 from bpfc.attacks import CarliniWagner, DeepFool, ImageRng
 from bpfc.data import load, to_float
+from bpfc.errors import UserError
 from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
 from bpfc.machine import pick_device, resolve
-from bpfc.options import Arithmetic
+from bpfc.options import Arithmetic, Device
 from bpfc.training.run import Run
 
 APGD_STEPS, TARGETS = 100, 9
@@ -45,6 +45,17 @@ Variants = dict[str, Callable[[], Attack]]
 """By the name that is shown, what makes the attack; it raises ImportError where its library is not installed."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to measure; see above."""
+
+    run: tyro.conf.Positional[Path] = Path(__file__).parent.parent / "results" / "fashion-mnist-bpfc"
+    images: tyro.conf.Positional[int] = 24
+    steps: tyro.conf.Positional[int] = 1000
+    restarts: tyro.conf.Positional[int] = 5
+    device: Device = "cpu"
+
+
 @dataclass
 class Bench:
     """A network, images, and how much arithmetic goes into a pass and fits into a second."""
@@ -53,18 +64,19 @@ class Bench:
     images: Tensor
     labels: Tensor
     eps: float
-    step: float
+    step_size: float
 
     def __post_init__(self) -> None:
         self.forwards, self.backwards = operations(self.model, self.images[:1])
-        self.peak = peak_operations()
+        self.peak = peak_operations(self.images.device)
+        warm_up(self.model, self.images)
 
     def measured(self, attack: Attack, images: Tensor, labels: Tensor) -> tuple[Tensor, str]:
         """What the attack finds, and what it took."""
         with counted(self.model) as passes:
-            started = time.process_time()
+            started = clock(images.device)
             found = attack(images, labels).detach()
-            seconds = time.process_time() - started
+            seconds = clock(images.device) - started
         work = passes.forwards * self.forwards + passes.backwards * self.backwards
         told = f"{seconds:7.1f} s, {passes.forwards:8,} forwards, {passes.backwards:8,} backwards"
         return found, f"{told}, {work / seconds / self.peak:4.0%} of peak"
@@ -93,7 +105,7 @@ class Bench:
         """Our attacks, each on what those before it left, in float32 and, where that is faster here, in bfloat16."""
 
         def make(precision: Arithmetic) -> Attack:
-            context = Context(ThreatModel("linf", self.eps), self.images.shape[1], step_size=self.step)
+            context = Context(ThreatModel("linf", self.eps), self.images.shape[1], step_size=self.step_size)
             plan = parse(names, context, cascade=True, precision=precision)
 
             def attack(images: Tensor, labels: Tensor) -> Tensor:
@@ -108,27 +120,26 @@ class Bench:
             return attack
 
         variants: Variants = {"ours": lambda: make("fp32")}
-        if resolve("auto", pick_device("cpu")) == "bf16":
+        if resolve("auto", self.images.device) == "bf16":
             variants["ours, bfloat16"] = lambda: make("bf16")
         return variants
 
     def boxed(self) -> Any:
         import foolbox
 
-        return foolbox.PyTorchModel(self.model, bounds=(0, 1), device="cpu")
+        return foolbox.PyTorchModel(self.model, bounds=(0, 1), device=self.images.device)
 
 
-def main() -> None:
+def main(options: Options) -> None:
     torch.set_num_threads(1)
-    print_machine()
-    arguments = sys.argv[1:]
-    run = Path(arguments[0] if arguments else Path(__file__).parent.parent / "results" / "fashion-mnist-bpfc")
-    count, steps, restarts = _numbers()
-    recipe, data = Run(run).recipe(), load("fashion-mnist")
-    images = to_float(data.test.pixels[:count]).contiguous(memory_format=torch.channels_last)
-    labels = data.test.labels[:count]
-    bench = Bench(Run(run).model(data), images, labels, recipe.eps, recipe.step_size)
-    print(f"peak: {bench.peak / 1e9:.0f} · 10⁹ operations a second on one core")
+    print_machine(options.device)
+    device, run = pick_device(options.device), Run(options.run)
+    count, steps, restarts = options.images, options.steps, options.restarts
+    recipe, data = run.recipe(), load("fashion-mnist")
+    images = to_float(data.test.pixels[:count]).contiguous(memory_format=torch.channels_last).to(device)
+    labels = data.test.labels[:count].to(device)
+    bench = Bench(run.model(data).to(device), images, labels, recipe.eps, recipe.step_size)
+    print(f"peak: {bench.peak / 1e9:.0f} · 10⁹ operations a second on one {'core' if device.type == 'cpu' else 'GPU'}")
     print(f"PGD-{steps}, {restarts} restarts, {count} images, ε {recipe.eps}")
     bench.within(pgd(bench, steps, restarts))
     print(f"APGD on cross-entropy, then towards {TARGETS} classes, {APGD_STEPS} steps, {count} images, ε {recipe.eps}")
@@ -141,23 +152,23 @@ def main() -> None:
 
 
 def pgd(bench: Bench, steps: int, restarts: int) -> Variants:
-    model, eps, step = bench.model, bench.eps, bench.step
+    model, eps, step_size = bench.model, bench.eps, bench.step_size
 
     def by_adv_lib() -> Attack:
         library = imported_adv_lib()
-        settings = {"steps": steps, "restarts": restarts, "absolute_step_size": step}
+        settings = {"steps": steps, "restarts": restarts, "absolute_step_size": step_size}
         return lambda x, y: library.pgd_linf(model, x, y, eps, **settings)
 
     def by_foolbox() -> Attack:
         import foolbox
 
-        attack = foolbox.attacks.LinfPGD(abs_stepsize=step, steps=steps, random_start=True).repeat(restarts)
+        attack = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=steps, random_start=True).repeat(restarts)
         return lambda x, y: attack(bench.boxed(), x, y, epsilons=eps)[1]
 
     def by_torchattacks() -> Attack:
         import torchattacks
 
-        runs = [torchattacks.PGD(model, eps=eps, alpha=step, steps=steps) for _ in range(restarts)]
+        runs = [torchattacks.PGD(model, eps=eps, alpha=step_size, steps=steps) for _ in range(restarts)]
         return torchattacks.MultiAttack(runs) if restarts > 1 else runs[0]
 
     def by_art() -> Attack:
@@ -165,13 +176,25 @@ def pgd(bench: Bench, steps: int, restarts: int) -> Variants:
         from art.estimators.classification import PyTorchClassifier
 
         shape = tuple(bench.images.shape[1:])
+        device = bench.images.device
         estimator = PyTorchClassifier(
-            model, loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=10, clip_values=(0, 1)
+            model,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=shape,
+            nb_classes=10,
+            clip_values=(0, 1),
+            device_type="cpu" if device.type == "cpu" else "gpu",
         )
         attack = ProjectedGradientDescentPyTorch(
-            estimator, eps=eps, eps_step=step, max_iter=steps, num_random_init=restarts, batch_size=256, verbose=False
+            estimator,
+            eps=eps,
+            eps_step=step_size,
+            max_iter=steps,
+            num_random_init=restarts,
+            batch_size=256,
+            verbose=False,
         )
-        return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+        return lambda x, y: torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(device)
 
     return {
         **bench.ours(f"pgd-{steps}x{restarts}"),
@@ -276,11 +299,8 @@ def distance(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor) ->
     return f"median ℓ2 {median:.4f}, failed {failed.float().mean():.1%}"
 
 
-def _numbers() -> list[int]:
-    """IMAGES, STEPS, RESTARTS of the command line, or what stands for them."""
-    given = [int(argument) for argument in sys.argv[2:]]
-    return given + [24, 1000, 5][len(given) :]
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except (UserError, OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error

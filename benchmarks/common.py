@@ -20,6 +20,7 @@ from bpfc.judge import SLACK, exact_logits
 from bpfc.machine import peak_memory_mib, pick_device, resolve
 from bpfc.memory import keep_memory
 from bpfc.models import behind
+from bpfc.options import Device
 from bpfc.provenance import provenance
 
 
@@ -62,17 +63,33 @@ def operations(model: nn.Module, images: Tensor) -> tuple[float, float]:
     return forwards / len(images), backwards / len(images)
 
 
-def peak_operations(size: int = 3000, rounds: int = 5) -> float:
-    """Floating-point operations in a second of this process's CPU, by a large matrix product in float32, best of a few.
+def clock(device: torch.device) -> float:
+    """Seconds of this process's CPU, which neighbours do not change; where a GPU works, of the clock."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def warm_up(model: nn.Module, images: Tensor) -> None:
+    """Loads a GPU's kernels before any second counts; without one there is nothing to load."""
+    if images.device.type != "cpu":
+        with torch.enable_grad():
+            at = images.clone().requires_grad_()
+            torch.autograd.grad(model(at).sum(), at)
+
+
+def peak_operations(device: torch.device, size: int = 3000, rounds: int = 5) -> float:
+    """Floating-point operations in a second (`clock`), by a large matrix product in float32, best of a few.
 
     What can be had of a core, where torch has one thread.
     """
-    left, right = torch.rand(2, size, size)
+    left, right = torch.rand(2, size, size, device=device)
     seconds = []
     for _ in range(rounds):
-        started = time.process_time()
+        started = clock(device)
         left @ right
-        seconds.append(time.process_time() - started)
+        seconds.append(clock(device) - started)
     return 2 * size**3 / min(seconds)
 
 
@@ -127,9 +144,9 @@ def _peak(work: Callable[[], object]) -> float:
     return peak_memory_mib(pick_device("cpu")) - before
 
 
-def print_machine() -> None:
+def print_machine(chosen: Device = "cpu") -> None:
     """Says what measures, and sets the allocator as the command line does, for all variants alike."""
     keep_memory()
-    device = pick_device("cpu")
+    device = pick_device(chosen)
     told = provenance(device)
     print(f"{told['hardware']}\n{told['versions']}, commit {told['commit']}, auto precision: {resolve('auto', device)}")

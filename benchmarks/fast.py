@@ -15,7 +15,6 @@ done, and image by image where verdicts part. Without --runs the table alone is 
 """
 
 import json
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from typing import Any, Literal, get_args
 
 import torch
 import tyro
-from common import adv_lib, counted, print_machine, standing
+from common import adv_lib, clock, counted, print_machine, standing, warm_up
 from torch import Tensor, nn
 
 from bpfc.data import AnyImages, load
@@ -77,7 +76,7 @@ class Network:
 
 def main(options: Fast) -> None:
     torch.set_num_threads(1)
-    print_machine()
+    print_machine(options.device)
     measure(options)
     networks = table(options.out)
     command = f"python benchmarks/fast.py --runs {' '.join(networks)}"
@@ -143,6 +142,8 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
     }
     kept = read_json(file) if file.exists() else {**header, "variants": {}}
     refuse(file, {name: (kept[name], value) for name, value in header.items()})
+    (block,) = blocks(data.test, list(range(options.block)), options.block, channels_last=True)
+    warm_up(model, block.images.to(device))
     context = Context(ThreatModel("linf", recipe.eps), data.channels, curve=behind(model) is not None)
     plans: dict[Variant, Plan] = {"standard": parse("standard", context), "fast": parse("fast", context)}
     return Network(run.resolve().name, model, data.test, plans, recipe.eps, file, kept)
@@ -191,14 +192,6 @@ def attacked(network: Network, variant: Variant, places: range, device: torch.de
         "warnings": sorted({str(warning.message) for warning in heard}),
         "rows": rows,
     }
-
-
-def clock(device: torch.device) -> float:
-    """Seconds of this process's CPU, which neighbours do not change; where a GPU works, of the clock."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def by_adv_lib(model: nn.Module, block: Block, eps: float) -> Tensor:

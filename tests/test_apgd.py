@@ -166,10 +166,10 @@ def test_each_restart_starts_elsewhere_and_at_its_own_place(
 
         def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
             seen.append(candidates)
-            return torch.ones(len(at), dtype=torch.bool)
+            return (candidates != test_digits[0][:2]).flatten(1).any(dim=1)  # not the images as they are
 
         attack(trained, test_digits[0][:2], test_digits[1][:2], ImageRng(0, range(2), restart), watch)
-        return seen[0]
+        return seen[-1]
 
     assert torch.equal(start(1), start(1))
     assert (start(0) - start(1)).abs().amax() > 0.01
@@ -194,8 +194,30 @@ def test_targets_are_nearest_by_gap_over_gradient() -> None:
         model[1].weight.copy_(torch.tensor([[4.0, 0.0], [3.0, 0.1], [2.0, 9.0], [1.0, 0.0]]))
     image, label = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([0])
     # Gaps 1, 2, 3; dual norms 1.1, 11, 3: the second likeliest is nearest, by far.
-    assert nearest_classes(model, image, label, 2, LinfBall(0.1)).tolist() == [[2, 1]]
-    assert nearest_classes(model, image, label, 3, LinfBall(0.1)).tolist() == [[1, 2, 3]]
+    chosen, logits = nearest_classes(model, image, label, 2, LinfBall(0.1))
+    assert chosen.tolist() == [[2, 1]]
+    assert logits.tolist() == [[4, 3, 2, 1]]
+    assert nearest_classes(model, image, label, 3, LinfBall(0.1))[0].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("targets", [2, 9])
+def test_targets_are_found_once_for_an_image_and_counted(targets: int, trained: nn.Module, test_digits: Digits) -> None:
+    """Three restarts of five images in one batch, of which one stands there twice."""
+    places = [0, 1, 2, 3, 0]
+    images, labels = (part[places * 3] for part in test_digits)
+    attack, rng = TargetedAPGD(1e-6, 4, targets), ImageRng(0, list(range(5)) * 3, [0] * 5 + [1] * 5 + [2] * 5)
+    judge = Judge(trained, images, labels, LinfBall(attack.eps), restarts=3)
+    passes: list[int] = []
+    handle = trained.register_forward_hook(lambda _, args, __: passes.append(len(args[0])))
+    judge.run(attack, rng)
+    handle.remove()
+    each = targets * (4 + 1)  # the last iterates are looked at as well
+    assert passes[0] == 4
+    assert judge.queries is not None
+    assert judge.queries.tolist() == [each + 1] * 4 + [each] * 11
+    assert sum(passes) == judge.queries.sum() + 15  # the judge's own
+    alone = [attack(trained, images[i : i + 1], labels[i : i + 1], rng[torch.tensor([i])]) for i in range(15)]
+    torch.testing.assert_close(torch.cat(alone), attack(trained, images, labels, rng), rtol=0, atol=1e-7)
 
 
 def test_no_forward_is_larger_than_the_batch(trained: nn.Module, test_digits: Digits) -> None:

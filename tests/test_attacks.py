@@ -6,7 +6,20 @@ import torch
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import FGSM, IFGSM, PGD, RFGSM, Attack, BatchRng, ImageRng
+from bpfc.attacks import (
+    APGD,
+    FGSM,
+    IFGSM,
+    PGD,
+    RFGSM,
+    Adaptive,
+    Attack,
+    BatchRng,
+    DeepFool,
+    ImageRng,
+    MultiTargeted,
+    TargetedAPGD,
+)
 from bpfc.attacks.ascent import input_gradient
 
 EVERY_ATTACK = [FGSM(0.1), RFGSM(0.05, 0.05), IFGSM(0.1, 8), PGD(0.1, 0.02, 12)]
@@ -61,6 +74,39 @@ def test_gradient_is_that_of_the_summed_loss(trained: nn.Module, test_digits: tu
         alone, _ = input_gradient(trained, images[i : i + 1], labels[i : i + 1])
         torch.testing.assert_close(gradient[i : i + 1], alone, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(logits, trained(images).detach())
+
+
+class Unmoved(nn.Module):
+    """Three classes, by whether the image is bright: autograd finds no way from the answer to the image."""
+
+    def __init__(self, *, records: bool) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor([2.0, 1.0, 0.0]), requires_grad=records)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.bias + (images.flatten(1).mean(dim=1, keepdim=True) > 0.5).float()
+
+
+@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *EVERY_ATTACK,
+        APGD(0.1, 3),
+        APGD(0.1, 3, "dlr"),
+        TargetedAPGD(0.1, 3),
+        TargetedAPGD(0.1, 3, 1),
+        MultiTargeted(0.1, 0.02, 3),
+        Adaptive(0.1, 0.02, 3, k=6),
+        DeepFool(),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_depends_on_no_image_is_named(attack: Attack, records: bool) -> None:
+    """Whether or not the weights record gradients."""
+    images, labels = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long)
+    with pytest.raises(ValueError, match="the model lets no gradient through"):
+        attack(Unmoved(records=records), images, labels, ImageRng(0, range(3)))
 
 
 def plain_pgd(model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, attack: PGD) -> Tensor:
@@ -145,6 +191,7 @@ def test_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digits: tup
     assert 0.2 < ours.robust < 0.9
     assert ours.robust <= 1 - broken.float().mean().item() + 0.005
     single = foolbox.attacks.LinfFastGradientAttack()(model, images, labels, epsilons=eps)[2]
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     fgsm = bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=eps)
     assert fgsm.robust == pytest.approx(1 - single.float().mean().item(), abs=0.005)
 

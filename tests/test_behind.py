@@ -1,5 +1,6 @@
 import pytest
 import torch
+from common import counted
 from conftest import small_network
 from torch import Tensor, nn
 
@@ -57,7 +58,8 @@ def test_on_a_linear_network_it_finds_the_optimum(linear: nn.Sequential, images:
     found = Behind(EPS, steps_each=25, targets=2)(linear, images, labels, ImageRng(0, range(6)), watch)
     gap = linear(found).gather(1, last[:, None]) - linear(found).gather(1, labels[:, None])
     torch.testing.assert_close(gap[:, 0].detach(), optimum(linear, images, labels, last), rtol=1e-4, atol=1e-4)
-    assert len(shown) == 4 * 25 + 3  # the last iterates of all objectives but the last are shown as well
+    # The images as they are, and the last iterates of all objectives but the last, are shown as well.
+    assert len(shown) == 1 + 4 * 25 + 3
     for candidates in [*shown, found]:
         assert candidates.min() >= 0
         assert candidates.max() <= 1
@@ -115,11 +117,34 @@ def test_the_model_is_left_as_it_was_and_the_batch_does_not_matter() -> None:
 
 def test_it_has_a_name() -> None:
     context = Context(ThreatModel("linf", 0.3), channels=1)
-    (planned,) = parse("behind-20x3", context).attacks
-    assert planned.attack == Behind(0.3, 20)
-    assert planned.restarts == 3
+    planned = parse("behind-20x3,behind-t3-10,behind-1", context).attacks
+    assert [item.attack for item in planned] == [
+        Behind(0.3, 20, 0.1),
+        Behind(0.3, 10, 0.2, targets=3),
+        Behind(0.3, 1, 1.0),
+    ]
+    assert [item.restarts for item in planned] == [3, 1, 1]
     with pytest.raises(ValueError, match="is for ℓ∞"):
         parse("behind-20", Context(ThreatModel("l2", 0.3), channels=1))
+
+
+def test_the_suite_s_few_long_steps_break_what_many_short_ones_do(
+    trained: nn.Module, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    """Half the box's width in ten steps leaves images standing that two widths break; six targets more cost double."""
+    model = with_curve(trained, 0.4, 0.6).eval()
+    images, labels = (part[:30] for part in test_digits)
+    context = Context(ThreatModel("linf", 0.4), channels=1, curve=True)
+    (ours,) = (item.attack for item in parse("fast", context).attacks if item.name.startswith("behind"))
+    broken, passes = [], []
+    for attack in (ours, Behind(0.4, 10, 0.05)):
+        with counted(model) as spent:
+            judge = run_attack(model, images, labels, attack, ImageRng(0, range(30)))
+        broken.append(judge.broken)
+        passes.append(spent.forwards + spent.backwards)
+    assert (broken[0] | ~broken[1]).all()
+    assert 30 > broken[0].sum() > broken[1].sum()
+    assert passes[0] < passes[1] / 2
 
 
 def test_suites_attack_behind_the_curve_where_there_is_one(linear: nn.Sequential, images: Tensor) -> None:

@@ -10,7 +10,8 @@ import attacks
 import fast
 import pytest
 import torch
-from common import counted, operations, standing
+import tyro
+from common import clock, counted, operations, standing
 from conftest import small_network
 from torch import Tensor, nn
 
@@ -170,11 +171,12 @@ def test_libraries_stand_beside_ours_or_are_said_to_be_missing(
     trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = (part[:12] for part in test_digits)
-    monkeypatch.setattr(attacks, "peak_operations", lambda: 1e9)
+    monkeypatch.setattr(attacks, "peak_operations", lambda _: 1e9)
     monkeypatch.setattr(attacks, "resolve", lambda *_: "bf16")
     bench = attacks.Bench(trained, images, labels, 0.12, 0.03)
     variants = attacks.pgd(bench, 5, 2)
     bench.within({name: variants[name] for name in ("ours", "ours, bfloat16", "foolbox")})
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     monkeypatch.setattr(attacks, "adv_lib", lambda: None)
     bench.within({"adv-lib": variants["adv-lib"]})
     lines = capsys.readouterr().out.splitlines()
@@ -184,3 +186,36 @@ def test_libraries_stand_beside_ours_or_are_said_to_be_missing(
     assert lines[0].endswith(f"robust {expected:.1%}")
     assert all("% of peak, robust " in line for line in lines[:3])
     assert lines[3].endswith("not installed (No module named 'adv_lib')")
+
+
+def test_the_benchmark_of_attacks_takes_its_command_line_and_names_its_device(
+    digits: DataSet, trained: nn.Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tyro.cli(attacks.Options, args=["runs/mine", "4", "3", "2", "--device", "cpu"])
+    assert given == attacks.Options(Path("runs/mine"), 4, 3, 2, "cpu")
+    assert tyro.cli(attacks.Options, args=[]).steps == 1000
+    run = SimpleNamespace(recipe=lambda: RECIPES["mnist-5k-bpfc"][1], model=lambda _: trained)
+    monkeypatch.setattr(attacks, "Run", lambda _: run)
+    monkeypatch.setattr(attacks, "print_machine", lambda _: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(attacks, "load", lambda _: digits)
+    monkeypatch.setattr(attacks, "peak_operations", lambda _: 1e9)
+    for part in ("pgd", "apgd", "deepfool", "carlini_wagner"):
+        make = getattr(attacks, part)
+        monkeypatch.setattr(attacks, part, lambda *told, make=make: {"ours": make(*told)["ours"]})
+    monkeypatch.setattr(attacks, "APGD_STEPS", 3)
+    monkeypatch.setattr(attacks, "CW_STEPS", 3)
+    attacks.main(given)
+    lines = capsys.readouterr().out.splitlines()
+    assert "peak: 1 · 10⁹ operations a second on one core" in lines
+    assert sum(line.startswith("  ours ") for line in lines) == 4
+
+
+def test_the_clock_of_a_gpu_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    device = torch.device("cuda", 0)
+    assert clock(device) <= clock(device)
+    assert waited == [device, device]
+    assert clock(torch.device("cpu")) <= clock(torch.device("cpu"))
+    assert len(waited) == 2

@@ -117,6 +117,19 @@ def test_noise_breaks_what_has_few_corners() -> None:
         assert judge.broken.all()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_passes_by_a_class_to_which_no_gradient_leads(norm: Norm) -> None:
+    """The likelier other class answers as the label's does, whatever the image: its nearest move is none at all."""
+
+    def model(images: Tensor) -> Tensor:
+        mean = images.flatten(1).mean(dim=1)
+        return torch.stack([0 * mean + 0.6, 0 * mean + 0.5, mean], dim=1)
+
+    images = torch.full((2, 1, 3, 3), 0.4)
+    found = DeepFool(norm)(model, images, torch.zeros(2, dtype=torch.long), ImageRng(0, range(2)))  # type: ignore[arg-type]
+    torch.testing.assert_close(found, torch.full_like(images, 0.6), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("attack", "ratio"),
     [(DeepFool("l2"), 1.001), (DeepFool("linf"), 1.001), (CarliniWagner(200), 1.02)],
@@ -153,6 +166,7 @@ def test_no_further_than_foolbox(
     right = trained(images).argmax(1) == labels
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     _, found, success = theirs(model, images[right], labels[right], epsilons=None)
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     distances = ball(norm, 1.0).distances(found - images[right])
     distances[~success] = torch.inf
     summary = bpfc.evaluate(trained, images, labels, attacks=ours, eps=0.1).summary["attacks"][ours]
@@ -166,6 +180,7 @@ def test_l2_pgd_agrees_with_foolbox_or_is_stronger(trained: nn.Module, test_digi
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     theirs = foolbox.attacks.L2PGD(abs_stepsize=0.1, steps=40)
     broken = theirs(model, images, labels, epsilons=1.5)[2]
+    trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     ours = bpfc.evaluate(trained, images, labels, attacks="pgd-40", eps=1.5, norm="l2", step_size=0.1)
     assert 0.1 < ours.robust <= 1 - broken.float().mean().item() + 0.005
     inside = L2Ball(1.5)

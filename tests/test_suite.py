@@ -21,8 +21,10 @@ from bpfc.attacks import (
     TargetedAPGD,
 )
 from bpfc.attacks.autoattack import PARTS, Part
-from bpfc.evaluation import SUITES, Context, ThreatModel, parse
+from bpfc.evaluation import SUITES, Block, Context, ThreatModel, parse, run_block
 from bpfc.evaluation.names import FORMS
+from bpfc.judge import exact_logits
+from bpfc.models.curve import with_curve
 
 Digits = tuple[Tensor, Tensor]
 LINF = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01, k=7)
@@ -123,6 +125,37 @@ def test_queries_are_counted(trained: nn.Module, test_digits: Digits) -> None:
             assert entry["queries"] == 6 * entry["restart"] + min(entry["step"] + 1, 6)
         else:
             assert entry["queries"] == 24
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pgd-5x3", "apgd-8x2", "apgd-t-3x2", "apgd-t3-4x2", "mt-pgd-4", "behind-3x2"),
+        *("noise-5", "square-40", "spsa-3", "deepfool", "cw-8"),
+    ],
+)
+def test_queries_are_all_that_the_network_was_asked(
+    name: str, trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing breaks; but for the judge's own forwards, and what looks at the gradient first."""
+    model = with_curve(trained, 0.0, 1.0).eval()
+    right = (model(test_digits[0][:6]).argmax(1) == test_digits[1][:6]).nonzero()[:4, 0]
+    images, labels = test_digits[0][right], test_digits[1][right]
+    asked: list[int] = []
+
+    def judged(at: nn.Module, some: Tensor) -> Tensor:
+        logits = exact_logits(at, some)
+        asked.append(-len(some))
+        return logits
+
+    monkeypatch.setattr("bpfc.judge.exact_logits", judged)
+    monkeypatch.setattr("bpfc.evaluation.engine.blind_at_start", lambda _, some, __: [None] * len(some))
+    handle = trained.register_forward_hook(lambda _, args, __: asked.append(len(args[0])))
+    plan = parse(name, replace(LINF, threat=ThreatModel("linf", 1e-6)), batch_size=8)
+    rows = run_block(model, Block(right.tolist(), images, labels), plan)
+    handle.remove()
+    assert sum(row["attacks"][name]["queries"] for row in rows) == sum(asked)
+    assert not any(row["attacks"][name]["broken"] for row in rows)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.ascent import projected_ascent_along
+from bpfc.attacks.ascent import gradient_by, projected_ascent_along
 from bpfc.attacks.balls import LinfBall
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import cross_entropy
@@ -63,7 +63,7 @@ class Adaptive:
                         coarse = quantize(current.clamp(0, 1), self.k, noise=rng[at].uniform(current, draw))
                         distance = (logits - model(points + (coarse - current)).float()).square().sum()
                         objective = objective + self.weights[turn] / self.samples * distance
-                    (gradient,) = torch.autograd.grad(objective, points)
+                    gradient = gradient_by(points, objective)
                 return gradient, logits.detach()
 
             start = quantize(images[left], self.k, noise=rng[left].uniform(images[left], draw))

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import Ball, ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 from bpfc.attacks.objectives import LOSSES, Losses
@@ -93,7 +94,7 @@ def _gradient_and_values(
             leaf = some.detach().requires_grad_()
             logits = model(leaf).float()
             values = losses(logits, towards)
-            (gradient,) = torch.autograd.grad(values.sum(), leaf)
+            gradient = gradient_by(leaf, values.sum())
         parts.append((gradient, values.detach(), logits.detach()))
     gradients, every, all_logits = (torch.cat(column) for column in zip(*parts, strict=True))
     return gradients, every, all_logits

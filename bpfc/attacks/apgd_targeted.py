@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.apgd import auto_ascent
-from bpfc.attacks.balls import Ball, ball
+from bpfc.attacks.ascent import gradient_by
+from bpfc.attacks.balls import Ball, ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 from bpfc.attacks.objectives import margins, targeted_dlrs
 
@@ -20,8 +21,8 @@ class TargetedAPGD:
     """APGD on the targeted DLR loss, at all targets side by side; an image leaves when one of them breaks it.
 
     With more other classes than `targets`, those that a straight line through the network's gradient reaches first
-    (`nearest_classes`). What comes back is, of the last iterates at the targets, the one nearest to being taken for
-    another class.
+    (`nearest_classes`). They are found once for an image, whatever the number of its restarts in the batch. What comes
+    back is, of the last iterates at the targets, the one nearest to being taken for another class.
     """
 
     eps: float
@@ -38,11 +39,14 @@ class TargetedAPGD:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         inside, count = ball(self.norm, self.eps), len(images)
-        classes = nearest_classes(model, images, labels, self.targets, inside)
-        each = classes.shape[1]
+        firsts, same = _distinct(images, labels)
+        found, logits = nearest_classes(model, images[firsts], labels[firsts], self.targets, inside)
+        classes, each = found[same], found.shape[1]
         # Copies of the images: all for their first target, then all for their second.
         of = torch.arange(count, device=images.device).repeat(each)
         done = torch.zeros(count, dtype=torch.bool, device=images.device)
+        if watch is not None:
+            done[firsts] = watch(firsts, images[firsts], logits, 0)
 
         def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
             assert watch is not None
@@ -74,22 +78,31 @@ class TargetedAPGD:
         return last[best]
 
 
-def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int, ball: Ball) -> Tensor:
+def _distinct(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each image stands for the first time, and for each row which of these it is."""
+    rows = torch.cat([labels[:, None].to(images.dtype), images.flatten(1)], dim=1)
+    _, same = torch.unique(rows, dim=0, return_inverse=True)
+    places = torch.arange(len(same), device=same.device)
+    firsts = places.new_full((int(same.max()) + 1,), len(same)).scatter_reduce(0, same, places, "amin")
+    return firsts, same
+
+
+def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int, ball: Ball) -> tuple[Tensor, Tensor]:
     """The classes (N, min(count, K − 1)) other than the label that are nearest if the network were linear: the gap of
     the logits over the dual norm of its gradient (MALT, Melamed et al. 2024). Where `count` leaves out none, and
-    beyond the CANDIDATES likeliest, the order is that of the logits."""
+    beyond the CANDIDATES likeliest, the order is that of the logits, which come back beside them, (N, K)."""
     with torch.enable_grad():
         points = images.detach().requires_grad_()
         logits = model(points).float()
         likeliest = logits.detach().scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
         if count >= likeliest.shape[1]:
-            return likeliest
+            return likeliest, logits.detach()
         likeliest = likeliest[:, : max(count, CANDIDATES)]
         gaps = logits.gather(1, labels[:, None]) - logits.gather(1, likeliest)
         slopes = [
-            torch.autograd.grad(gaps[:, turn].sum(), points, retain_graph=True)[0].flatten(1)
+            finite(gradient_by(points, gaps[:, turn].sum(), retain_graph=True)).flatten(1)
             for turn in range(likeliest.shape[1])
         ]
     dual = 1 if ball.norm == "linf" else 2
     distances = gaps.detach() / torch.stack([slope.norm(dual, dim=1) for slope in slopes], dim=1).clamp_min(1e-12)
-    return likeliest.gather(1, distances.argsort(dim=1)[:, :count])
+    return likeliest.gather(1, distances.argsort(dim=1)[:, :count]), logits.detach()

@@ -26,15 +26,26 @@ def input_gradient(
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         logits = model(images).float()
-        value = objective(logits, targets)
-        gradient = torch.autograd.grad(value, images, allow_unused=True)[0] if value.requires_grad else None
+        gradient = gradient_by(images, objective(logits, targets))
+    return gradient, logits.detach()
+
+
+def gradient_by(images: Tensor, value: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """Gradient of a sum over the images, by the images alone.
+
+    Raises:
+        ValueError: the value does not depend on the images, for autograd.
+    """
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, images, retain_graph=retain_graph, allow_unused=True)
     if gradient is None:
         raise ValueError(
             "the model lets no gradient through (no_grad, detach or whole numbers on the way), so that attacks by "
             "gradients cannot work: attack it without (noise-100, square-5000, spsa-100), or wrap the layer in "
             "bpfc.BPDA"
         )
-    return gradient, logits.detach()
+    return gradient
 
 
 def projected_ascent(

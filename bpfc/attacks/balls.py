@@ -1,4 +1,8 @@
-"""The ε-balls: a random point, a step uphill, and back inside ball and box."""
+"""The ε-balls: a random point, a step uphill, and back inside ball and box.
+
+Where a gradient is NaN, a step leaves the pixel alone, else the iterate would hold NaN from then on. To torch the sign
+of NaN is 0.
+"""
 
 from dataclasses import dataclass
 from math import pi
@@ -55,8 +59,11 @@ class L2Ball:
         return images + self.eps * _direction(images, rng)
 
     def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
-        """One step of that length, or of each image's (N, 1, 1, 1), along the gradient, projected."""
-        return self.project(images, current + step_size * _unit(gradient))
+        """One step of that length, or of each image's (N, 1, 1, 1), along the gradient, projected.
+
+        An infinite value counts as 0 too.
+        """
+        return self.project(images, current + step_size * _unit(finite(gradient)))
 
     def distances(self, delta: Tensor) -> Tensor:
         """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""
@@ -101,6 +108,11 @@ def ball(norm: Norm, eps: float) -> Ball:
 def l2_norms(vectors: Tensor) -> Tensor:
     """The norm of each image's vector (N, C, H, W), as (N, 1, 1, 1)."""
     return vectors.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def finite(values: Tensor) -> Tensor:
+    """The values, 0 where one is NaN or infinite."""
+    return values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _unit(vectors: Tensor) -> Tensor:

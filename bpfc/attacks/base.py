@@ -129,15 +129,21 @@ def in_turn(
     steps: int,
     run: Callable[[int, Tensor, Watch | None], Tensor],
     watch: Watch | None,
+    clean: Tensor | None = None,
 ) -> Tensor:
     """An attack that is several: each turn works on what `watch` left of the turn before it.
 
     `run(turn, positions, watch)` gives back the last iterates of the images at `positions`; it takes `steps` steps, and
-    leaves it to this function to show them.
+    leaves it to this function to show them. `clean` are the logits of the images as they are, if the attack asked for
+    them: they are shown first, because a forward that is not shown is not counted.
     """
     perturbed = images.clone()
     left = torch.arange(len(images), device=images.device)
+    if watch is not None and clean is not None:
+        left = left[~watch(left, images, clean, 0)]
     for turn in range(turns):
+        if not len(left):
+            break
         done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
         def observe(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
@@ -152,8 +158,6 @@ def in_turn(
             with torch.no_grad():
                 logits = model(perturbed[left]).float()
             left = left[~watch(left, perturbed[left], logits, (turn + 1) * steps)]
-        if not len(left):
-            break
     return perturbed
 
 

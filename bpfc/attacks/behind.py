@@ -87,4 +87,4 @@ class Behind:
             return curve.preimage(points, images[left], self.eps)
 
         turns = len(self.losses) + min(self.targets, others.shape[1])
-        return in_turn(model, images, turns, self.steps_each, run, watch)
+        return in_turn(model, images, turns, self.steps_each, run, watch, logits)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.balls import L2Ball
+from bpfc.attacks.balls import L2Ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 from bpfc.attacks.objectives import margins
@@ -73,6 +73,7 @@ class CarliniWagner:
                 distances = (points - images[active]).flatten(1).square().sum(dim=1)
                 losses = distances + c[active] * (-margins(logits, labels[active])).clamp_min(0)
                 (gradient,) = torch.autograd.grad(losses.sum(), points)
+            gradient = finite(gradient)  # what is not would stay in the moments for good
             logits = logits.detach()
             found[active] |= nearest.take(active, current, logits)
             if watch is not None:

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.balls import ball
+from bpfc.attacks.ascent import gradient_by
+from bpfc.attacks.balls import ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 
@@ -50,13 +51,16 @@ class DeepFool:
                 [shortest(current, w, 1e-6 - gap, self.norm) for gap, w in zip(gaps, slopes, strict=True)]
             )
             lengths = torch.stack([nearest.ball.distances(move) for move in moves])
+            lengths[(slopes == 0).flatten(2).all(dim=2)] = torch.inf  # no move leads to that class
             move = moves[lengths.argmin(dim=0), torch.arange(len(current), device=images.device)]
             current = (current + (1 + self.overshoot) * move).clamp(0, 1)
         bisect(model, nearest, watch, self.steps)
         found = torch.nonzero(nearest.distances.isfinite())[:, 0]
         for _ in range(self.refinements if len(found) else 0):
             originals, way = images[found], nearest.points[found] - images[found]
-            _, gaps, slopes = _linearise(model, nearest.points[found], labels[found], 1)
+            logits, gaps, slopes = _linearise(model, nearest.points[found], labels[found], 1)
+            if watch is not None:
+                watch(found, nearest.points[found], logits, self.steps)
             wanted = (slopes[0] * way).flatten(1).sum(dim=1) - gaps[0]
             straight = shortest(originals, slopes[0], wanted + 1e-6, self.norm)
             for share in (1.0, 0.5, 0.2):
@@ -79,10 +83,8 @@ def _linearise(model: nn.Module, points: Tensor, labels: Tensor, candidates: int
         others = logits.detach().scatter(1, labels[:, None], -torch.inf)
         classes = others.topk(min(candidates, logits.shape[1] - 1), dim=1).indices
         gaps = (logits.gather(1, classes) - logits.gather(1, labels[:, None])).T
-        slopes = [
-            torch.autograd.grad(gap.sum(), points, retain_graph=i + 1 < len(gaps))[0] for i, gap in enumerate(gaps)
-        ]
-    return logits.detach(), gaps.detach(), torch.stack(slopes)
+        slopes = [gradient_by(points, gap.sum(), retain_graph=i + 1 < len(gaps)) for i, gap in enumerate(gaps)]
+    return logits.detach(), gaps.detach(), finite(torch.stack(slopes))
 
 
 def shortest(points: Tensor, slope: Tensor, wanted: Tensor, norm: Norm, passes: int = 5) -> Tensor:

@@ -59,4 +59,4 @@ class MultiTargeted:
             )
 
         turns = min(self.targets, others.shape[1])
-        return in_turn(model, images, turns, self.steps_each, towards_target, watch)
+        return in_turn(model, images, turns, self.steps_each, towards_target, watch, logits)

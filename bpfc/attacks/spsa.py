@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.balls import ball
+from bpfc.attacks.balls import ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
 from bpfc.attacks.objectives import margins
 
@@ -56,7 +56,10 @@ class SPSA:
         return perturbed
 
     def _estimate(self, model: nn.Module, current: Tensor, labels: Tensor, rng: Rng, done: int, *, room: int) -> Tensor:
-        """The estimate, by forwards of at most `room` images, as many pairs in each as fit."""
+        """The estimate, by forwards of at most `room` images, as many pairs in each as fit.
+
+        Pairs without a finite difference add nothing: the box may be left here, where a model need not answer.
+        """
         total = torch.zeros_like(current)
         at_once = max(1, room // (2 * len(current)))
         for begin in range(0, self.pairs, at_once):
@@ -65,5 +68,5 @@ class SPSA:
             near = torch.cat([current + self.delta * signs, current - self.delta * signs]).flatten(0, 1)
             logits = torch.cat([model(part).float() for part in near.split(room)])
             values = margins(logits, labels.repeat(2 * len(draws))).view(2, len(draws), -1, 1, 1, 1)
-            total += ((values[0] - values[1]) / (2 * self.delta) * signs).sum(dim=0)
+            total += (finite((values[0] - values[1]) / (2 * self.delta)) * signs).sum(dim=0)
         return total / self.pairs

@@ -72,6 +72,9 @@ class Square:
             best = torch.where(better, values, best)
             current = torch.where(better[:, None, None, None], shown, current)
             perturbed[active] = current
+        else:
+            if watch is not None:
+                watch(active, shown, logits, self.queries)
         return perturbed
 
     def _side(self, query: int, height: int, width: int) -> int:

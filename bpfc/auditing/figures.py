@@ -28,7 +28,7 @@ def figures(m: Measurements) -> dict[str, Any]:
             None without a gradient.
     """
     short, many = m.pgd_short, m.budget.restarts[1]
-    again = m.pgd(f"pgd-{m.short}x{many}", m.short, step=0.25, restarts=many, on=m.plain_standing)
+    again = m.pgd(f"pgd-{m.short}x{many}", m.short, step_size=0.25, restarts=many, on=m.plain_standing)
     return {
         "eps": [[eps, share] for eps, share in curve(m).items()],
         "steps": {

@@ -202,9 +202,9 @@ class Measurements:
 
     # Those that several checks ask for
 
-    def pgd(self, name: str, steps: int, loss: Any = "ce", step: float = 0.125, **more: Any) -> Probe:
-        """PGD with steps of `step` · ε."""
-        return self.probe(name, PGD(self.eps, step * self.eps, steps, loss), **more)
+    def pgd(self, name: str, steps: int, loss: Any = "ce", step_size: float = 0.125, **more: Any) -> Probe:
+        """PGD with steps of `step_size` · ε."""
+        return self.probe(name, PGD(self.eps, step_size * self.eps, steps, loss), **more)
 
     @property
     def short(self) -> int:
@@ -216,12 +216,12 @@ class Measurements:
 
     @property
     def pgd_short(self) -> Probe:
-        return self.pgd(f"pgd-{self.short}", self.short, step=0.25)
+        return self.pgd(f"pgd-{self.short}", self.short, step_size=0.25)
 
     @property
     def pgd_long(self) -> Probe:
         steps = 2 * self.budget.steps
-        return self.pgd(f"pgd-{steps}", steps, step=0.1, on=self.standing(self.pgd_short))
+        return self.pgd(f"pgd-{steps}", steps, step_size=0.1, on=self.standing(self.pgd_short))
 
     @property
     def plain_standing(self) -> Tensor:

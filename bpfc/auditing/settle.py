@@ -97,7 +97,7 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         yield f"the mean gradient at {m.budget.samples[-1]} points within ε/10 followed", GRADIENTS | {"C3"}
     if flags & EFFORT:
         steps, left = 2 * m.budget.steps, m.left
-        m.pgd(f"settling pgd-margin-{steps}x2", steps, "margin", step=0.05, on=left, through=source, restarts=2)
+        m.pgd(f"settling pgd-margin-{steps}x2", steps, "margin", step_size=0.05, on=left, through=source, restarts=2)
         yield f"PGD on the margin with {steps} smaller steps from two starts", EFFORT
     if found and flags & SEARCH:
         queries = 4 * m.budget.queries

@@ -105,6 +105,11 @@ def _apgd_at(targets: int) -> Callable[..., Attack]:
     return lambda c, steps, _: TargetedAPGD(c.eps, steps, targets, c.norm)
 
 
+def _behind(targets: int) -> Callable[..., Attack]:
+    """With steps that together are twice as long as the box is wide: its walls are reached from anywhere."""
+    return lambda c, steps, _: Behind(c.eps, steps, min(1.0, 2 / steps), targets=targets)
+
+
 def _noise(corners: bool) -> Callable[..., Attack]:
     return lambda c, draws: Noise(c.eps, draws, corners)
 
@@ -160,7 +165,14 @@ FORMS = (
         r"behind-(\d+)(?:x(\d+))?",
         "behind-STEPS[xRESTARTS]",
         "PGD behind a tone curve: cross-entropy, margin, up to 9 classes",
-        lambda c, steps, _: Behind(c.eps, steps),
+        _behind(9),
+        linf_only=True,
+    ),
+    Form(
+        r"behind-t3-(\d+)(?:x(\d+))?",
+        "behind-t3-STEPS[xRESTARTS]",
+        "the same, towards the 3 likeliest classes",
+        _behind(3),
         linf_only=True,
     ),
     Form("deepfool", "deepfool", "nearest misclassified image, in ε's norm", lambda c: DeepFool(c.norm), last=False),
@@ -199,7 +211,7 @@ WORST = (
     "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,behind-50,"
     f"adaptive-40,pgd-50x5,cw-50,spsa-10,{STANDARD}"
 )
-FAST = "apgd-50,apgd-t3-50x2,behind-10,fgsm,square-100"
+FAST = "apgd-50,apgd-t3-50x2,behind-t3-10,fgsm,square-100"
 """FGSM and Square come last: what they break that small steps left is a sign of masked gradients (see caveats)."""
 CASCADES = ("quick", "fast", "standard", "worst")
 SUITES = {

@@ -13,7 +13,7 @@ def measure(m: Measurements) -> Measured:
     for scale in m.budget.scales:
         through = rescaled(m.plain, scale).eval()
         name = f"pgd-{m.short} on logits x {scale:g}"
-        shares[scale] = m.share(m.standing(m.pgd(name, m.short, step=0.25, through=through)))
+        shares[scale] = m.share(m.standing(m.pgd(name, m.short, step_size=0.25, through=through)))
     gain = at_one - min(shares.values())
     each = ", ".join(f"{share:.1%} at {scale:g}" for scale, share in shares.items())
     told = f"{at_one:.1%} stand under PGD-{m.short} as it is, {each} times the logits"

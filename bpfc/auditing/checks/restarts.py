@@ -8,7 +8,7 @@ LIMIT = 0.02
 
 def measure(m: Measurements) -> Measured:
     few, many = m.budget.restarts
-    probe = m.pgd(f"pgd-{m.short}x{many}", m.short, step=0.25, restarts=many, on=m.plain_standing)
+    probe = m.pgd(f"pgd-{m.short}x{many}", m.short, step_size=0.25, restarts=many, on=m.plain_standing)
     gain = m.share(probe.broken & (probe.restart >= few))
     end = m.share(m.plain_standing & ~probe.broken)
     return Measured(gain > LIMIT + 1e-9, f"{end + gain:.1%} stand after {few} restarts, {end:.1%} after {many}", gain)
