@@ -101,7 +101,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "confusion": confusion,
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
     "both-sides-fashion-mnist": partial(
-        both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000"]
+        both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard"]
     ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
