@@ -99,7 +99,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "scale": scale,
     "imagenet": imagenet,
     "confusion": confusion,
-    "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-worst"]),
+    "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-standard"]),
     "both-sides-fashion-mnist": partial(
         both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard"]
     ),
