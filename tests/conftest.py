@@ -44,9 +44,9 @@ def digits() -> DataSet:
 
 def small_network() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 8, 5, stride=2, padding=2),
+        nn.Conv2d(1, 8, 4, stride=4),
         nn.ReLU(),
-        nn.Conv2d(8, 16, 5, stride=2, padding=2),
+        nn.Conv2d(8, 16, 3, padding=1),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(16 * 49, 10),
@@ -55,11 +55,11 @@ def small_network() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def trained(digits: DataSet) -> nn.Module:
-    """A small network trained on 2,000 real digits by the drop-in loss: 92 % clean, 67 % under PGD-20 at ε 0.1."""
-    torch.manual_seed(0)
+    """A small network trained on 2,000 real digits by the drop-in loss: 92 % clean, 59 % under PGD-20 at ε 0.1."""
+    torch.manual_seed(1)
     model = small_network()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    method = bpfc.BPFC(k=6, weight=1.0)
+    method = bpfc.BPFC(k=6, weight=2.0)
     for _ in range(4):
         for batch in torch.randperm(2000).split(50):
             loss = method(model, to_float(digits.train.pixels[batch]), digits.train.labels[batch]).loss

@@ -132,15 +132,15 @@ def test_no_attack_breaks_what_is_certified(model: nn.Module, seed: int) -> None
 
 def test_radii_are_proven_and_the_curve_falls(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
     images, labels = test_digits[0][:40], test_digits[1][:40]
-    radii = certified_radii(trained, images, labels, largest=0.1)
+    radii = certified_radii(trained, images, labels, largest=0.3)
     with torch.no_grad():
         right = trained(images).argmax(dim=1) == labels
     assert ((radii > 0) == right).all()
     assert (CrownIBP()(trained, images[right], labels[right], radii[right]) > 0).all()
-    factor = (0.1 / 2**-20) ** (1 / 2**10)
+    factor = (0.3 / 2**-20) ** (1 / 2**10)
     further = CrownIBP()(trained, images[right], labels[right], radii[right] * factor * 1.001)
     assert not (further > 0).any()
-    curve = certified_shares(radii, [0.0001, 0.005, 0.02, 0.1])
+    curve = certified_shares(radii, [0.0001, 0.005, 0.02, 0.3])
     assert curve == sorted(curve, reverse=True)
     assert curve[2] == certify(trained, images, labels, eps=0.02).certified
     assert curve[0] > curve[2] > curve[3] == 0

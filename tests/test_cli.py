@@ -119,12 +119,17 @@ def test_errors_are_told_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_reaches_the_shell(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "bpfc", "evaluate", "/nowhere"]
+def test_an_error_reaches_the_shell_and_only_trainings_load_their_engine(tmp_path: Path) -> None:
+    """An audit loads more than the other verbs that look at networks, but not lightning_fabric, which takes seconds."""
+    words = [sys.executable, "-X", "importtime", "-m", "bpfc", "audit", "/nowhere"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("bpfc: error: /nowhere: holds no run")
-    assert done.stderr.count("\n") == 1
+    lines = done.stderr.splitlines()
+    (told,) = (line for line in lines if not line.startswith("import time:"))
+    assert told.startswith("bpfc: error: /nowhere: holds no run")
+    loaded = {line.split("|")[-1].strip() for line in lines if line != told}
+    assert {"torch", "bpfc.auditing", "bpfc.certification", "bpfc.evaluation"} <= loaded
+    assert "lightning_fabric" not in loaded
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import small_network
+from processes import python
 from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
@@ -76,8 +74,6 @@ def test_eps_and_step_may_be_given(digits_run: Path) -> None:
 
 
 KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
 from pathlib import Path
 from conftest import small_network
 from bpfc.cli.evaluate import Evaluate, run
@@ -91,12 +87,12 @@ def test_killed_and_resumed_ends_with_the_same_rows(digits_run: Path, tmp_path: 
     whole = tmp_path / "whole"
     summary = run(options(digits_run, out=whole))
     ledger = digits_run / "evaluation" / "ledger.jsonl"
-    script = KILLED.format(tests=str(Path(__file__).parent), run=str(digits_run), attacks=ATTACKS)
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-    while len(read_jsonl(ledger)) < 3 and process.poll() is None:
+    (tmp_path / "killed.py").write_text(KILLED.format(run=str(digits_run), attacks=ATTACKS))
+    process = python(str(tmp_path / "killed.py"))
+    while len(read_jsonl(ledger)) < 3 and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     rows = read_jsonl(ledger)
     assert 3 <= len(rows) < 70
     with ledger.open("a") as file:

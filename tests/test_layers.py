@@ -49,6 +49,16 @@ def test_no_layer_imports_one_above_it() -> None:
     assert {str(path.relative_to(PACKAGE)): found for path in files if (found := wrong(path))} == {}
 
 
+def test_only_a_training_loads_its_engine() -> None:
+    """lightning_fabric takes seconds, so that no file imports it before a training begins."""
+    at_once = {}
+    for path in PACKAGE.rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        at_once[path.name] = [line for line in lines if line.startswith(("import lightning", "from lightning"))]
+    assert {name: lines for name, lines in at_once.items() if lines} == {}
+    assert "    from lightning_fabric import" in (PACKAGE / "training" / "engine.py").read_text(encoding="utf-8")
+
+
 def test_no_file_is_longer_than_a_room() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     assert [(path.name, lines) for path, lines in lengths.items() if lines > 300] == []

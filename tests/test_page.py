@@ -71,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(recipe, folder, device="cpu", precision="fp32")
     attacks = "fgsm,pgd-5,pgd-3x2,deepfool"
     options = evaluate.Evaluate(
-        folder, attacks=attacks, eps=0.2, step_size=0.05, limit=LIMIT, device="cpu", precision="fp32"
+        folder, attacks=attacks, eps=0.1, step_size=0.025, limit=LIMIT, device="cpu", precision="fp32"
     )
     evaluate.run(replace(options, save_images=True))
     return folder
@@ -201,7 +201,7 @@ def test_the_committed_page_says_what_results_say(monkeypatch: pytest.MonkeyPatc
 def test_a_table_has_the_summary_s_figures(made: Path) -> None:
     record = read_run(made)
     (table,) = attack_tables([record])
-    assert table.title == f"mnist-5k, ℓ∞ ε 0.2: the first {LIMIT} test images"
+    assert table.title == f"mnist-5k, ℓ∞ ε 0.1: the first {LIMIT} test images"
     right = sum(
         row["broken_by"] is None or not row["attacks"]["pgd-5"]["broken"] for row in rows_of(made) if row["attacks"]
     )

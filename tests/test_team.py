@@ -2,9 +2,7 @@
 
 import json
 import os
-import shlex
 import signal
-import subprocess
 import sys
 import time
 import zlib
@@ -14,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from processes import torchrun
 from torch.distributed import HashStore
 
 import bpfc.auditing
@@ -29,8 +28,6 @@ from bpfc.evaluation.subject import from_factory
 from bpfc.files import read_json, read_jsonl
 from bpfc.team import Team
 
-ROOT = Path(__file__).parent.parent
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 ATTACKS = "fgsm,pgd-4x2,noise-3"
 
 
@@ -51,11 +48,13 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("bpfc.data.sets.IN_MEMORY", 0)  # as the module sets it, in this process too, and no longer
     (tmp_path / "somebodys.py").write_text(
         "import os, time, torch\n"
+        "from pathlib import Path\n"
         "from torch import nn\n"
         "from bpfc.data import sets\n"
         "sets.IN_MEMORY = 0\n"
         "def model():\n"
         "    torch.manual_seed(0)\n"
+        "    Path(f'pid {os.environ.get(\"RANK\")}').write_text(str(os.getpid()))\n"
         "    made = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 2))\n"
         "    made.register_forward_pre_hook(lambda *_: time.sleep(float(os.environ.get('SLOW', 0))))\n"
         "    return made\n"
@@ -68,13 +67,10 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WORDS = shlex.split(
-    "evaluate --model somebodys:model --data set --eps 0.02 --batch-size 4 --device cpu --precision fp32"
-)
-
-
-def torchrun(processes: int, *words: str) -> list[str]:
-    return [*TORCHRUN, str(processes), "-m", "bpfc", *WORDS, "--attacks", ATTACKS, *words]
+WORDS = (
+    "evaluate --model somebodys:model --data set --eps 0.02 --batch-size 4 --device cpu --precision fp32 "
+    f"--attacks {ATTACKS} --out many"
+).split()
 
 
 def one_process(out: Path) -> dict[str, object]:
@@ -82,33 +78,22 @@ def one_process(out: Path) -> dict[str, object]:
     return run(Evaluate(**options, device="cpu", precision="fp32", out=out))  # type: ignore[arg-type]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-
-
-def children(pid: int) -> Iterator[int]:
-    told = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True).stdout
-    yield from map(int, told.split())
-
-
 def test_processes_write_the_bytes_of_one_and_a_killed_one_costs_open_blocks_only(model: Path) -> None:
     """One of two is killed half-way: what both had written stays, and three go on from it."""
     summary = one_process(model / "one")
-    slow = environment() | {"SLOW": "0.01"}  # lest the other has done all before torchrun ends it
-    process = subprocess.Popen(
-        torchrun(2, "--out", "many"), env=slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    two = torchrun(2, "bpfc", *WORDS, SLOW="0.01")  # lest the other has done all before torchrun ends it
     shards = model / "many/shards"
-    while len(list(rows_of(shards))) < 12 and process.poll() is None:
+    while (len(list(rows_of(shards))) < 12 or not Path("pid 1").exists()) and not two.done():
         time.sleep(0.005)
-    os.kill(list(children(process.pid))[1], signal.SIGKILL)
-    assert process.wait() != 0
+    os.kill(int(Path("pid 1").read_text()), signal.SIGKILL)
+    assert not two.result()[0]
     written = [row["index"] for row in rows_of(shards)]
     assert 12 <= len(written) < 60
     assert len(written) == len(set(written))
 
-    done = subprocess.run(torchrun(3, "--out", "many"), check=True, env=environment(), capture_output=True, text=True)
-    assert done.stdout.count("worst case") == 1  # the first process tells, for all
+    well, printed = torchrun(3, "bpfc", *WORDS).result()
+    assert well, printed
+    assert printed.count("worst case") == 1  # the first process tells, for all
     merged = read_json(model / "many/summary.json")
     assert merged["images_resumed"] == len(written)
     assert merged["provenance"]["hardware"]["processes"] == 3
@@ -146,9 +131,9 @@ def test_certificates_too_are_shared_out_and_go_on_from_a_kill(model: Path) -> N
     with begun.open("a") as file:
         file.write('{"index": 13, "lab')
     words = "certify --model somebodys:model --data set --eps 0.002 --batch-size 4 --device cpu --out many"
-    command = [*TORCHRUN, "2", "-m", "bpfc", *words.split()]
-    done = subprocess.run(command, check=True, env=environment(), capture_output=True, text=True)
-    assert done.stdout.count("proven by") == 1
+    well, printed = torchrun(2, "bpfc", *words.split()).result()
+    assert well, printed
+    assert printed.count("proven by") == 1
     assert (model / "many/certificates.jsonl").read_bytes() == (model / "one/certificates.jsonl").read_bytes()
     assert read_json(model / "many/summary.json")["certified"] == summary["certified"]
     assert list((model / "many/shards").iterdir()) == []
@@ -165,8 +150,7 @@ def test_two_processes_audit_as_one_does(model: Path, monkeypatch: pytest.Monkey
         "if __name__ == '__main__':\n"
         "    main()\n"
     )
-    command = [*TORCHRUN, "2", "tiny.py", *words.split(), "--out", "two"]
-    two = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    well, printed = torchrun(2, "tiny.py", *words.split(), "--out", "two").result()
     monkeypatch.setattr(bpfc.auditing, "QUICK", eval(budget, vars(bpfc.auditing)))
     monkeypatch.setattr(sys, "argv", ["bpfc", *words.split(), "--out", "one"])
     with suppress(SystemExit):  # the verdict is the exit status
@@ -177,11 +161,11 @@ def test_two_processes_audit_as_one_does(model: Path, monkeypatch: pytest.Monkey
     for found in (said, shared):
         assert found.pop("seconds") > 0
     assert shared == said
-    assert bool(two.returncode) == bool(said["exit_status"])
+    assert well == (said["exit_status"] == 0)
     lines, others = ([untimed(row) for row in read_jsonl(model / name / "measured.jsonl")] for name in ("one", "two"))
     assert lines == others
     assert len(lines) > 10
-    assert two.stdout.count(f"{said['images']} images, ℓ∞ ε") == 1  # the first process tells, for all
+    assert printed.count(f"{said['images']} images, ℓ∞ ε") == 1  # the first process tells, for all
 
 
 def untimed(row: dict[str, object]) -> dict[str, object]:

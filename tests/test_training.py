@@ -1,7 +1,4 @@
 import json
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from processes import python
 from safetensors.torch import load_file
 from torch import nn
 
@@ -128,36 +126,23 @@ def test_stopped_and_resumed_equals_unbroken_to_the_bit(
 
 
 def command(out: Path, *more: str) -> list[str]:
-    words = "train mnist-5k-bpfc --network m-lenet-quarter --epochs 3 --limit 150 --batch-size 50"
-    options = [
-        *words.split(),
-        "--validation-attacked",
-        "20",
-        "--ifgsm-steps",
-        "3",
-        "--lr",
-        "0.02",
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--out",
-        str(out),
-        *more,
-    ]
-    return [sys.executable, "-m", "bpfc", *options]
+    words = "train mnist-5k-bpfc --network m-lenet-quarter --epochs 3 --limit 150 --batch-size 50 --ifgsm-steps 3"
+    options = "--validation-attacked 20 --lr 0.02 --device cpu --precision fp32"
+    return [*words.split(), *options.split(), "--out", str(out), *more]
 
 
 def test_killed_and_resumed_equals_unbroken_to_the_bit(unbroken: Path, tmp_path: Path) -> None:
     """SIGKILL as soon as the first state is there, in another process, through the real command line."""
     out = tmp_path / "run"
-    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL)
-    while not list(out.glob("checkpoint-0001")) and process.poll() is None:
+    process = python("bpfc", *command(out))
+    while not list(out.glob("checkpoint-0001")) and process.is_alive():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (out / "checkpoint-0003").exists()
-    subprocess.run(command(out, "--resume"), check=True, stdout=subprocess.DEVNULL)
+    process = python("bpfc", *command(out, "--resume"))
+    process.join()
+    assert process.exitcode == 0
     assert same_weights(out, unbroken)
 
 

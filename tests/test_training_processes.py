@@ -1,13 +1,11 @@
 """Training under torchrun: what several processes come to is what one does."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from processes import torchrun
 from safetensors.torch import load_file
 from test_training import SHORT, run, stop_after_one_epoch
 
@@ -28,10 +26,8 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path, monkeypatch: pytes
     options += ["--ifgsm-steps=2", "--lr=0.05", "--device=cpu", "--precision=fp32", "--out", str(tmp_path / "2")]
     run(chosen, tmp_path / "1")
     stop_after_one_epoch(chosen, tmp_path / "2", monkeypatch)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [*torchrun, "-m", "bpfc", "train", "mnist-5k-bpfc", *options, "--method.no-noise", "--resume"]
-    subprocess.run(words, check=True, capture_output=True, env=environment)
+    well, printed = torchrun(2, "bpfc", "train", "mnist-5k-bpfc", *options, "--method.no-noise", "--resume").result()
+    assert well, printed
     rows = {processes: read_jsonl(tmp_path / processes / "log.jsonl") for processes in ("1", "2")}
     for name in ("loss", "train_accuracy", "validation_accuracy", "validation_ifgsm_accuracy"):
         assert rows["1"][1][name] == pytest.approx(rows["2"][1][name], rel=1e-3)
@@ -90,11 +86,9 @@ def test_batchnorm_of_two_processes_synchronised_is_that_of_one(
     run(replace(chosen, method=replace(chosen.method, noise=False)), tmp_path / "1")
     options = [f"--{name.replace('_', '-')}={value}" for name, value in changes.items()]
     options += ["--ifgsm-steps=2", "--lr=0.05", "--method.no-noise", "--device=cpu", "--precision=fp32"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = ["train", "mnist-5k-bpfc", *options, "--sync-batchnorm", "--out", str(tmp_path / "2")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{Path(__file__).parent.parent}:{tmp_path}"}
-    script = str(tmp_path / "synchronised.py")
-    subprocess.run([*torchrun, script, *words], check=True, capture_output=True, env=environment)
+    well, printed = torchrun(2, str(tmp_path / "synchronised.py"), *words).result()
+    assert well, printed
     rows = {processes: read_jsonl(tmp_path / processes / "log.jsonl") for processes in ("1", "2")}
     for name in ("loss", "train_accuracy", "validation_accuracy"):
         assert rows["1"][1][name] == pytest.approx(rows["2"][1][name], rel=1e-3)

@@ -9,10 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -28,12 +27,15 @@ from bpfc.training.run import Run
 from bpfc.training.state import State
 from bpfc.training.validation import total, validate
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 CHECK_EVERY = 50
 """Steps between two looks at the loss (each waits for the device)."""
 
 
 def fit(
-    fabric: Fabric,
+    fabric: "Fabric",
     recipe: Recipe,
     precision: Arithmetic,
     model: nn.Module,
@@ -183,7 +185,7 @@ class TrainingStep(nn.Module):
 
 
 def train_epoch(
-    fabric: Fabric,
+    fabric: "Fabric",
     recipe: Recipe,
     step: nn.Module,
     loss: TrainingStep,
@@ -242,12 +244,14 @@ def train_epoch(
     return {**rate, **{name: value / images_seen for name, value in means.items()}}
 
 
-def engine(device: torch.device) -> Fabric:
+def engine(device: torch.device) -> "Fabric":
     """An engine for this process, or for all of them under torchrun.
 
     In full precision: its mixed precision would round the images themselves to bfloat16, before the quantiser. It
     advises TF32 on every GPU, where float32 is meant: it is told to keep that to itself.
     """
+    from lightning_fabric import Fabric  # which takes seconds, and who looks at a run or times a step needs none
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
@@ -266,7 +270,7 @@ def _seed(seed: int, epoch: int) -> int:
 
 
 @contextmanager
-def _progress(fabric: Fabric, total: int, done: int) -> Iterator[Callable[[], None]]:
+def _progress(fabric: "Fabric", total: int, done: int) -> Iterator[Callable[[], None]]:
     """A bar over the whole run with the time left, where somebody watches; yields the function that advances it."""
     columns = (TextColumn("training"), BarColumn(), TextColumn("step {task.completed}/{task.total}"))
     watched = fabric.is_global_zero and sys.stdout.isatty()

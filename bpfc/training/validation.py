@@ -1,7 +1,8 @@
 """A look at held-out images after each epoch: accuracy, I-FGSM, and the signs of catastrophic overfitting."""
 
+from typing import TYPE_CHECKING
+
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bpfc.attacks import IFGSM, ImageRng
@@ -13,9 +14,12 @@ from bpfc.options import Arithmetic
 from bpfc.training.overfitting import WATCHED, signs
 from bpfc.training.settings import Settings
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 
 def validate(
-    fabric: Fabric, recipe: Settings, model: nn.Module, validation: AnyImages, precision: Arithmetic
+    fabric: "Fabric", recipe: Settings, model: nn.Module, validation: AnyImages, precision: Arithmetic
 ) -> dict[str, float]:
     """Shares of the validation images: right as they are, and under the recipe's I-FGSM (any iterate counts).
 
@@ -55,7 +59,7 @@ def as_seen(images: AnyImages) -> Tensor:
     return to_float(images.pixels).contiguous(memory_format=torch.channels_last)
 
 
-def total(fabric: Fabric, values: Tensor) -> Tensor:
+def total(fabric: "Fabric", values: Tensor) -> Tensor:
     """The sum over all processes."""
     summed = fabric.all_reduce(values, reduce_op="sum")
     assert isinstance(summed, Tensor)
