@@ -178,6 +178,7 @@ def _side_by_side(
     failed: list[str] = []
     if not jobs:
         return failed
+    processes = min(processes, len(jobs))  # the pool starts all at once, and each loads torch
     spawn = multiprocessing.get_context("spawn")
     taken = spawn.Value("i", 0)
     with ProcessPoolExecutor(processes, spawn, _settle, (taken, processes, os.getpid())) as pool:
