@@ -132,7 +132,7 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-COUNT = 60  # digits that audits look at
+COUNT = 40  # digits that audits look at
 
 
 @pytest.fixture(scope="module")

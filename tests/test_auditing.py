@@ -23,8 +23,8 @@ from bpfc.auditing.measurements import Measurements
 from bpfc.data import DataSet, Images, to_float
 from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
 
-TINY = Budget(60, 20, (1, 3), 150, 5, (1e-3,), 3, (4, 8))
-EPS = 0.12
+TINY = Budget(COUNT, 20, (1, 3), 100, 5, (1e-3,), 2, (4, 8))
+EPS = 0.13
 """Here one step leaves six images that more steps break, so that a control which misleads all but the first is masked."""
 
 
@@ -185,7 +185,7 @@ def test_the_claim_decides(
         found = audit(trained, *shown, eps=EPS, claim=claim, budget=TINY, k=6, folder=honest_folder)
         assert (found.verdict, found.exit_status, found.robust) == (verdict, status, honest.robust)
     assert (honest_folder / "measured.jsonl").read_text() == lines
-    with pytest.raises(ValueError, match=r"eps was 0\.12, is 0\.2"):
+    with pytest.raises(ValueError, match=r"eps was 0\.13, is 0\.2"):
         audit(trained, *shown, eps=0.2, budget=TINY, folder=honest_folder)
 
 

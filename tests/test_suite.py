@@ -93,11 +93,11 @@ def test_suites_name_every_attack() -> None:
 
 def test_rows_are_the_same_at_any_batch_size(trained: nn.Module, test_digits: Digits) -> None:  # 12
     wrong = int((trained(test_digits[0]).argmax(1) != test_digits[1]).nonzero()[0])
-    some = [*range(6), wrong]
+    some = [*range(4), wrong]
     images, labels = test_digits[0][some], test_digits[1][some]
     rows = [
         bpfc.evaluate(trained, images, labels, attacks=OURS, eps=0.15, step_size=0.02, k=6, batch_size=size).rows
-        for size in (1, 4, 256)
+        for size in (1, 3, 256)
     ]
     verdicts = [
         [(row["broken_by"], [(n, e["broken"], e["restart"]) for n, e in row["attacks"].items()]) for row in each]
@@ -169,14 +169,14 @@ def test_the_authors_code_leaves_the_model_as_found(part: Part) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-SIX = slice(4, 10)
-"""Two of these stand, which cost the most."""
+FOUR = [3, 4, 5, 20]
+"""One of these stands, which costs the most, and one is broken by targeted attacks alone."""
 
 
 @pytest.fixture(scope="module")
 def counted(trained: nn.Module, test_digits: Digits) -> dict[str, tuple[bpfc.Evaluation, int]]:
-    """`fast` and `standard` on the same six digits, with the images that went through the network, forth and back."""
-    images, labels = test_digits[0][SIX], test_digits[1][SIX]
+    """`fast` and `standard` on the same four digits, with the images that went through the network, forth and back."""
+    images, labels = test_digits[0][FOUR], test_digits[1][FOUR]
     passes: list[int] = []
 
     def count(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> None:
@@ -197,11 +197,11 @@ def counted(trained: nn.Module, test_digits: Digits) -> dict[str, tuple[bpfc.Eva
 def test_standard_is_no_weaker_than_the_authors_own_run(
     trained: nn.Module, test_digits: Digits, counted: dict[str, tuple[bpfc.Evaluation, int]]
 ) -> None:
-    images, labels = test_digits[0][SIX], test_digits[1][SIX]
+    images, labels = test_digits[0][FOUR], test_digits[1][FOUR]
     official = pyautoattack.AutoAttack(trained, norm="Linf", eps=0.12, seed=0, version="standard")
     official.fab.n_target_classes = official.apgd_targeted.n_target_classes = 9
     with torch.random.fork_rng():
-        adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=6)
+        adversaries, _ = official.run_standard_evaluation(images, labels, batch_size=4)
     trained.zero_grad(set_to_none=True)  # theirs leaves gradients behind
     theirs = (trained(adversaries).argmax(1) == labels).float().mean().item()
     ours, _ = counted["standard"]
@@ -220,7 +220,7 @@ def test_fast_breaks_what_standard_breaks_at_a_tenth_of_its_passes(
         for suite, (evaluation, _) in counted.items()
     }
     assert broken["fast"] >= broken["standard"]
-    assert 0 < len(broken["fast"]) < 6
+    assert 0 < len(broken["fast"]) < 4
     assert counted["fast"][1] < counted["standard"][1] / 10
 
 
