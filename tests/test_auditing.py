@@ -25,7 +25,7 @@ from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
 
 TINY = Budget(COUNT, 20, (1, 3), 100, 5, (1e-3,), 2, (4, 8))
 EPS = 0.13
-"""Here one step leaves six images that more steps break, so that a control which misleads all but the first is masked."""
+"""Here one step leaves six images that more break, so that a control which misleads all but the first is masked."""
 
 
 class Drowned(nn.Module):

@@ -31,7 +31,7 @@ LINF = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01, k=7)
 L2 = Context(ThreatModel("l2", 2.0), channels=3, step_size=0.1)
 OURS = (
     "noise-5,corners-5,fgsm,rfgsm,ifgsm-8,pgd-20x3,pgd-margin-8,pgd-dlr-8x2,pgd-targeted-8,mt-pgd-4,adaptive-4,"
-    "apgd-8x2,apgd-dlr-6-last,apgd-t3-4x2,deepfool,deepfool-l2,cw-8,spsa-3,square-40,pgd-8-last,mt-pgd-2-last"
+    "apgd-8x2,apgd-dlr-6-last,apgd-t3-4x2,deepfool,deepfool-l2,cw-8,spsa-2,square-40,pgd-8-last,mt-pgd-2-last"
 )
 
 
