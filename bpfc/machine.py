@@ -6,6 +6,7 @@ import re
 import resource
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -40,8 +41,9 @@ def precision_of(path: Path) -> Arithmetic | None:
     return {"fp32": "fp32", "bf16": "bf16"}.get(str(told))  # type: ignore[return-value]
 
 
+@cache
 def _seconds(precision: Arithmetic) -> float:
-    """Of a convolution's forward and backward on one core of this CPU, the best of a few.
+    """Of a convolution's forward and backward on one core of this CPU, the best of a few; timed once a process.
 
     Timed, because the instruction set does not tell: with AVX512_BF16 a step of M-LeNet is 1.5 times slower in bfloat16
     than in float32 on one CPU and 2 times faster on another (docs/architecture.md).
