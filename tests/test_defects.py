@@ -168,7 +168,7 @@ def test_15_no_forward_is_larger_than_the_batch(
     sizes = []
     handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
     names = "noise-3,corners-3,fgsm,pgd-5x4,mt-pgd-3,apgd-t-3x2,deepfool,cw-4,spsa-2,square-10,aa-apgd-ce,aa-apgd-t"
-    bpfc.evaluate(trained, test_digits[0][:9], test_digits[1][:9], attacks=names, eps=0.1, batch_size=8)
+    bpfc.evaluate(trained, test_digits[0][:9], test_digits[1][:9], attacks=names, eps=0.2, batch_size=8)
     handle.remove()
     assert max(sizes) == 8
 

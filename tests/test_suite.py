@@ -169,8 +169,8 @@ def test_the_authors_code_leaves_the_model_as_found(part: Part) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-FOUR = [3, 4, 5, 20]
-"""One of these stands, which costs the most, and one is broken by targeted attacks alone."""
+FOUR = [3, 4, 5, 6]
+"""One of these stands, which costs the most."""
 
 
 @pytest.fixture(scope="module")
