@@ -202,7 +202,7 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes.DEMO_RECIPES.items()}
     monkeypatch.setattr(demo_recipes, "DEMO_RECIPES", quick)
-    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "200")
+    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "100")
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("normal", "BPFC", "pgd-100", "fgsm"))
     for name in ("summary.json", "normal/model.safetensors", "bpfc/evaluation/ledger.jsonl"):
