@@ -131,7 +131,8 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
     data = load(recipe.data)
     if options.images > len(data.test):
         raise UserError(f"--images {options.images}: {recipe.data} has {len(data.test)} test images")
-    model = Run(run).model(data).requires_grad_(False).to(device)
+    ours = recipe.network.startswith("controls:")  # of the audit, beside this file
+    model = Run(run).model(data, trusted=recipe.network if ours else None).requires_grad_(False).to(device)
     header = {
         "network": recipe.network,
         "data": recipe.data,

@@ -83,7 +83,7 @@ def test_suites_name_every_attack() -> None:
         "fgsm", "ifgsm-40", "pgd-40-last", "pgd-20-last", "pgd-1000-last",
     ]  # fmt: skip
     assert all(parse(suite, LINF).cascade == (suite != "paper") for suite in SUITES)
-    assert parse("fast", LINF).names == ["apgd-50", "apgd-t3-50x2", "fgsm", "square-100"]  # the tripwires last
+    assert parse("fast", LINF).names == ["apgd-50", "apgd-t3-50x2", "fgsm", "square-200"]  # the tripwires last
     assert parse("fast", L2).names == ["apgd-50", "apgd-t3-50x2"]
     in_l2 = set(parse("worst", L2).names)
     assert in_l2 < everything

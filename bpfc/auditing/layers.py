@@ -6,6 +6,7 @@ What is found is replaced in what the attacker differentiates (BPDA, Athalye et 
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -125,8 +126,11 @@ class Way:
     stand_ins: tuple[nn.Module, ...]
 
 
-def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Way | None:
-    """A way around what hides the gradients, with the images that show it; None if nothing is in the way, or found."""
+def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float, most: int | None = None) -> Way | None:
+    """A way around what hides the gradients, with the images that show it; None if nothing is in the way, or found.
+
+    `most`: so many stand-ins are enough, and no more are made; all that work unless given.
+    """
 
     def works(stand_in: nn.Module) -> bool:
         return working_gradients(stand_in, images, labels) >= WORKING
@@ -135,8 +139,8 @@ def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Way 
     if lost:
         told = [each.told for each in lost]
         for open_up, also in ((lambda stand_in: stand_in, []), (Opened, ["code that records no gradients"])):
-            ways = [open_up(stand_in) for stand_in in _stand_ins(model, lost, images, eps)]
-            if found := tuple(way for way in ways if works(way)):
+            ways = map(open_up, _stand_ins(model, lost, images, eps))
+            if found := tuple(islice(filter(works, ways), most)):
                 return Way(" and ".join([*told, *also]), found)
     if works(model):
         return None  # nothing is in the way

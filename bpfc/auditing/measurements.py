@@ -15,7 +15,7 @@ from bpfc.auditing.budget import Budget
 from bpfc.auditing.found import Found
 from bpfc.auditing.fronts import fronted
 from bpfc.auditing.probe import Probe, read_probe
-from bpfc.auditing.stand_ins import Through, Ungraded
+from bpfc.auditing.stand_ins import Late, Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
@@ -283,9 +283,13 @@ class Measurements:
 
     @cached_property
     def twin(self) -> nn.Module:
-        """Trained on the model's own answers."""
-        self.told("training a twin on the model's answers")
-        return twin(self.plain, self.images, self.eps, self.epochs)
+        """Trained on the model's own answers, when it is first asked."""
+
+        def train() -> nn.Module:
+            self.told("training a twin on the model's answers")
+            return twin(self.plain, self.images, self.eps, self.epochs)
+
+        return Late(train)
 
     @property
     def epochs(self) -> int:

@@ -10,7 +10,7 @@ from bpfc.attacks import PGD, SPSA, Adaptive, MultiTargeted, Square
 from bpfc.auditing.finding import Finding, Settled
 from bpfc.auditing.layers import WORKING, around, without_softmax, working_gradients
 from bpfc.auditing.measurements import Measurements
-from bpfc.auditing.stand_ins import Near, Through, rescaled
+from bpfc.auditing.stand_ins import Late, Near, Through, rescaled
 from bpfc.auditing.twin import twin
 from bpfc.ledger import wilson_interval
 from bpfc.wrappers import EOT
@@ -148,7 +148,7 @@ def _averaged(m: Measurements, source: nn.Module) -> Iterator[tuple[str, set[str
 
 
 def _without_gradients(m: Measurements) -> None:
-    imitation = twin(m.plain, m.images, m.eps, 3 * m.epochs)
+    imitation = Late(lambda: twin(m.plain, m.images, m.eps, 3 * m.epochs))
     steps = 2 * m.short
     attack = Through(PGD(m.eps, m.eps / 8, steps, "margin"), imitation, alike=False)
     m.probe(f"settling pgd-margin-{steps} on a twin", attack, on=m.left)

@@ -104,6 +104,23 @@ class Near(nn.Module):
         return torch.as_tensor(self.model(images + self.deviation * torch.randn_like(images)))
 
 
+class Late(nn.Module):
+    """A model that is made when it is first asked: an attack whose outcome was kept never asks."""
+
+    made: nn.Module | None
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.make, self.made = make, None
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.made is None:
+            with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):  # it may be trained
+                self.made = self.make()
+        return torch.as_tensor(self.made(images))
+
+
 class Ungraded(nn.Module):
     """A model that lets no gradient through, with a gradient of zero, so that attacks run and are seen to be idle."""
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bpfc.report.captions import captioned, check_same, shown_images, shown_sources
-from bpfc.report.figures import Results, percent, without
+from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
+from bpfc.report.figures import DATA, Results, percent, with_interval, without
 
 
 def both_sides(results: Results, evaluations: Sequence[str]) -> str:
@@ -25,6 +25,27 @@ def both_sides(results: Results, evaluations: Sequence[str]) -> str:
     )
     told += f"the last column is their difference. {shown_sources(evaluations)}"
     return captioned(["", "clean", "certified", "not broken", "open"], rows, told)
+
+
+def beyond(results: Results, evaluations: Sequence[str]) -> str:
+    """README's table of the best recipes beside BPFC, in %: clean, under AutoAttack, and certified.
+
+    Args:
+        evaluations: folders such as mnist-ibp/evaluation-standard, of the same number of images.
+    """
+    summaries = {name: results.summary(name) for name in evaluations}
+    check_same(summaries, "images")
+    runs = [name.split("/")[0] for name in evaluations]
+    rows = []
+    for run, summary in zip(runs, summaries.values(), strict=True):
+        certified = percent(summary["between"]["certified"]) if "between" in summary else "–"
+        name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
+        rows.append([name, without(summary["clean"]), with_interval(summary["worst_case"]), certified])
+    told = (
+        f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. In brackets: 95 % interval. "
+        f"{shown_seeds(results, runs)} {shown_sources(evaluations)}"
+    )
+    return captioned(["", "clean", "AutoAttack, standard", "certified"], rows, told)
 
 
 def reach(results: Results, runs: Sequence[str]) -> str:

@@ -22,6 +22,13 @@ METHODS = {
     "pgd-at": "PGD-AT",
 }
 """Methods as people call them, by their names in recipes, in the order of the tables."""
+OWN = {
+    "ibp": "IBP",
+    "bpfc-ibp": "BPFC with IBP",
+    "box-consistency": "box consistency",
+    "margin": "margin penalty",
+}
+"""Methods beyond the paper as people call them, by their names in recipes."""
 DATA = {"mnist-5k": "mnist-5k", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar-10": "CIFAR-10"}
 """Data sets as people call them."""
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -113,5 +120,6 @@ class Results:
         """A training as a table's first column names it."""
         method = self.method(run)
         weight = f", λ {self.recipe(run)['method']['weight']:g}" if method == "bpfc-l1" else ""
-        network = ", Net-A" if self.recipe(run)["network"] == "net-a" else ""
-        return METHODS.get(method, method) + weight + network
+        network = self.recipe(run)["network"]
+        shown = ", Net-A" if network == "net-a" else ", tone curve" if "@" in network else ""
+        return {**METHODS, **OWN}.get(method, method) + weight + shown

@@ -17,7 +17,7 @@ import tyro
 from bpfc.files import write_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline
 from bpfc.report.audits import audit, confusion
-from bpfc.report.both_sides import both_sides, reach
+from bpfc.report.both_sides import beyond, both_sides, reach
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
@@ -102,6 +102,14 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-standard"]),
     "both-sides-fashion-mnist": partial(
         both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard"]
+    ),
+    "beyond": partial(
+        beyond,
+        evaluations=[
+            "fashion-mnist-bpfc/evaluation-standard",
+            "fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000",
+            "mnist-ibp-curve-half/evaluation-standard",
+        ],
     ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),

@@ -30,13 +30,6 @@ EVALUATIONS = ("evaluation-standard", "evaluation-worst", "evaluation-pgd-1000",
 IMAGES = 10_000
 """Test images of both data sets. Whatever counts fewer gives no point."""
 AUTOATTACK = {"aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square"}
-OWN = {
-    "ibp": "IBP",
-    "bpfc-ibp": "BPFC with IBP",
-    "box-consistency": "box consistency",
-    "margin": "margin penalty",
-}
-"""Methods beyond the paper as people call them, by their names in recipes."""
 
 
 class Published(NamedTuple):
@@ -183,9 +176,7 @@ def _point(results: Results, data: str, run: str) -> Point:
         return Point(run, None, None, "", "", None, None, "", None)
     recipe = training.recipe()
     number, cost = standing(recipe.method)
-    name = OWN.get(recipe.method.name, results.label(training.name))
-    if "@" in recipe.network:
-        name += ", tone curve"
+    name = results.label(training.name)
     told = (number, cost, f"`{recipe.network}`", f"{recipe.epochs}")
     found = dict(_found(results, data, (run,)))
     if not found:
