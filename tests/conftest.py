@@ -90,6 +90,14 @@ def _brief_fits() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cuts() -> Iterator[None]:
+    """No test waits for the disk; which files are flushed, and when, is test_files.py's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def test_digits(digits: DataSet) -> tuple[Tensor, Tensor]:
     return to_float(digits.test.pixels), digits.test.labels

@@ -1,6 +1,7 @@
 """The page as a person meets it: in Chromium, on a desk and on a phone, in light and dark, with and without a mouse."""
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def opened(
     page.on("request", leaves)
     page.goto(PAGE.as_uri())
     return page, wrong
+
+
+@pytest.fixture(autouse=True)
+def _pages_are_closed(browser: Browser) -> Iterator[None]:
+    """Of a page this large each takes a browser's time while it is open."""
+    yield
+    for context in browser.contexts:
+        context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

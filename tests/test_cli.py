@@ -88,12 +88,12 @@ def test_recipes_train_and_evaluates(
     recipe: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "run")
-    short = "--epochs 1 --limit 8 --batch-size 4 --validation 20 --validation-attacked 4 --ifgsm-steps 2"
+    short = "--epochs 1 --limit 4 --batch-size 2 --validation 20 --validation-attacked 2 --ifgsm-steps 1"
     call(monkeypatch, "train", recipe, "--out", out, *short.split(), "--device", "cpu", "--precision", "fp32")
     assert len(read_jsonl(tmp_path / "run" / "log.jsonl")) == 1
-    call(monkeypatch, "evaluate", out, "--attacks", "fgsm,pgd-2", "--eps", "4/255", "--limit", "6", "--device", "cpu")
+    call(monkeypatch, "evaluate", out, "--attacks", "fgsm,pgd-1", "--eps", "4/255", "--limit", "3", "--device", "cpu")
     assert "worst case" in capsys.readouterr().out
-    assert len(read_jsonl(tmp_path / "run" / "evaluation" / "ledger.jsonl")) == 6
+    assert len(read_jsonl(tmp_path / "run" / "evaluation" / "ledger.jsonl")) == 3
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes.DEMO_RECIPES.items()}
     monkeypatch.setattr(demo_recipes, "DEMO_RECIPES", quick)
-    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "200")
+    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "100")
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("normal", "BPFC", "pgd-100", "fgsm"))
     for name in ("summary.json", "normal/model.safetensors", "bpfc/evaluation/ledger.jsonl"):

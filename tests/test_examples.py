@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import small_network
 from torch import nn
 
-from bpfc.models import Normalise
+from bpfc.models import NETWORKS, Normalise
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = ("plain", "lightning_module", "hugging_face_trainer", "timm_style")
@@ -23,6 +24,7 @@ def test_every_example_is_here() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_trains(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setitem(NETWORKS, "m-lenet-quarter", lambda *_: small_network())  # bfloat16 is slow on many a CPU
     example = importlib.import_module(name)
     model = example.main(epochs=2, count=1_000)
     found = importlib.import_module("plain").attack(model, 60)

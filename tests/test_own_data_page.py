@@ -15,9 +15,9 @@ from bpfc.data import DataSet
 from bpfc.files import read_json, read_jsonl
 
 SHORT = {
-    "train": "--epochs 2 --device cpu --precision fp32",
+    "train": "--epochs 1 --device cpu --precision fp32",
     "evaluate": "--limit 12 --batch-size 4 --device cpu --precision fp32",
-    "audit": "--limit 12 --device cpu",
+    "audit": "--limit 4 --device cpu",
     "export": "",
 }
 """What makes a verb quick."""
@@ -60,7 +60,7 @@ def test_a_stranger_trains_evaluates_audits_and_exports(
     run_folder = pictures / "runs/mine"
     assert [row["index"] for row in read_jsonl(run_folder / "evaluation/ledger.jsonl")] == list(range(12))
     assert read_json(run_folder / "evaluation/summary.json")["provenance"]["hardware"]["processes"] == 2
-    assert read_json(run_folder / "audit-quick/audit.json")["images"] == 12
+    assert read_json(run_folder / "audit-quick/audit.json")["images"] == 4
     card = (run_folder / "export-hub/README.md").read_text()
     assert "12 test images, ℓ∞ ε 0.1, each attack on what those before it left:" in card
     assert "`bpfc audit` (audit-quick):" in card

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import small_network
 from lightning_fabric import Fabric
 from processes import python
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from bpfc.data import DataSet, load
 from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
 from bpfc.methods import BPFC, Normal
-from bpfc.models import build
+from bpfc.models import NETWORKS, build
 from bpfc.training import engine
 from bpfc.training.engine import averaged_model
 from bpfc.training.health import TrainingError
@@ -45,6 +46,13 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(SHORT, tmp_path_factory.mktemp("runs") / "unbroken")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a network that takes a fraction of the time."""
+    monkeypatch.setitem(NETWORKS, "small", lambda *_: small_network())
+    return "small"
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -208,8 +216,10 @@ def test_the_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
     assert not torch.equal(state.averaged["module.0.weight"], state.weights["0.weight"])
 
 
-def test_bfloat16_learns_too(tmp_path: Path) -> None:
-    out = train(replace(SHORT, epochs=2), tmp_path / "run", device="cpu", precision="bf16").folder
+def test_bfloat16_learns_too(tmp_path: Path, small: str) -> None:
+    out = train(
+        replace(SHORT, network=small, epochs=2, limit=600), tmp_path / "run", device="cpu", precision="bf16"
+    ).folder
     rows = read_jsonl(out / "log.jsonl")
     assert rows[1]["loss"] < rows[0]["loss"]
     assert load_file(out / "model.safetensors")["0.weight"].dtype == torch.float32
@@ -249,9 +259,10 @@ def test_weights_are_looked_at_after_the_last_step(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_a_collapse_to_constant_logits_stops_the_training(tmp_path: Path) -> None:
+def test_a_collapse_to_constant_logits_stops_the_training(tmp_path: Path, small: str) -> None:
     """λ so large that the constant function wins: no more than chance after the first of three epochs."""
-    constant = replace(SHORT, limit=2000, batch_size=10, method=BPFC(k=7, weight=100.0, distance="l1"), clip_norm=1.0)
+    method = BPFC(k=7, weight=100.0, distance="l1")
+    constant = replace(SHORT, network=small, limit=2000, batch_size=10, method=method, clip_norm=1.0)
     with pytest.raises(TrainingError, match=r"does not learn: \d+\.\d% after 1 of 3 epochs is no more than chance"):
         run(constant, tmp_path / "run")
     assert not Run(tmp_path / "run").weights.exists()
