@@ -240,7 +240,7 @@ def test_after_autoattack_the_advice_is_an_audit() -> None:
 def test_fast_says_when_to_run_standard(trained: nn.Module, test_digits: Digits) -> None:
     """Every cheap sign at once: no gradient anywhere, and squares break what stood."""
     images, labels = (part[:10] for part in test_digits)
-    found = bpfc.evaluate(Levels(trained).eval(), images, labels, attacks="fast", eps=0.3)
+    found = bpfc.evaluate(Levels(trained).eval(), images, labels, attacks="fast", eps=0.15)
     zero, beyond = found.warnings
     assert "exactly zero" in zero
     assert beyond.startswith("attacks without gradients broke")
