@@ -2,6 +2,7 @@
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -154,6 +155,7 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     cfg = SimpleNamespace(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
     timm.get_pretrained_cfg = lambda name: cfg  # type: ignore[attr-defined]
     for module in (timm, torchvision, models):
+        module.__spec__ = ModuleSpec(module.__name__, None)  # other libraries look whether torchvision is there
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return asked
 
