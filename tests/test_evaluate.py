@@ -179,7 +179,7 @@ def test_images_of_an_evaluation_that_saved_none(digits_run: Path, monkeypatch: 
     assert images(digits_run / "evaluation") == whole
     assert (digits_run / "evaluation" / "ledger.jsonl").read_bytes().startswith(rows)
 
-    monkeypatch.setattr("bpfc.evaluation.recorded.run_block", None)
+    monkeypatch.setattr("bpfc.evaluation.engine.run_block", None)
     run(saving)  # what is there is enough
 
 

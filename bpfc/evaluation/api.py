@@ -6,12 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bpfc.answers import Answers
 from bpfc.attacks import Norm
 from bpfc.data import Images
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import blocks, run_block
+from bpfc.evaluation.engine import parts_of, run_blocks
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
 from bpfc.ledger import Row, summarise
@@ -87,9 +86,7 @@ def evaluate(
         check_gradient(model, given)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        answers, rows = Answers(model), list[Row]()
-        for block in blocks(given, range(len(given)), plan.batch_size):
-            with answers.to(block.indices):
-                rows += run_block(model, block, plan)
+        parts = parts_of(range(len(given)), plan.batch_size)
+        rows = [row for made in run_blocks(model, given, parts, plan) for row in made]
     told = sorted({str(warning.message) for warning in heard}) + caveats(rows)
     return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm), told)

@@ -1,16 +1,17 @@
-"""From a network, images and a plan to ledger rows: what runs in a block of images, and the loop over blocks."""
+"""From a network, images and a plan to ledger rows: what runs in a block of images, and the one loop over blocks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from bpfc.answers import Answers
 from bpfc.attacks import ImageRng
 from bpfc.certification import ContradictionError
 from bpfc.data import AnyImages, in_blocks, to_float
 from bpfc.evaluation.gradients import blind_at_start
-from bpfc.evaluation.plan import Plan, PlannedAttack
+from bpfc.evaluation.plan import Plan
 from bpfc.judge import Judge, clean_logits
 from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
@@ -39,8 +40,12 @@ class Proof(NamedTuple):
 
 def blocks(images: AnyImages, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
     """The images at `indices`, `size` at a time; see `each_block`."""
-    parts = (list(indices[begin : begin + size]) for begin in range(0, len(indices), size))
-    return each_block(images, parts, channels_last=channels_last)
+    return each_block(images, parts_of(indices, size), channels_last=channels_last)
+
+
+def parts_of(indices: Sequence[int], size: int) -> Iterator[list[int]]:
+    """So many of the indices at a time, in their order."""
+    return (list(indices[begin : begin + size]) for begin in range(0, len(indices), size))
 
 
 def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: bool = False) -> Iterator[Block]:
@@ -55,21 +60,42 @@ def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: 
         yield Block(part, floats, some.labels)
 
 
+def run_blocks(
+    model: nn.Module,
+    images: AnyImages,
+    parts: Iterable[list[int]],
+    plan: Plan,
+    *,
+    channels_last: bool = False,
+    **more: Any,
+) -> Iterator[list[Row]]:
+    """`run_block`, which `more` is for, on the images at each of the indices `parts`, as they are asked for.
+
+    Raises:
+        UserError: the model fails on some of the images, or answers in another form; the message names them.
+    """
+    answers = Answers(model)
+    for block in each_block(images, parts, channels_last=channels_last):
+        with answers.to(block.indices):
+            rows = run_block(model, block, plan, **more)
+        yield rows
+
+
 def run_block(
     model: nn.Module,
     block: Block,
     plan: Plan,
     *,
-    passed: Callable[[PlannedAttack], None] = lambda _: None,
+    passed: Callable[[str, int], None] = lambda *_: None,
     adversary: Callable[[int, Tensor], None] = lambda *_: None,
     proofs: Mapping[int, Proof] | None = None,
 ) -> list[Row]:
     """The ledger rows of one block of images under a plan.
 
     Every attack runs on every image that is classified rightly, so that its accuracy is its own; in a cascade, only
-    on what the attacks before it left standing. `passed` hears of each attack that is done, `adversary` gets the index
-    of each broken image, and the first perturbed image that breaks it. What is proven of an image, by its index, goes
-    into its row, and one that is certified meets no attack.
+    on what the attacks before it left standing. `passed` hears of each attack that is done, and of how many images the
+    block is; `adversary` gets the index of each broken image, and the first perturbed image that breaks it. What is
+    proven of an image, by its index, goes into its row, and one that is certified meets no attack.
 
     Raises:
         ContradictionError: an image is certified, but misclassified as it is.
@@ -96,7 +122,7 @@ def run_block(
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
-        passed(item)
+        passed(item.name, len(indices))
     return rows
 
 

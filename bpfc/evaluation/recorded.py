@@ -15,11 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from torch import Tensor
 
-from bpfc.answers import Answers
 from bpfc.data import to_float
 from bpfc.evaluation.caveats import caveats, left_out
 from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import Proof, each_block, run_block
+from bpfc.evaluation.engine import Proof, parts_of, run_blocks
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import make_writable_folder, owned, write_file, write_json
@@ -113,7 +112,7 @@ def _attack(
     """Runs the plan on the images that fall to this process; the first tells how far all are."""
     total, attacks = len(subject.images), len(plan.attacks)
     before, standing = len(shared.before), sum(row["broken_by"] is None for row in shared.before)
-    started, answers = time.perf_counter(), Answers(subject.model)
+    started = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, transient=True, disable=not (crew.first and Console().is_terminal)) as progress,
@@ -121,17 +120,20 @@ def _attack(
     ):
         warnings.simplefilter("always")
         task = progress.add_task("clean", total=total * attacks, completed=before * attacks)
-        mine = shared.parts(plan.batch_size)
-        for block in each_block(subject.images, mine, channels_last=subject.channels_last):
-            with answers.to(block.indices):
-                rows = run_block(
-                    subject.model,
-                    block,
-                    plan,
-                    passed=lambda item: progress.update(task, advance=len(block.indices), description=item.name),  # noqa: B023
-                    adversary=adversary,
-                    proofs=proofs,
-                )
+
+        def passed(attack: str, count: int) -> None:
+            progress.update(task, advance=count, description=attack)
+
+        for rows in run_blocks(
+            subject.model,
+            subject.images,
+            shared.parts(plan.batch_size),
+            plan,
+            channels_last=subject.channels_last,
+            passed=passed,
+            adversary=adversary,
+            proofs=proofs,
+        ):
             shared.append(rows, {str(warning.message) for warning in warned})
             done = before + crew.add("done", len(rows))
             robust = standing + crew.add("standing", sum(row["broken_by"] is None for row in rows))
@@ -150,21 +152,27 @@ def _save_again(subject: Subject, plan: Plan, rows: Sequence[Row], folder: Path,
     """
     broken = {row["index"]: row for row in rows if row["broken_by"] not in (None, "clean")}
     lacking = {index: row for index, row in broken.items() if not _image_file(folder, index).exists()}
-    known, size = [row["index"] for row in rows], plan.batch_size
-    parts = [part for at in range(0, len(known), size) if lacking.keys() & (part := known[at : at + size])]
-    save, answers, other = _saver(folder), Answers(subject.model), list[int]()
+    known = [row["index"] for row in rows]
+    parts = [part for part in parts_of(known, plan.batch_size) if lacking.keys() & part]
+    save, found, other = _saver(folder), dict[int, Tensor](), list[int]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what attacks warn of, they have warned of before
-        every = each_block(subject.images, parts, channels_last=subject.channels_last)
-        for block in track(every, "attacking again", len(parts), transient=True, disable=not Console().is_terminal):
-            found: dict[int, Tensor] = {}
-            with answers.to(block.indices):
-                again = run_block(subject.model, block, plan, adversary=found.__setitem__, proofs=proofs)
+        every = run_blocks(
+            subject.model,
+            subject.images,
+            parts,
+            plan,
+            channels_last=subject.channels_last,
+            adversary=found.__setitem__,
+            proofs=proofs,
+        )
+        for again in track(every, "attacking again", len(parts), transient=True, disable=not Console().is_terminal):
             for row in again:
                 if (index := row["index"]) in lacking and _ended_alike(row, lacking[index]):
                     save(index, found[index])
                 elif index in lacking:
                     other.append(index)
+            found.clear()
     if other:
         raise ValueError(
             f"--save-images: attacked again, {len(other)} images end otherwise than their rows say, as may be on "
