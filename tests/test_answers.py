@@ -16,7 +16,9 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.__main__ import main
 from bpfc.answers import Answers
-from bpfc.data import DataSet
+from bpfc.auditing.budget import QUICK
+from bpfc.auditing.measurements import Measurements
+from bpfc.data import DataSet, Images
 from bpfc.errors import UserError
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
@@ -129,6 +131,17 @@ def test_a_proof_and_a_figure_in_memory_are_refused_alike(name: str, late: Path)
         for call in (bpfc.certify, bpfc.evaluate):
             with pytest.raises((UserError, ValueError), match=AMISS[name][1]):
                 call(model, images, labels, eps=0.01, batch_size=8)
+
+
+def test_an_audit_names_the_block_that_fails_under_an_attack() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, CLASSES)).eval()
+    images = torch.rand(IMAGES, 1, SIDE, SIDE) * 0.7
+    images[LATE:, 0, 0, 0] = 0.9
+    m = Measurements(model, Images(images, model(images).argmax(dim=1)), 0.05, QUICK, batch_size=8)
+    assert m.right.all()
+    model.register_forward_pre_hook(lambda _, given: _fail(KeyError("x")) if (given[0] > 0.82).any() else None)
+    with pytest.raises(UserError, match=r"images 40 to 47: the model fails \(KeyError: 'x'\)"):
+        m.fgsm  # noqa: B018
 
 
 def test_a_transfer_names_the_network_that_fails(

@@ -18,9 +18,9 @@ from bpfc.auditing.probe import Probe, read_probe
 from bpfc.auditing.stand_ins import Late, Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.data import Images, to_float
-from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks, run_block
+from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks
 from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
-from bpfc.evaluation.engine import each_block
+from bpfc.evaluation.engine import run_blocks
 from bpfc.judge import clean_logits, first_logits
 from bpfc.models import state_sha256
 from bpfc.options import Arithmetic
@@ -165,8 +165,8 @@ class Measurements:
         threat = ThreatModel("linf", float(attack.eps or 0))
         planned = (PlannedAttack(name, attack, restarts),)
         plan = Plan(planned, threat, seed=self.seed, precision=self.precision, batch_size=self.batch_size)
-        for block in each_block(self.handed, parts):
-            for row in run_block(self.model, block, plan):
+        for rows in run_blocks(self.model, self.handed, parts, plan):
+            for row in rows:
                 verdict = row["attacks"].get(name)
                 if verdict is not None and verdict["broken"]:
                     yield [row["index"], verdict["restart"], verdict["step"]]
