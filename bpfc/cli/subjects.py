@@ -9,8 +9,10 @@ import tyro
 from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 
 if TYPE_CHECKING:
+    from bpfc.data import DataSet
     from bpfc.evaluation.subject import Subject
     from bpfc.methods import BPFC, BPFCIBP, Margin
+    from bpfc.training.run import Run
 
 UNNAMED = "name the folder of a run, or hand in a model with --model and --data"
 
@@ -103,14 +105,23 @@ def from_run(
     Raises:
         RunError, DataError: there is no such run, or its data cannot be had.
     """
+    from bpfc.training.run import Run
+    from bpfc.training.run_data import data_of
+
+    return of_run(run := Run(folder), data_of(run, data_dir, moved, workers), trusted)
+
+
+def of_run(run: "Run", data: "DataSet", trusted: str | None = None) -> "Subject":
+    """The same of a run whose data set is at hand.
+
+    Raises:
+        RunError: there is no such run, or its network cannot be had.
+    """
     from bpfc.evaluation.subject import Subject
     from bpfc.methods import BPFC, BPFCIBP, Margin
-    from bpfc.training.run import Run
-    from bpfc.training.run_data import data_of, test_sha256
+    from bpfc.training.run_data import test_sha256
 
-    run = Run(folder)
     recipe = run.recipe()
-    data = data_of(run, data_dir, moved, workers)
     return Subject(
         run.model(data, trusted),
         data.test,

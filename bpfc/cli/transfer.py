@@ -1,8 +1,6 @@
 """Verb `transfer`: the black-box table. Images made on source networks, judged on target networks."""
 
-import math
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +60,12 @@ def run(options: Transfer) -> dict[str, Any]:
     Raises:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    from bpfc.answers import Answers
     from bpfc.attacks.base import check_count
-    from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_transfer_block, transferred
-    from bpfc.evaluation.caveats import caveats
+    from bpfc.cli.subjects import of_run
+    from bpfc.evaluation import Context, ThreatModel, parse
     from bpfc.evaluation.recorded import started_in
-    from bpfc.files import make_writable_folder, owned, write_json
-    from bpfc.ledger import Ledger, summarise
+    from bpfc.evaluation.transfer import record_transfer
     from bpfc.machine import pick_device, precision_of, resolve
-    from bpfc.provenance import provenance
     from bpfc.training.run import Run, RunError
     from bpfc.training.run_data import data_of, test_sha256
 
@@ -101,45 +93,10 @@ def run(options: Transfer) -> dict[str, Any]:
         recipe.step_size if options.step_size is None else options.step_size,
     )
     plan = parse(options.attacks, context, seed=options.seed, precision=precision, batch_size=options.batch_size)
-    test = data.test[: options.limit].to(device)
-    models = {path: Run(path).model(data).to(device) for path in recipes}
-    columns = [transferred(attack, source) for source in sources for attack in plan.names]
-    settings = plan.header() | {"data": recipe.data, "images": len(test)}
-    settings["data_sha256"] = test_sha256(Run(options.targets[0]))
-    settings["sources_sha256"] = {name: Run(path).digest for name, path in sources.items()}
-    make_writable_folder(options.out)
-    with owned(options.out):
-        labels, ledgers = test.labels.tolist(), {}
-        for name, path in targets.items():
-            make_writable_folder(options.out / name)
-            header = settings | {"weights_sha256": Run(path).digest}
-            ledgers[name] = Ledger(options.out / name, header, labels, columns)
-        # A kill may have left one ledger ahead of another.
-        missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
-        todo = blocks(test, missing, plan.batch_size, channels_last=True)
-        count = math.ceil(len(missing) / plan.batch_size)
-        answers = [Answers(model, f"the network of {path}") for path, model in models.items()]
-        for block in track(todo, "transfer", count, transient=True, disable=not Console().is_terminal):
-            with ExitStack() as watched:
-                for each in answers:
-                    watched.enter_context(each.to(block.indices))
-                rows = run_transfer_block(
-                    {name: models[path] for name, path in sources.items()},
-                    {name: models[path] for name, path in targets.items()},
-                    block,
-                    plan,
-                )
-            for name, ledger in ledgers.items():
-                ledger.append(rows[name])
-        results = {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()}
-        summary = settings | {
-            "targets": results,
-            "warnings": {name: told for name, ledger in ledgers.items() if (told := caveats(ledger.rows))},
-            "images_resumed": len(test) - len(missing),
-            "provenance": provenance(device),
-        }
-        write_json(options.out / "summary.json", summary)
-    return summary
+    data = replace(data, test=data.test[: options.limit].to(device))
+    subjects = {path: of_run(Run(path), data).on(device) for path in recipes}
+    judged, makers = ({name: subjects[path] for name, path in each.items()} for each in (targets, sources))
+    return record_transfer(judged, makers, plan, options.out)
 
 
 def _by_name(paths: tuple[Path, ...], role: str) -> dict[str, Path]:

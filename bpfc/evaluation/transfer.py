@@ -1,0 +1,73 @@
+"""A black-box evaluation in a folder: images made on sources, judged on targets. A killed one goes on where it was."""
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from bpfc.answers import Answers
+from bpfc.evaluation.caveats import caveats
+from bpfc.evaluation.engine import blocks, run_transfer_block, transferred
+from bpfc.evaluation.plan import Plan
+from bpfc.evaluation.subject import Subject
+from bpfc.files import make_writable_folder, owned, write_json
+from bpfc.ledger import Ledger, summarise
+from bpfc.provenance import provenance
+
+
+def record_transfer(
+    targets: Mapping[str, Subject], sources: Mapping[str, Subject], plan: Plan, out: Path
+) -> dict[str, Any]:
+    """Runs the plan on every source and judges its images on every target; gives back the summary.
+
+    Args:
+        targets, sources: by name, at least one of each, all of the same images on the same device.
+        plan: what to run; the last iterate is judged always.
+        out: folder for TARGET/evaluation.json, TARGET/ledger.jsonl and summary.json; made if need be.
+
+    Raises:
+        ValueError: the folder holds another evaluation.
+        UserError: a network fails on some of the images; the message names both.
+        OSError: the folder cannot be written to, or another process is at work there.
+    """
+    first = next(iter(targets.values()))
+    columns = [transferred(attack, source) for source in sources for attack in plan.names]
+    settings = plan.header() | {
+        "data": first.data,
+        "images": len(first.images),
+        "data_sha256": first.data_sha256,
+        "sources_sha256": {name: source.weights_sha256 for name, source in sources.items()},
+    }
+    make_writable_folder(out)
+    with owned(out):
+        labels, ledgers = first.images.labels.tolist(), {}
+        for name, target in targets.items():
+            make_writable_folder(out / name)
+            header = settings | {"weights_sha256": target.weights_sha256}
+            ledgers[name] = Ledger(out / name, header, labels, columns)
+        # A kill may have left one ledger ahead of another.
+        missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
+        todo = blocks(first.images, missing, plan.batch_size, channels_last=first.channels_last)
+        count = math.ceil(len(missing) / plan.batch_size)
+        makers, judged = ({name: each.model for name, each in some.items()} for some in (sources, targets))
+        networks = {model: name for name, model in (*makers.items(), *judged.items())}
+        answers = [Answers(model, f"the network of {name}") for model, name in networks.items()]
+        for block in track(todo, "transfer", count, transient=True, disable=not Console().is_terminal):
+            with ExitStack() as watched:
+                for each in answers:
+                    watched.enter_context(each.to(block.indices))
+                rows = run_transfer_block(makers, judged, block, plan)
+            for name, ledger in ledgers.items():
+                ledger.append(rows[name])
+        summary = settings | {
+            "targets": {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()},
+            "warnings": {name: told for name, ledger in ledgers.items() if (told := caveats(ledger.rows))},
+            "images_resumed": len(first.images) - len(missing),
+            "provenance": provenance(first.images.labels.device),
+        }
+        write_json(out / "summary.json", summary)
+    return summary
