@@ -153,7 +153,7 @@ def test_a_transfer_names_the_network_that_fails(
                 raise KeyError("x")
             return super().forward(images)  # type: ignore[no-any-return]
 
-    late = digits.test.pixels[9].float() / 255
+    late = digits.test.pixels[41].float() / 255
     monkeypatch.setitem(NETWORKS, "sound", lambda channels, classes, size: small_network())
     monkeypatch.setitem(NETWORKS, "fragile", lambda channels, classes, size: Fragile(*small_network()))
     monkeypatch.chdir(tmp_path)
@@ -163,9 +163,9 @@ def test_a_transfer_names_the_network_that_fails(
         save_tensors(Path(name) / "model.safetensors", NETWORKS[name](1, 10, 28).state_dict())
     for words in ("sound --source fragile", "fragile --source sound"):
         told = error_of(
-            f"transfer {words} --limit 12 --batch-size 4 --device cpu --out {words[:5]}", monkeypatch, capsys
+            f"transfer {words} --limit 48 --batch-size 8 --device cpu --out {words[:5]}", monkeypatch, capsys
         )
-        assert "images 8 to 11: the network of fragile fails (KeyError: 'x')" in told
+        assert "images 40 to 47: the network of fragile fails (KeyError: 'x')" in told
 
 
 def test_what_is_not_the_model_s_keeps_its_traceback() -> None:

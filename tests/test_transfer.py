@@ -75,6 +75,17 @@ def test_resumes_where_the_ledgers_end(runs: dict[str, Path], tmp_path: Path) ->
         assert read_jsonl(cut / name / "ledger.jsonl") == read_jsonl(whole / name / "ledger.jsonl")
 
 
+def test_a_source_without_answers_is_no_attack(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Its images would be NaN, which break nothing."""
+    weights = {name: value * torch.nan for name, value in small_network().state_dict().items()}
+    save_file(weights, runs["shaken"] / "model.safetensors")
+    told = "the network of shaken: the model gives NaN or infinite logits"
+    for role in ("targets", "source"):
+        with pytest.raises(ValueError, match=told):
+            run(options(runs, tmp_path / "out", **{role: (runs["robust"],)}))
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source"):
         run(options(runs, tmp_path / "out", source=()))

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from bpfc.answers import Answers
 from bpfc.evaluation.caveats import caveats
+from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_transfer_block, transferred
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
@@ -30,7 +31,7 @@ def record_transfer(
         out: folder for TARGET/evaluation.json, TARGET/ledger.jsonl and summary.json; made if need be.
 
     Raises:
-        ValueError: the folder holds another evaluation.
+        ValueError: no figure of a network could be trusted, or the folder holds another evaluation.
         UserError: a network fails on some of the images; the message names both.
         OSError: the folder cannot be written to, or another process is at work there.
     """
@@ -42,6 +43,8 @@ def record_transfer(
         "data_sha256": first.data_sha256,
         "sources_sha256": {name: source.weights_sha256 for name, source in sources.items()},
     }
+    _check(targets, by_gradients=False)
+    _check(sources, plan.by_gradients)
     make_writable_folder(out)
     with owned(out):
         labels, ledgers = first.images.labels.tolist(), {}
@@ -71,3 +74,13 @@ def record_transfer(
         }
         write_json(out / "summary.json", summary)
     return summary
+
+
+def _check(networks: Mapping[str, Subject], by_gradients: bool) -> None:
+    for name, network in networks.items():
+        try:
+            check(network.model, network.images)
+            if by_gradients:
+                check_gradient(network.model, network.images)
+        except ValueError as error:
+            raise ValueError(f"the network of {name}: {error}") from error
