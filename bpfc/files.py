@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 
 CHECKSUM = "crc32"
 """Under which name a JSON object holds the checksum of its other entries."""
+SUMMARY, AUDIT = "summary.json", "audit.json"
+"""What a verb leaves in its folder for others to read."""
 
 
 def write_file(path: Path, content: bytes) -> None:

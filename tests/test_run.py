@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bpfc.data import DataSet
-from bpfc.files import owned, read_json
+from bpfc.files import owned, read_json, write_json
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
+from bpfc.training.run_data import class_names
 from bpfc.training.start import train
 from bpfc.training.state import TENSORS
 from bpfc.weights import digest, load_tensors, save_tensors
@@ -216,3 +217,16 @@ def test_weights_of_another_network_are_refused(done: Path, tmp_path: Path, digi
     (tmp_path / "run" / "recipe.json").write_text("{")
     with pytest.raises(RunError, match="not JSON"):
         Run(tmp_path / "run").model(digits)
+
+
+def test_a_copy_of_a_run_knows_its_own_data(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    assert not run.exists
+    assert not run.begun()
+    run.begin(RECIPES["mnist-5k-bpfc"][1], "fp32", {})
+    write_json(run.data_file, {"class_names": ["one", "two"], "test_sha256": "abc"})
+    run.copy(tmp_path / "copy")
+    copied = Run(tmp_path / "copy")
+    assert (copied.exists, class_names(copied), copied.recipe()) == (True, ("one", "two"), run.recipe())
+    run.copy(run.folder)  # as an export into the run itself
+    assert class_names(run) == ("one", "two")

@@ -18,7 +18,9 @@ from bpfc.shared import Shared
 from bpfc.team import Team, team
 
 SCHEMA = 1
-"""Version of certification.json and of the rows beside it."""
+"""Version of header and rows."""
+HEADER, ROWS = "certification.json", "certificates.jsonl"
+"""Their files in the folder."""
 
 
 def record(
@@ -55,9 +57,7 @@ def record(
     check_reading(model, to_float(images[:8].pixels), images.labels)
     names = tuple(each.name for each in certifiers)
     decides = {"norm": "linf", "eps": eps, "methods": names, "radii": radii}
-    kind = Kind(
-        "certificates", "certification.json", "certificates.jsonl", SCHEMA, CertificateRow, _Check(names, radii)
-    )
+    kind = Kind("certificates", HEADER, ROWS, SCHEMA, CertificateRow, _Check(names, radii))
     settings, known = header | decides, images.labels.tolist()
     whole = settings | {FIRST: first_logits(model, to_float(images[:1].pixels))}
     shared = Shared(folder, settings, lambda path: Resumed(path, whole, known, kind), crew)
@@ -86,7 +86,7 @@ def read_certificates(
     Raises:
         ValueError: a row disagrees with the data, with the other rows or with itself; the message names its line.
     """
-    return read_rows(folder / "certificates.jsonl", labels, CertificateRow, _Check(methods, radii))
+    return read_rows(folder / ROWS, labels, CertificateRow, _Check(methods, radii))
 
 
 class _Check:

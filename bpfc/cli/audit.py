@@ -70,7 +70,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
     from bpfc.cli.audit_clock import TimeLeft
-    from bpfc.files import write_file, write_json
+    from bpfc.files import AUDIT, write_file, write_json
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
     from bpfc.report.page.audits import draw
@@ -120,7 +120,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
         return found
     seconds = round(time.perf_counter() - started, 1)
     content = subject.header() | found.summary() | {"seconds": seconds, "provenance": provenance(device)}
-    write_json(out / "audit.json", content)
+    write_json(out / AUDIT, content)
     for name, drawn in draw(found.figures):
         write_file(out / name, drawn.encode())
     return found

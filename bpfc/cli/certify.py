@@ -63,7 +63,7 @@ def run(options: Certify) -> dict[str, Any]:
     from bpfc.attacks.base import check_count
     from bpfc.certification import certified_shares, join, parse_methods, record
     from bpfc.cli.beside import attacked
-    from bpfc.files import make_writable_folder, owned, write_json
+    from bpfc.files import SUMMARY, make_writable_folder, owned, write_json
     from bpfc.ledger import between
     from bpfc.machine import pick_device
     from bpfc.provenance import provenance
@@ -106,7 +106,7 @@ def run(options: Certify) -> dict[str, Any]:
             summary["curve"] = {"eps": list(CURVE), "certified": certified_shares(radii, CURVE)}
             summary["radius"] = {"median": float(radii.median()), "largest": float(radii.max())}
         summary["provenance"] = provenance(device)
-        write_json(out / "summary.json", summary)
+        write_json(out / SUMMARY, summary)
     return summary
 
 

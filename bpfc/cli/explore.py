@@ -105,12 +105,14 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
 
 def _folders(runs: tuple[Path, ...]) -> list[Path]:
     """The runs, those in the folder of a demo among them."""
+    from bpfc.training.run import Run
+
     found = []
     for folder in runs:
-        inside = [folder / name for name in ("bpfc", "normal") if (folder / name / "recipe.json").is_file()]
+        inside = [run.folder for name in ("bpfc", "normal") if (run := Run(folder / name)).exists]
         if not folder.exists() and folder == Path("demo"):
             raise ValueError("demo: no such folder; bpfc demo makes it, in three minutes")
-        found += inside if inside and not (folder / "recipe.json").is_file() else [folder]
+        found += inside if inside and not Run(folder).exists else [folder]
     if not 1 <= len(found) <= MOST:
         raise ValueError(f"{len(found)} runs: must be from 1 to {MOST}; name folders that bpfc train wrote")
     return found

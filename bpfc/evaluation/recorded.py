@@ -21,7 +21,7 @@ from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import Proof, parts_of, run_blocks
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
-from bpfc.files import make_writable_folder, owned, write_file, write_json
+from bpfc.files import SUMMARY, make_writable_folder, owned, write_file, write_json
 from bpfc.judge import first_logits
 from bpfc.ledger import HEADER, Ledger, Row, summarise
 from bpfc.provenance import provenance
@@ -92,7 +92,7 @@ def record(
         summary["seconds"] = round(time.perf_counter() - started, 1)
         summary["images_resumed"] = before
         summary["provenance"] = provenance(subject.images.labels.device)
-        write_json(out / "summary.json", summary)
+        write_json(out / SUMMARY, summary)
     return rows, summary
 
 

@@ -15,7 +15,7 @@ from bpfc.evaluation.checks import check, check_gradient
 from bpfc.evaluation.engine import blocks, run_transfer_block, transferred
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
-from bpfc.files import make_writable_folder, owned, write_json
+from bpfc.files import SUMMARY, make_writable_folder, owned, write_json
 from bpfc.ledger import Ledger, summarise
 from bpfc.provenance import provenance
 
@@ -72,7 +72,7 @@ def record_transfer(
             "images_resumed": len(first.images) - len(missing),
             "provenance": provenance(first.images.labels.device),
         }
-        write_json(out / "summary.json", summary)
+        write_json(out / SUMMARY, summary)
     return summary
 
 

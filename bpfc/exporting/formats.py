@@ -1,6 +1,5 @@
 """A run as others list it: a Hugging Face folder with its model card, and an entry for RobustBench."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from bpfc.models.cost import parameters
 from bpfc.models.saved import write_config
 from bpfc.report.figures import with_interval
 from bpfc.report.page.records import Evaluated, Record
+from bpfc.training.run import Run
 
 ROBUSTBENCH = ("mnist", "cifar-10")
 """Data sets known by name whose names differ there by a hyphen only."""
@@ -38,9 +38,7 @@ def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str,
     """
     assert record.recipe is not None
     make_writable_folder(folder)
-    for name in ("model.safetensors", "recipe.json", "data.json", "provenance.json", "log.jsonl"):
-        if (record.folder / name).exists() and (record.folder / name).resolve() != (folder / name).resolve():
-            shutil.copyfile(record.folder / name, folder / name)
+    Run(record.folder).copy(folder)
     recipe = record.recipe
     config = {"network": recipe["network"], **shape, "class_names": list(class_names)}
     write_config(folder, config | {"method": recipe["method"]["name"], "eps": recipe["eps"], "library": "bpfc"})

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bpfc.files import read_json
+from bpfc.files import AUDIT, read_json
 from bpfc.report.captions import shown_machine, shown_sources
 from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.markdown import WIDTH, prose, table
@@ -17,7 +17,7 @@ def audit(results: Results, name: str) -> str:
         results: where the audits are.
         name: of the audit's folder, such as fashion-mnist-bpfc/audit-quick.
     """
-    found = read_json(results.folder / name / "audit.json")
+    found = read_json(results.folder / name / AUDIT)
     made = found["provenance"]
     lines = [f"$ {made['command']}"]
     for each in found["findings"]:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bpfc.files import SUMMARY
 from bpfc.training.recipes import PAPER
 from bpfc.training.run import Run
 
@@ -86,7 +87,7 @@ class Results:
         Raises:
             ValueError: there is none.
         """
-        path = self.folder / name / "summary.json"
+        path = self.folder / name / SUMMARY
         if not path.is_file():
             raise ValueError(f"{path}: no such file; the tables are made from the summaries of real runs")
         found: dict[str, Any] = json.loads(path.read_text())
@@ -94,7 +95,7 @@ class Results:
 
     def has(self, name: str) -> bool:
         """Whether there is a summary in the folder of that name."""
-        return (self.folder / name / "summary.json").is_file()
+        return (self.folder / name / SUMMARY).is_file()
 
     def recipe(self, run: str) -> dict[str, Any]:
         """The effective recipe of a training."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bpfc.errors import UserError
-from bpfc.files import read_json
+from bpfc.files import SUMMARY, read_json
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
@@ -68,7 +68,7 @@ def shelf(folders: Sequence[Path]) -> Shelf:
                 continue  # of a network or a method that this version does not know: no row of the paper
             if len(run.log) == recipe.epochs:
                 runs.append(Known(run, recipe, _summaries(run)))
-        for path in sorted(folder.glob("*/summary.json")):
+        for path in sorted(folder.glob(f"*/{SUMMARY}")):
             content = read_json(path)
             if {"targets", "sources_sha256"} <= content.keys():
                 transfers.append((path.parent, content))
@@ -81,7 +81,8 @@ def _summaries(run: Run) -> list[dict[str, Any]]:
     Raises:
         ValueError: the weights are not there, and its evaluations are of several.
     """
-    every = run.summaries
+    found = [read_json(path) for path in sorted(run.folder.glob(f"*/{SUMMARY}"))]
+    every = [summary for summary in found if {"clean", "attacks"} <= summary.keys()]
     if run.weights.is_file():
         return [each for each in every if each.get("weights_sha256") == run.digest]
     if len(named := {each.get("weights_sha256") for each in every}) > 1:

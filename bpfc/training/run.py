@@ -60,9 +60,19 @@ class Run:
         return self.folder.resolve().name
 
     @property
+    def exists(self) -> bool:
+        """Whether a training was begun in the folder."""
+        return self._recipe_file.is_file()
+
+    @property
     def weights(self) -> Path:
         """The selected weights."""
         return self.folder / "model.safetensors"
+
+    @property
+    def data_file(self) -> Path:
+        """What is known of somebody's own data; see run_data.py."""
+        return self.folder / "data.json"
 
     @property
     def digest(self) -> str:
@@ -78,12 +88,6 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """A row for each epoch so far."""
         return read_jsonl(self._log_file)
-
-    @property
-    def summaries(self) -> list[dict[str, Any]]:
-        """What each evaluation in the folder found, in the order of their names."""
-        found = [read_json(path) for path in sorted(self.folder.glob("*/summary.json"))]
-        return [summary for summary in found if {"clean", "attacks"} <= summary.keys()]
 
     @property
     def precision(self) -> Arithmetic | None:
@@ -104,7 +108,7 @@ class Run:
         Raises:
             RunError: the folder holds no run, or the file cannot be read.
         """
-        if not self._recipe_file.is_file():
+        if not self.exists:
             raise RunError(f"{self.folder}: holds no run (no recipe.json); name a folder that bpfc train wrote")
         try:
             return read_json(self._recipe_file)
@@ -129,7 +133,7 @@ class Run:
         Raises:
             RunError: a run of other settings was begun in the folder, or its recipe is gone.
         """
-        if self._recipe_file.exists():
+        if self.exists:
             before, now = recipe_json(self.recipe(), self.precision), recipe_json(recipe, precision)
             if changed := [name for name in now if before.get(name) != now[name]]:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
@@ -158,7 +162,7 @@ class Run:
             OSError: the folder cannot be written to.
         """
         make_writable_folder(self.folder)
-        return self._recipe_file.exists()
+        return self.exists
 
     def model(self, data: DataSet, trusted: str | None = None) -> nn.Module:
         """The selected network, in eval mode, on the CPU.
@@ -240,7 +244,7 @@ class Run:
     def copy(self, folder: Path) -> None:
         """Copies what the training found, without states and evaluations; the recipe last, so that a copy is whole."""
         folder.mkdir(parents=True, exist_ok=True)
-        for file in (self._starts_file, self._log_file, self.weights, self._recipe_file):
+        for file in (self._starts_file, self._log_file, self.weights, self.data_file, self._recipe_file):
             if file.exists():
                 write_file(folder / file.name, file.read_bytes())
 

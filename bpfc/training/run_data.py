@@ -36,7 +36,7 @@ def remember(run: Run, described: dict[str, Any] | None) -> None:
     Raises:
         RunError: the run was begun with other data, or nothing is left that says with which.
     """
-    path = _file(run)
+    path = run.data_file
     if described is None:
         return
     if not path.exists():
@@ -66,25 +66,23 @@ def data_of(run: Run, data_dir: Path | None, moved: str | None = None, workers: 
         if moved is not None:
             raise RunError(f"--data {moved}: {run.folder} is of {recipe.data}, known by its name; leave it out")
         return load(recipe.data, data_dir)
-    told = read_json(_file(run))
+    told = read_json(run.data_file)
     where = moved or recipe.data
     if not Path(where).exists():
         raise RunError(f"{where}: the data of {run.folder} is not there; name where it is now with --data")
     data = load(where, reading=Reading(**{name: told.get(name) for name in DECIDING}, workers=workers))
     if data.test.sha256() != test_sha256(run):
-        raise RunError(f"{where}: its test images are not those of {_file(run)}; name the data of this run with --data")
+        raise RunError(
+            f"{where}: its test images are not those of {run.data_file}; name the data of this run with --data"
+        )
     return data
 
 
 def test_sha256(run: Run) -> str | None:
     """Of the test images of a run's own data; None of a data set that is known by its name."""
-    return str(read_json(_file(run))["test_sha256"]) if _file(run).exists() else None
+    return str(read_json(run.data_file)["test_sha256"]) if run.data_file.exists() else None
 
 
 def class_names(run: Run) -> tuple[str, ...]:
     """Of a run's own data; none of a data set that is known by its name."""
-    return tuple(map(str, read_json(_file(run))["class_names"])) if _file(run).exists() else ()
-
-
-def _file(run: Run) -> Path:
-    return run.folder / "data.json"
+    return tuple(map(str, read_json(run.data_file)["class_names"])) if run.data_file.exists() else ()
