@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.auditing import twin
-from bpfc.data import DataSet, load, sources, to_float
+from bpfc.data import DataSet, Images, load, sources, to_float
 from bpfc.data import sets as data_sets
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def _brief_fits() -> Iterator[None]:
     """An audit teaches its stand-ins for layers in a fifth of the steps, and the network beside the models but once."""
     taught: dict[object, nn.Module] = {}
 
-    def undefended(images: Tensor, labels: Tensor, classes: int, epochs: int) -> nn.Module:
-        key = images.numpy().tobytes(), tuple(labels.tolist()), classes, epochs
+    def undefended(images: Images, classes: int, epochs: int) -> nn.Module:
+        key = images.sha256(), classes, epochs
         if key not in taught:
-            taught[key] = twin.undefended(images, labels, classes, epochs)
+            taught[key] = twin.undefended(images, classes, epochs)
         return taught[key]
 
     with pytest.MonkeyPatch.context() as patch:

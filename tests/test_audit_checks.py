@@ -12,11 +12,12 @@ from test_auditing import EPS, TINY
 from torch import Tensor, nn
 
 from bpfc.auditing import audit
-from bpfc.auditing.checks import EVERY
+from bpfc.auditing.checks import EVERY, inputs, steadiness, zero_gradients
 from bpfc.auditing.finding import Finding
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.probe import Probe
 from bpfc.auditing.settle import Settlement, settled
+from bpfc.auditing.twin import twin
 from bpfc.auditing.verdict import decide
 from bpfc.data import Images
 from bpfc.models.curve import ToneCurve
@@ -188,3 +189,26 @@ def test_more_effort_must_leave_the_interval(
     monkeypatch.setattr(Measurements, "left", torch.arange(COUNT) < left)
     (found,) = settled(m, [finding], [Settlement("a better attack", 30 / COUNT, left / COUNT, (id,))])
     assert found.settled == outcome
+
+
+def test_images_stay_as_they_are_stored() -> None:
+    """Floats are made of a batch alone, four times as large; so does the twin, which learns from all."""
+    sizes: list[int] = []
+
+    class Stored(Tensor):
+        def float(self) -> Tensor:  # type: ignore[override]
+            sizes.append(len(self))
+            return super().float().as_subclass(Tensor)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    pixels = torch.randint(256, (120, 1, 4, 4), dtype=torch.uint8)
+    labels = model(pixels / 255).argmax(dim=1)
+    m = Measurements(model, Images(pixels.as_subclass(Stored), labels), 0.1, TINY, batch_size=32)
+    floats = Measurements(model, Images(pixels / 255, labels), 0.1, TINY, batch_size=32)
+    for each in (inputs, steadiness, zero_gradients):
+        assert each.measure(m) == each.measure(floats)
+    assert torch.equal(m.fgsm.broken, floats.fgsm.broken)
+    near = m.some(slice(8))[0]
+    taught = (twin(model, of.handed, 0.1, epochs=2) for of in (m, floats))
+    assert torch.equal(*(network(near) for network in taught))
+    assert max(sizes) == 50  # the twin's batch

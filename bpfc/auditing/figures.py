@@ -62,7 +62,7 @@ def _quartiles(seen: Tensor) -> dict[str, list[float]]:
 
 def _surface(m: Measurements) -> dict[str, Any] | None:
     at = m.right.nonzero()[:SHOWN, 0]
-    images, labels = m.images[at], m.labels[at]
+    images, labels = m.some(at)
     if not len(at):
         return None
     uphill = input_gradient(m.plain, images, labels, margin)[0].sign()

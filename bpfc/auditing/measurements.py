@@ -82,7 +82,7 @@ class Measurements:
             self.model = EOT(self.model, self.budget.samples[-1]).eval()
         try:
             with torch.enable_grad():
-                at = self.images[:1].clone().requires_grad_()
+                at = self.some(slice(1))[0].clone().requires_grad_()
                 torch.autograd.grad(self.plain(at).sum(), at)
         except (ValueError, RuntimeError, NotImplementedError):
             self.plain = Ungraded(self.plain).eval()
@@ -97,16 +97,16 @@ class Measurements:
             "precision": self.precision,
             "budget": asdict(self.budget),
             "model_sha256": state_sha256(self.given),
-            FIRST: None if self.varies else first_logits(self.given, self.images[:1]),
+            FIRST: None if self.varies else first_logits(self.given, self.some(slice(1))[0]),
             "images_sha256": self.handed.sha256(),
         } | dict(self.header)
 
     # The images
 
-    @cached_property
-    def images(self) -> Tensor:
-        """float32 (N, C, H, W) in [0, 1]."""
-        return to_float(self.handed.pixels)
+    def some(self, at: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Images, float32 (N, C, H, W) in [0, 1], and their labels. Never all at once: they are stored as handed in."""
+        some = self.handed[at]
+        return to_float(some.pixels), some.labels
 
     @property
     def labels(self) -> Tensor:
@@ -252,7 +252,7 @@ class Measurements:
     @cached_property
     def front(self) -> tuple[str, nn.Sequential] | None:
         """What a curve in front is called, and what is attacked behind it; None without one. See `fronted`."""
-        return None if self.varies else fronted(self.plain, self.images[:8])
+        return None if self.varies else fronted(self.plain, self.some(slice(8))[0])
 
     def behind(self, steps: int, name: str, **more: Any) -> Probe:
         """So many steps for each objective, on the box that the curve in front makes of the ball."""
@@ -268,7 +268,7 @@ class Measurements:
         """
         at = self.white_box.nonzero()[:100, 0]
         steps = 2 * self.short
-        images, labels = self.images[at], self.labels[at]
+        images, labels = self.some(at)
         seen = torch.full((steps + 1, len(at)), -torch.inf, device=at.device)
         seen[0] = margins(self.logits[at], labels)
 
@@ -287,7 +287,7 @@ class Measurements:
 
         def train() -> nn.Module:
             self.told("training a twin on the model's answers")
-            return twin(self.plain, self.images, self.eps, self.epochs)
+            return twin(self.plain, self.handed, self.eps, self.epochs)
 
         return Late(train)
 

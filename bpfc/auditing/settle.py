@@ -72,7 +72,7 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         m.behind(2 * m.short, "settling ", on=m.left)
         yield f"attacked behind {m.front[0]}, on the box that the ball becomes there", GRADIENTS | EFFORT | LOSSES
     source, found = m.plain, m.varies
-    some, labels = m.images[:64], m.labels[:64]
+    some, labels = m.some(slice(64))
     if flags & GRADIENTS and (way := around(m.given, some, labels, m.eps)) is not None:
         source, found = way.stand_ins[0], True
         if not m.probabilities:
@@ -148,7 +148,7 @@ def _averaged(m: Measurements, source: nn.Module) -> Iterator[tuple[str, set[str
 
 
 def _without_gradients(m: Measurements) -> None:
-    imitation = Late(lambda: twin(m.plain, m.images, m.eps, 3 * m.epochs))
+    imitation = Late(lambda: twin(m.plain, m.handed, m.eps, 3 * m.epochs))
     steps = 2 * m.short
     attack = Through(PGD(m.eps, m.eps / 8, steps, "margin"), imitation, alike=False)
     m.probe(f"settling pgd-margin-{steps} on a twin", attack, on=m.left)

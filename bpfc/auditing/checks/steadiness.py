@@ -18,7 +18,7 @@ def measure(m: Measurements) -> Measured:
         return Measured(None, "there is no gradient to look at")
     unsteady = torch.zeros(len(m), dtype=torch.bool, device=m.labels.device)
     for at in torch.arange(len(m), device=m.labels.device).split(m.batch_size):
-        images, labels = m.images[at], m.labels[at]
+        images, labels = m.some(at)
         near = (images + NEAR * m.eps * ImageRng(m.seed, at.tolist()).uniform(images)).clamp(0, 1)
         here, there = (input_gradient(m.plain, x, labels, margin)[0].flatten(1) for x in (images, near))
         unsteady[at] = F.cosine_similarity(here, there).nan_to_num(nan=0.0) < LIKE

@@ -16,7 +16,7 @@ def measure(m: Measurements) -> Measured:
     for objective, name in ((cross_entropy, "cross-entropy"), (margin, "margin")):
         useless = torch.zeros(len(m), dtype=torch.bool, device=m.labels.device)
         for at in torch.arange(len(m), device=m.labels.device).split(m.batch_size):
-            gradient, _ = input_gradient(m.plain, m.images[at], m.labels[at], objective)
+            gradient, _ = input_gradient(m.plain, *m.some(at), objective)
             flat = gradient.flatten(1)
             useless[at] = ~torch.isfinite(flat).all(dim=1) | (flat == 0).all(dim=1)
         share = m.share(useless & m.right)
