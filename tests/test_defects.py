@@ -164,7 +164,7 @@ def test_14_fewer_than_ten_classes(classes: int) -> None:
 def test_15_no_forward_is_larger_than_the_batch(
     trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bpfc.evaluation.checks.TRIED", 8)
+    monkeypatch.setattr("bpfc.checks.TRIED", 8)
     sizes = []
     handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
     names = "noise-3,corners-3,fgsm,pgd-5x4,mt-pgd-3,apgd-t-3x2,deepfool,cw-4,spsa-2,square-10,aa-apgd-ce,aa-apgd-t"

@@ -18,6 +18,7 @@ LAYERS = (
     ("attacks",),
     ("methods",),
     ("answers", "judge", "ledger"),
+    ("checks",),
     ("certification",),
     ("evaluation", "training"),
     ("auditing", "report"),

@@ -18,8 +18,8 @@ from bpfc.auditing.kept import SCHEMA
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
+from bpfc.checks import in_train_mode
 from bpfc.data import Images
-from bpfc.evaluation.checks import in_train_mode
 from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode

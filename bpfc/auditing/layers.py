@@ -15,7 +15,7 @@ from bpfc.attacks.ascent import input_gradient
 from bpfc.attacks.objectives import margin
 from bpfc.auditing.fitted import can_be_fitted, fitted
 from bpfc.auditing.stand_ins import Opened, Tapped, logarithms
-from bpfc.evaluation.checks import are_probabilities
+from bpfc.checks import are_probabilities
 from bpfc.modes import own_randomness
 from bpfc.wrappers import BPDA
 

@@ -17,9 +17,9 @@ from bpfc.auditing.fronts import fronted
 from bpfc.auditing.probe import Probe, read_probe
 from bpfc.auditing.stand_ins import Late, Through, Ungraded
 from bpfc.auditing.twin import twin
+from bpfc.checks import answers_vary, are_probabilities, check_form
 from bpfc.data import Images, to_float
 from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks
-from bpfc.evaluation.checks import answers_vary, are_probabilities, check_form
 from bpfc.evaluation.engine import run_blocks
 from bpfc.judge import clean_logits, first_logits
 from bpfc.models import state_sha256

@@ -3,9 +3,10 @@
 What is evaluated when it comes from files, `subject`, is not imported here: `import bpfc` needs no recipes.
 """
 
+from bpfc.checks import check
+from bpfc.data import Block, blocks
 from bpfc.evaluation.api import Evaluation, evaluate
-from bpfc.evaluation.checks import check
-from bpfc.evaluation.engine import Block, blocks, run_block, run_transfer_block, transferred
+from bpfc.evaluation.engine import run_block, run_transfer_block, transferred
 from bpfc.evaluation.names import SHOWN, SUITES, Context, parse
 from bpfc.evaluation.plan import Plan, PlannedAttack, ThreatModel
 

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from bpfc.attacks import Norm
-from bpfc.data import Images
+from bpfc.checks import check
+from bpfc.data import Images, parts_of
 from bpfc.evaluation.caveats import caveats
-from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import parts_of, run_blocks
+from bpfc.evaluation.engine import run_blocks
+from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
 from bpfc.ledger import Row, summarise

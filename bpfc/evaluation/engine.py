@@ -1,4 +1,4 @@
-"""From a network, images and a plan to ledger rows: what runs in a block of images, and the one loop over blocks."""
+"""From a network, images and a plan to ledger rows: what runs in a block of images, and over all."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bpfc.answers import Answers
 from bpfc.attacks import ImageRng
 from bpfc.certification import ContradictionError
-from bpfc.data import AnyImages, in_blocks, to_float
+from bpfc.data import AnyImages, Block, each_block
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan
 from bpfc.judge import Judge, clean_logits
@@ -17,47 +17,11 @@ from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
 
 
-class Block(NamedTuple):
-    """Images that travel together.
-
-    Attributes:
-        indices: their places in the data set.
-        images: float32 (N, C, H, W) in [0, 1], on the device.
-        labels: (N,), likewise.
-    """
-
-    indices: list[int]
-    images: Tensor
-    labels: Tensor
-
-
 class Proof(NamedTuple):
     """What is proven of an image; see bpfc.ledger.Row."""
 
     certified_by: str | None
     margin_lower: float | None
-
-
-def blocks(images: AnyImages, indices: Sequence[int], size: int, *, channels_last: bool = False) -> Iterator[Block]:
-    """The images at `indices`, `size` at a time; see `each_block`."""
-    return each_block(images, parts_of(indices, size), channels_last=channels_last)
-
-
-def parts_of(indices: Sequence[int], size: int) -> Iterator[list[int]]:
-    """So many of the indices at a time, in their order."""
-    return (list(indices[begin : begin + size]) for begin in range(0, len(indices), size))
-
-
-def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: bool = False) -> Iterator[Block]:
-    """The images at each of the indices `parts`: the one loop over images, and the only place where they become floats.
-
-    `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
-    """
-    for part, some in in_blocks(images, parts):
-        floats = to_float(some.pixels)
-        if channels_last:
-            floats = floats.contiguous(memory_format=torch.channels_last)
-        yield Block(part, floats, some.labels)
 
 
 def run_blocks(

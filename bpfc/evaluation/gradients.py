@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.ascent import input_gradient
+from bpfc.checks import first_line
+from bpfc.data import AnyImages, to_float
 from bpfc.ledger import Blind
 from bpfc.modes import own_randomness
 
@@ -25,3 +27,15 @@ def blind_at_start(model: nn.Module, images: Tensor, labels: Tensor) -> Sequence
     flat = gradient.flatten(1)
     zero, finite = (flat == 0).all(dim=1).tolist(), torch.isfinite(flat).all(dim=1).tolist()
     return ["zero" if nothing else None if sound else "not_finite" for nothing, sound in zip(zero, finite, strict=True)]
+
+
+def check_gradient(model: nn.Module, handed: AnyImages) -> None:
+    """Raises ValueError for a model that attacks by gradients cannot work on at all, with the way out."""
+    some = handed[:1]
+    try:
+        blind_at_start(model, to_float(some.pixels).clone(), some.labels.long())
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model fails where its gradient is asked for: {first_line(error)}; attack it without (noise-100, "
+            "square-5000, spsa-100), or wrap the layer in bpfc.BPDA"
+        ) from error

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from torch import Tensor
 
-from bpfc.data import to_float
+from bpfc.checks import check
+from bpfc.data import parts_of, to_float
 from bpfc.evaluation.caveats import caveats, left_out
-from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import Proof, parts_of, run_blocks
+from bpfc.evaluation.engine import Proof, run_blocks
+from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import SUMMARY, make_writable_folder, owned, write_file, write_json

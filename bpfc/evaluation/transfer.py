@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.progress import track
 
 from bpfc.answers import Answers
+from bpfc.checks import check
+from bpfc.data import blocks
 from bpfc.evaluation.caveats import caveats
-from bpfc.evaluation.checks import check, check_gradient
-from bpfc.evaluation.engine import blocks, run_transfer_block, transferred
+from bpfc.evaluation.engine import run_transfer_block, transferred
+from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import SUMMARY, make_writable_folder, owned, write_json

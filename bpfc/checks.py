@@ -6,7 +6,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bpfc.data import AnyImages, out_of_range, to_float
 from bpfc.errors import UserError
-from bpfc.evaluation.gradients import blind_at_start
 from bpfc.judge import exact_logits
 from bpfc.wrappers import is_random
 
@@ -79,18 +78,6 @@ def _some(handed: AnyImages) -> Tensor:
     return to_float(handed[:TRIED].pixels).clone()  # the caller's are not for the model to write into
 
 
-def check_gradient(model: nn.Module, handed: AnyImages) -> None:
-    """Raises ValueError for a model that attacks by gradients cannot work on at all, with the way out."""
-    some = handed[:1]
-    try:
-        blind_at_start(model, to_float(some.pixels).clone(), some.labels.long())
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model fails where its gradient is asked for: {_first_line(error)}; attack it without (noise-100, "
-            "square-5000, spsa-100), or wrap the layer in bpfc.BPDA"
-        ) from error
-
-
 def _check_images(handed: AnyImages) -> None:
     shape, labels = handed.shape, handed.labels
     if len(shape) != 4 or handed.dtype not in (torch.uint8, torch.uint16, torch.float32) or not shape.numel():
@@ -130,7 +117,7 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
     except Exception as error:  # it is somebody's code
         shown = " × ".join(map(str, images.shape))
         raise ValueError(
-            f"the model fails on images of shape {shown} (N × C × H × W): {_first_line(error)}; it must take any N"
+            f"the model fails on images of shape {shown} (N × C × H × W): {first_line(error)}; it must take any N"
         ) from error
     finally:
         heard.remove()
@@ -170,5 +157,6 @@ def _check_company(model: nn.Module, some: Tensor, logits: Tensor) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its name, where it says nothing."""
     return (str(error) or type(error).__name__).strip().splitlines()[0]
