@@ -18,8 +18,7 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 def check(model: nn.Module, handed: AnyImages) -> None:
     """Raises ValueError for a model or images of which no figure could be trusted (see `bpfc.evaluate`)."""
-    if in_train_mode(model):
-        raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
+    check_mode(model)
     logits = check_form(model, handed)
     if are_probabilities(logits):
         raise ValueError(
@@ -56,6 +55,12 @@ def check_form(model: nn.Module, handed: AnyImages) -> Tensor:
             f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {logits.shape[1]} classes"
         )
     return logits
+
+
+def check_mode(model: nn.Module) -> None:
+    """Raises ValueError for a model in train mode."""
+    if in_train_mode(model):
+        raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
 
 
 def in_train_mode(model: nn.Module) -> bool:

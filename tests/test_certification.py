@@ -93,6 +93,12 @@ def test_labels_may_be_any_integers(integers: torch.dtype) -> None:
     assert certified_radii(model, image, label.to(integers)) == certified_radii(model, image, label)
 
 
+def test_sixteen_bits_are_certified_at_their_depth() -> None:
+    model, image, label = linear(0.2)
+    deep = (image * 65535).round().to(torch.int32).to(torch.uint16)
+    assert certify(model, deep, label, eps=0.1).certified == 1
+
+
 def test_the_dearer_method_works_on_what_is_open(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
     images, labels = test_digits[0][:200], test_digits[1][:200]
     summaries = [certify(trained, images, labels, eps=EPS, methods=name).summary for name in ("interval", "crown-ibp")]
@@ -204,9 +210,9 @@ def test_a_model_that_is_not_what_was_read_is_an_error() -> None:
         ({"eps": math.nan}, "eps=nan"),
         ({"methods": "interval,magic"}, "'magic' must be one of interval, crown-ibp"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"images": torch.full((1, 1, 1, 1), 2.0)}, "outside of"),
-        ({"images": torch.full((1, 1, 1, 1), torch.nan)}, "or NaN"),
-        ({"images": torch.zeros(1, 1, 1)}, "must be uint8 or float32"),
+        ({"images": torch.full((1, 1, 1, 1), 2.0)}, r"images lie in \[2, 2\]: must be in \[0, 1\]"),
+        ({"images": torch.full((1, 1, 1, 1), torch.nan)}, "hold NaN or infinite values"),
+        ({"images": torch.zeros(1, 1, 1)}, "must be float32, uint8 or uint16"),
         ({"labels": torch.tensor([2])}, "labels lie in 2 … 2, but the model knows 2 classes"),
         ({"labels": torch.tensor([0, 1])}, "must be one integer for each image"),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(1, 2))}, "call model.eval"),

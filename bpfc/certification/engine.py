@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
+from bpfc.attacks.base import check_count, check_radius
 from bpfc.bounds import FLOAT32, propagate, trace
 from bpfc.certification.base import Certifier, ContradictionError
 from bpfc.certification.crown_ibp import CrownIBP
 from bpfc.certification.interval import IntervalBounds
-from bpfc.data import to_float
-from bpfc.judge import clean_logits, exact_logits
+from bpfc.checks import answers_vary, check_form, check_mode
+from bpfc.data import AnyImages, Images, blocks, to_float
+from bpfc.judge import clean_logits
 from bpfc.ledger import wilson_interval
 
 CERTIFIERS: dict[str, Certifier] = {each.name: each for each in (IntervalBounds(), CrownIBP())}
@@ -114,18 +116,17 @@ def certify(
         ContradictionError: the model does not compute what was read off its forward.
     """
     certifiers = parse_methods(methods)
-    check(model, images, labels, eps)
-    labels = labels.long()
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: must be 1 or more")
+    check_count(batch_size=batch_size)
+    handed = Images(images, labels)
+    check(model, handed, eps)
+    check_reading(model, handed)
+    handed = Images(images, labels.long())
     names = range(len(images)) if indices is None else indices
-    check_reading(model, images, labels)
     answers, rows = Answers(model), list[CertificateRow]()
-    for block in torch.arange(len(images), device=images.device).split(batch_size):
-        some = images[block] if images.is_floating_point() else to_float(images[block])
-        places = [names[i] for i in block.tolist()]
+    for block in blocks(handed, range(len(images)), batch_size):
+        places = [names[at] for at in block.indices]
         with answers.to(places):
-            rows += certify_block(model, some, labels[block], places, certifiers, eps)
+            rows += certify_block(model, block.images, block.labels, places, certifiers, eps)
     return Certification(eps, tuple(each.name for each in certifiers), rows)
 
 
@@ -176,40 +177,26 @@ def certify_block(
     ]
 
 
-def check_reading(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Raises unless the bounds of a few images alone hold their logits, and the labels are of the model's classes."""
-    images = images[:8] if images.is_floating_point() else to_float(images[:8])
-    graph = trace(model, images.shape[1:])
-    if int(labels.min()) < 0 or int(labels.max()) >= graph.classes:
-        raise ValueError(
-            f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {graph.classes} classes"
-        )
-    with torch.no_grad():
-        bounds = propagate(graph, images.double(), images.double(), unit=FLOAT32)[-1]
-    logits = clean_logits(model, images, range(len(images)))
-    if not torch.allclose(logits, exact_logits(model, images), rtol=1e-4, atol=1e-5):
+def check(model: nn.Module, handed: AnyImages, eps: float) -> None:
+    """Raises for what would make a certificate wrong or meaningless (see `certify`)."""
+    check_radius(eps=eps)
+    strange = [name for name, weights in model.named_parameters() if weights.dtype != torch.float32]
+    if strange:
+        raise ValueError(f"parameter {strange[0]}: must be float32, in which the verdict on an image is made")
+    check_mode(model)
+    check_form(model, handed)
+    if answers_vary(model, handed):
         raise ValueError("the model answers differently to the same images twice: nothing can be proven of it")
+
+
+def check_reading(model: nn.Module, images: AnyImages) -> None:
+    """Raises unless the bounds of a few images alone hold their logits."""
+    some = to_float(images[:8].pixels)
+    with torch.no_grad():
+        bounds = propagate(trace(model, some.shape[1:]), some.double(), some.double(), unit=FLOAT32)[-1]
+    logits = clean_logits(model, some, range(len(some)))
     if bool(((logits < bounds.lower) | (logits > bounds.upper)).any()):
         raise ContradictionError(
             "the model's logits lie outside of their bounds: either its forward is not what torch.fx reads in it, or "
             "float32 is not float32 here (turn torch.backends.cudnn.allow_tf32 off)"
         )
-
-
-def check(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> None:
-    """Raises ValueError for what would make a certificate wrong or meaningless (see `certify`)."""
-    if any(module.training for module in model.modules()):
-        raise ValueError("the model is in train mode: its answers would depend on the batch; call model.eval() first")
-    if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32) or not len(images):
-        raise ValueError(
-            f"images of shape {tuple(images.shape)}, {images.dtype}: must be uint8 or float32 (N, C, H, W), N ≥ 1"
-        )
-    if images.is_floating_point() and not bool(((images >= 0) & (images <= 1)).all()):
-        raise ValueError("images hold values outside of [0, 1], or NaN: divide by 255, normalise inside the model")
-    if labels.shape != (len(images),) or labels.is_floating_point():
-        raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")
-    if not 0 < eps <= 1:
-        raise ValueError(f"eps={eps!r}: must be above 0 and at most 1 (images are in [0, 1]; 8/255, not 8)")
-    strange = [name for name, weights in model.named_parameters() if weights.dtype != torch.float32]
-    if strange:
-        raise ValueError(f"parameter {strange[0]}: must be float32, in which the verdict on an image is made")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.certification.engine import check, parse_methods
-from bpfc.data import to_float
+from bpfc.data import Images, to_float
 from bpfc.judge import exact_logits
 
 SMALLEST = 2.0**-20
@@ -42,9 +42,8 @@ def certified_radii(
         ValueError: as `certify` does.
     """
     certifiers = parse_methods(methods)
-    check(model, images, labels, largest)
-    labels = labels.long()
-    images = images if images.is_floating_point() else to_float(images)
+    check(model, Images(images, labels), largest)
+    images, labels = to_float(images), labels.long()
 
     def proven(places: Tensor, eps: Tensor) -> Tensor:
         """Which of the images at `places` are certified, each for its ε."""

@@ -11,7 +11,7 @@ from bpfc.answers import Answers
 from bpfc.certification.base import Certifier
 from bpfc.certification.engine import CertificateRow, Certification, certify_block, check, check_reading
 from bpfc.certification.radii import certified_radii
-from bpfc.data import AnyImages, in_blocks, to_float
+from bpfc.data import AnyImages, each_block, to_float
 from bpfc.judge import first_logits
 from bpfc.resumed import FIRST, Kind, Resumed, read_rows
 from bpfc.shared import Shared
@@ -52,9 +52,8 @@ def record(
         ContradictionError: the model does not compute what was read off its forward.
     """
     crew = crew or team()
-    first = images[:batch_size]
-    check(model, to_float(first.pixels), first.labels, eps)
-    check_reading(model, to_float(images[:8].pixels), images.labels)
+    check(model, images, eps)
+    check_reading(model, images)
     names = tuple(each.name for each in certifiers)
     decides = {"norm": "linf", "eps": eps, "methods": names, "radii": radii}
     kind = Kind("certificates", HEADER, ROWS, SCHEMA, CertificateRow, _Check(names, radii))
@@ -62,10 +61,9 @@ def record(
     whole = settings | {FIRST: first_logits(model, to_float(images[:1].pixels))}
     shared = Shared(folder, settings, lambda path: Resumed(path, whole, known, kind), crew)
     answers = Answers(model)
-    for block, part in in_blocks(images, shared.parts(batch_size)):
-        some, labels = to_float(part.pixels), part.labels
-        with answers.to(block):
-            made = certify_block(model, some, labels, block, certifiers, eps)
+    for places, some, labels in each_block(images, shared.parts(batch_size)):
+        with answers.to(places):
+            made = certify_block(model, some, labels, places, certifiers, eps)
             if radii:
                 found = certified_radii(model, some, labels, methods=",".join(names)).tolist()
                 made = [{**row, "radius": radius} for row, radius in zip(made, found, strict=True)]
