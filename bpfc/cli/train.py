@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import tyro
 
 from bpfc.errors import UserError
-from bpfc.options import AS_THEY_ARE, PLAIN, DataFolder, Device, Number, Precision, Reading, read_some_words, read_words
+from bpfc.options import AS_THEY_ARE, PLAIN, VALUES, DataFolder, Device, Precision, Reading, read_some_words, read_words
 from bpfc.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Own:
 
     data: str = ""
     """A folder of pictures for each class, or of shards, or .npz files."""
-    eps: Number = 0.0
+    eps: float = 0.0
     """ε: ℓ∞ radius that the network should stand, in units of [0, 1], such as 4/255."""
     network: str | None = None
     """See bpfc networks; or timm:NAME or torchvision:NAME, or package.module:function; resnet-18 unless given."""
@@ -126,7 +126,7 @@ def _help() -> NoReturn:
         settings: Annotated[Settings, tyro.conf.arg(name="")]
 
     shown = StringIO()
-    with redirect_stdout(shown), suppress(SystemExit):
+    with VALUES, redirect_stdout(shown), suppress(SystemExit):
         tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
     where, mark, settings = shown.getvalue().replace("(required)", "(recipe's)").partition("  --data ")
     print(where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings), end="")
