@@ -165,10 +165,13 @@ def main(options: Train | TrainOwn) -> None:
 def _derive(options: TrainOwn) -> Train:
     """The options with the recipe that follows from the data, which are told."""
     from bpfc.data import load
+    from bpfc.models import check_name
     from bpfc.training.derived import derived, told
     from bpfc.training.recipes import RECIPES
 
     own = options.own
+    if own.network is not None:
+        check_name(own.network)
     anyhow = options.options(RECIPES["mnist-5k-normal"][1])
     data = load(own.data, anyhow.data_dir, anyhow.reading)
     given = options.options(derived(options.method, data, eps=own.eps, network=own.network, bits=own.bits))

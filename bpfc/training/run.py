@@ -26,7 +26,6 @@ from bpfc.data import DataSet
 from bpfc.errors import UserError
 from bpfc.files import (
     flush_folder,
-    make_writable_folder,
     read_json,
     read_jsonl,
     with_checksum,
@@ -152,12 +151,7 @@ class Run:
         return RunError(f"{self._states()[-1]}: a state without its {name}; put that back or choose another --out")
 
     def begun(self) -> bool:
-        """Whether there is a run in the folder, which is made if need be.
-
-        Raises:
-            OSError: the folder cannot be written to.
-        """
-        make_writable_folder(self.folder)
+        """Whether there is a run in the folder."""
         return self._recipe_file.exists()
 
     def model(self, data: DataSet, trusted: str | None = None) -> nn.Module:
