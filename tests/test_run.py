@@ -1,6 +1,7 @@
 """What a training leaves: it follows from the newest state, and what is damaged is told, never taken."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -208,7 +209,11 @@ def test_weights_of_another_network_are_refused(done: Path, tmp_path: Path, digi
     with pytest.raises(RunError, match="not the weights"):
         Run(tmp_path / "run").model(digits)
     (tmp_path / "run" / "model.safetensors").unlink()
-    with pytest.raises(RunError, match="no weights; where"):
+    command = re.escape(read_json(tmp_path / "run" / "provenance.json", list)[0]["command"])
+    with pytest.raises(RunError, match=f"no weights; where .* train it again with {command}$"):
+        Run(tmp_path / "run").model(digits)
+    (tmp_path / "run" / "provenance.json").unlink()
+    with pytest.raises(RunError, match=r"train it again with the settings in .*recipe.json$"):
         Run(tmp_path / "run").model(digits)
     (tmp_path / "run" / "recipe.json").write_text('{"method": {"name": "magic"}}')
     with pytest.raises(RunError, match="not a recipe of this version"):

@@ -266,9 +266,11 @@ class Run:
 
     def _require_weights(self) -> None:
         if not self.weights.is_file():
+            commands = [start["command"] for start in self._starts() if "command" in start]
+            again = f" with {commands[0]}" if commands else f" with the settings in {self._recipe_file}"
             raise RunError(
                 f"{self.weights}: no weights; where the run ended before its first epoch, go on with bpfc train "
-                "--resume; where they were not kept, train it again by its recipe.json"
+                f"--resume; where they were not kept, train it again{again}"
             )
 
 
