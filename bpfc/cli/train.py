@@ -8,6 +8,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
@@ -129,6 +130,7 @@ def _help() -> NoReturn:
     with VALUES, redirect_stdout(shown), suppress(SystemExit):
         tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
     where, mark, settings = shown.getvalue().replace("(required)", "(recipe's)").partition("  --data ")
+    where = "\n".join(fill(line, 80) if len(line) > 80 else line for line in where.split("\n"))
     print(where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings), end="")
     sys.exit(0)
 
