@@ -6,11 +6,10 @@ What is evaluated when it comes from files, `subject`, is not imported here: `im
 from bpfc.evaluation.api import Evaluation, evaluate
 from bpfc.evaluation.checks import check
 from bpfc.evaluation.engine import Block, blocks, run_block, run_transfer_block, transferred
-from bpfc.evaluation.names import SHOWN, SUITES, Context, parse
+from bpfc.evaluation.names import SUITES, Context, parse
 from bpfc.evaluation.plan import Plan, PlannedAttack, ThreatModel
 
 __all__ = [
-    "SHOWN",
     "SUITES",
     "Block",
     "Context",
