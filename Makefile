@@ -5,35 +5,38 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint tables page bench
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed-demo
 	$(BIN)/bpfc demo --out demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The tables of README and docs, and the pictures of the trade-off, from results/.
-tables: $(VENV)/installed
+tables: $(VENV)/installed-test
 	$(BIN)/python -m bpfc.report.tables README.md docs/*.md
 
 # The page about the Fashion-MNIST networks. Its pictures need Fashion-MNIST, and its weights those in results/.
 PAGE := bpfc normal mixup fgsm-at rss-at pgd-at-6-epochs bpfc-simple-quantisation bpfc-uniform-noise bpfc-l1
-page: $(VENV)/installed
+page: $(VENV)/installed-test
 	$(BIN)/bpfc report $(PAGE:%=results/fashion-mnist-%) --out docs/fashion-mnist.html
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/pgd.py
 	$(BIN)/python benchmarks/methods.py
 
-# torch first and pinned, so that nothing after it chooses another build. On Linux pip's own choice is a CUDA build of
-# several gigabytes; with PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL it is the CPU's.
-$(VENV)/installed: pyproject.toml constraints.txt
+# The demo waits for what it needs alone. torch first and pinned, so that nothing after it chooses another build. On
+# Linux pip's own choice is a CUDA build of several gigabytes; with PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL
+# it is the CPU's.
+EXTRAS-demo := demo,explore
+EXTRAS-test := test
+$(VENV)/installed-%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS-$*)]'
 	touch $@

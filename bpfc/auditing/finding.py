@@ -16,7 +16,7 @@ class Finding:
     """What a check found of a model.
 
     Attributes:
-        id: C1 … C18.
+        id: C and a number.
         title: what is looked at, in a few words.
         outcome: pass, flag, or not run.
         measured: in words, with the figures; of a check that was not run, why.

@@ -10,17 +10,18 @@ from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.markdown import WIDTH, prose, table
 
 
-def audit(results: Results, name: str) -> str:
+def audit(results: Results, name: str, checks: bool = True) -> str:
     """An audit as its verb prints it: the checks, then the verdict.
 
     Args:
         results: where the audits are.
         name: of the audit's folder, such as fashion-mnist-bpfc/audit-quick.
+        checks: show them; else the verdict alone.
     """
     found = read_json(results.folder / name / "audit.json")
     made = found["provenance"]
     lines = [f"$ {made['command']}"]
-    for each in found["findings"]:
+    for each in found["findings"] if checks else []:
         begin = f"{each['id']:3} {each['title']:25} {_outcome(each):14} "
         lines += textwrap.wrap(each["measured"], WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
     lines += textwrap.wrap(found["sentence"], WIDTH)

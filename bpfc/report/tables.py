@@ -113,6 +113,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
+    "verdict-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick", checks=False),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
