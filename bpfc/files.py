@@ -157,14 +157,23 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
     write_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def make_writable_folder(path: Path) -> None:
-    """Makes the folder; raises OSError with the way out, before any work, if it can't be written to."""
+def check_writable(path: Path) -> None:
+    """Raises OSError with the way out, before any work, if a folder can't be made or written to; leaves none behind."""
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):  # several processes may try at once
+        with tempfile.TemporaryFile(dir=there):  # several processes may try at once
             pass
     except OSError as error:
         raise OSError(f"{path}: cannot be written to ({error.strerror or error}); choose another --out") from error
+
+
+def make_writable_folder(path: Path) -> None:
+    """Makes the folder; raises OSError with the way out, before any work, if it can't be made or written to."""
+    check_writable(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be made ({error.strerror or error}); choose another --out") from error
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """What the verbs' options share: numbers such as 8/255, where to compute, in which precision, where the data is."""
 
 import re
-from contextlib import redirect_stderr
-from dataclasses import dataclass
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from bpfc.errors import UserError
 
@@ -18,7 +20,7 @@ DataName = Literal["mnist-5k", "mnist", "fashion-mnist", "cifar-10"]
 
 
 def number(text: str) -> float:
-    """A number as people write ε: 0.1 or 8/255."""
+    """A number as people write ε: 0.1 or 8/255; every option that is a number takes it so."""
     top, slash, bottom = text.partition("/")
     try:
         return float(top) / float(bottom) if slash else float(top)
@@ -26,17 +28,13 @@ def number(text: str) -> float:
         raise ValueError(f"{text!r}: must be a number or a fraction, such as 0.1 or 8/255") from error
 
 
-Number = Annotated[
-    float,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NUMBER",
-        instance_from_str=lambda words: number(words[0]),
-        is_instance=lambda value: isinstance(value, float | int),
-        str_from_instance=lambda value: [f"{value:.6g}"],
-    ),
-]
-"""A float that the command line takes as 0.1 or 8/255."""
+def whole(text: str) -> int:
+    """A whole number, such as a limit."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: must be a whole number") from error
+
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="Where to compute.")]
 AttackPrecision = Annotated[
@@ -87,8 +85,45 @@ class Reading:
 
 AS_THEY_ARE = Reading()
 
+HELP_INDENT = " " * 10
+"""Before what an option is for, where tyro's errors name it."""
 PLAIN = (tyro.conf.AvoidSubcommands,)
 """How every verb reads its words."""
+
+VALUES = ConstructorRegistry()
+"""How words become values, where tyro's own way would answer a wrong one with Python's types."""
+
+
+@VALUES.primitive_rule
+def _number(of: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if of.type not in (int, float):
+        return None
+    read = whole if of.type is int else number
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT" if of.type is int else "NUMBER",
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: isinstance(value, (of.type, int)),
+        str_from_instance=lambda value: [f"{value:.6g}" if isinstance(value, float) else str(value)],
+    )
+
+
+@VALUES.primitive_rule
+def _or_none(of: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """What may be left open: read as it is where it is given, or as None, by that word."""
+    kinds = [kind for kind in get_args(of.type) if kind is not NoneType]
+    if of.type_origin not in (Union, UnionType) or len(kinds) > 1:
+        return None
+    given = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], of.markers))
+    if not isinstance(given, PrimitiveConstructorSpec) or given.choices is not None:
+        return None
+    return replace(
+        given,
+        instance_from_str=lambda words: None if words == ["None"] else given.instance_from_str(words),
+        is_instance=lambda value: value is None or given.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else given.str_from_instance(value),
+    )
+
 
 Options = TypeVar("Options")
 
@@ -115,18 +150,25 @@ def _read(kind: Any, prog: str, words: list[str], given: dict[str, Any]) -> Any:
     for name, value in zip(["", *words], words, strict=False):
         if not value or (value.endswith("=") and value.startswith("--")):
             raise UserError(f"{name or value}: is given an empty value; name one, or leave the option out")
-    shown = StringIO()
+    told = StringIO()
+    helps = {"-h", "--help"} & set(words)
     try:
-        with redirect_stderr(shown):
+        # An error is told in colours and boxes where stdout is a terminal.
+        with VALUES, redirect_stderr(told), nullcontext() if helps else redirect_stdout(StringIO()):
             return tyro.cli(kind, prog=prog, args=words, config=PLAIN, **given)
     except SystemExit as stopped:
         if stopped.code != 2:
             raise
-        raise UserError(f"{_plainly(shown.getvalue())}; {prog} --help lists the options") from None
+        raise UserError(f"{_plainly(told.getvalue())}; {prog} --help lists the options") from None
 
 
-def _plainly(box: str) -> str:
-    """What tyro says in a box of several lines, without the box, its title and the help."""
-    lines = [line.strip(" │|") for line in box.split("Argument helptext:")[0].splitlines()]
-    beside = r"[+─╭╮╰╯].*|-{3,}.*|For full helptext.*|bpfc \S+ --help"
-    return " ".join(line for line in lines if line and not re.fullmatch(beside, line))
+def _plainly(told: str) -> str:
+    """What tyro tells below a title and a rule, in several lines, without the options' kinds and help."""
+    _, _, *lines = told.split("Argument helptext:")[0].splitlines()
+    kept = []
+    for line in lines:
+        text = line.strip()
+        if line.startswith(HELP_INDENT) or re.fullmatch(r"-{3,}|For full helptext.*|bpfc \S+ --help|", text):
+            continue
+        kept.append(text.split()[0] if text.startswith("--") else text)
+    return " ".join(kept).removeprefix("Error parsing ").replace(" Perhaps you meant:", "; did you mean").rstrip(".")

@@ -34,6 +34,7 @@ def test_help_lists_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: p
     for option in ("--out", "--epochs", "--limit", "--seed", "--device", "--precision", "--data-dir", "--resume"):
         assert option in options
     assert "bpfc recipes" in options
+    assert max(map(len, options.partition(" options ")[0].splitlines())) <= 80
     call(monkeypatch, "--version")
     assert capsys.readouterr().out == f"bpfc {bpfc.__version__}\n"
 

@@ -135,6 +135,11 @@ WORDS = [
     (f"{TRAIN} --weight-decay nan", "weight_decay=nan"),
     (f"{TRAIN} --method.k 9", "k=9"),
     (f"{TRAIN} --epochs three", "--epochs"),
+    (f"{TRAIN} --network m-lenot", "network 'm-lenot': did you mean m-lenet?"),
+    (f"{TRAIN} --data mnst", "data set 'mnst'"),
+    ("train normal --data some.npz --eps 0", "--eps 0: must be a number above 0"),
+    ("train normal --data some.npz", "takes your --data PATH and --eps"),
+    ("train normal --data nowhere --eps 0.1 --network resnet18", "did you mean resnet-18"),
     (f"{TRAIN} --no-such-option", "--no-such-option"),
     ("train mnist-5k-bpfc --out '' --epochs 1", "--out"),
     (f"{TRAIN} --eps 8/0", "8/255"),
@@ -202,7 +207,7 @@ def test_words(
     assert told in error
     assert "__tyro" not in error
     assert "weights_only=False" not in error
-    assert list((place / "new").glob("*")) == []  # that it can be written to may have been tried
+    assert not (place / "new").exists()
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {

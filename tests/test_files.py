@@ -129,7 +129,7 @@ def test_what_is_renamed_was_flushed_before_and_its_name_after(tmp_path: Path, m
     assert done == [("flushed", hidden), ("renamed", hidden), ("flushed", tmp_path.name), ("flushed", "l.jsonl")]
     del done[:]
     state = tmp_path / "run"
-    Run(state).begun()
+    state.mkdir()
     Run(state).begin(RECIPES["mnist-5k-normal"][1], "fp32", {})
     Run(state).save(State(1, {}, {}, {}, {}, 1, 0.5, [{"epoch": 1}]))
     (last,) = [at for at, what in enumerate(done) if what[0] == "renamed" and "checkpoint-0001" in what[1]]

@@ -1,6 +1,7 @@
 """What a training leaves: it follows from the newest state, and what is damaged is told, never taken."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -209,7 +210,11 @@ def test_weights_of_another_network_are_refused(done: Path, tmp_path: Path, digi
     with pytest.raises(RunError, match="not the weights"):
         Run(tmp_path / "run").model(digits)
     (tmp_path / "run" / "model.safetensors").unlink()
-    with pytest.raises(RunError, match="no weights; where"):
+    command = re.escape(read_json(tmp_path / "run" / "provenance.json", list)[0]["command"])
+    with pytest.raises(RunError, match=f"no weights; where .* train it again with {command}$"):
+        Run(tmp_path / "run").model(digits)
+    (tmp_path / "run" / "provenance.json").unlink()
+    with pytest.raises(RunError, match=r"train it again with the settings in .*recipe.json$"):
         Run(tmp_path / "run").model(digits)
     (tmp_path / "run" / "recipe.json").write_text('{"method": {"name": "magic"}}')
     with pytest.raises(RunError, match="not a recipe of this version"):
@@ -222,7 +227,6 @@ def test_weights_of_another_network_are_refused(done: Path, tmp_path: Path, digi
 def test_a_copy_of_a_run_knows_its_own_data(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert not run.exists
-    assert not run.begun()
     run.begin(RECIPES["mnist-5k-bpfc"][1], "fp32", {})
     write_json(run.data_file, {"class_names": ["one", "two"], "test_sha256": "abc"})
     run.copy(tmp_path / "copy")

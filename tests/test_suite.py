@@ -58,12 +58,14 @@ def test_names() -> None:
     assert parse("pgd-5,deepfool", L2).attacks[0].attack == PGD(2.0, 0.1, 5, norm="l2")
     assert parse("pgd-5,deepfool", L2).attacks[1].attack == DeepFool("l2")
     for wrong, told in {
-        "cw-5-last": "must be one of",
-        "apgd-t-5-last": "must be one of",
-        "adaptive": "must be one of",
+        "cw-5-last": "leave out -last",
+        "apgd-t-5-last": "apgd-t-5 has no last",
+        "adaptive": r"did you mean adaptive-STEPS\? bpfc attacks lists",
         "square-0": "queries=0",
         "worst,pgd-100": "named twice",
-        "pgd-3,": "must be one of",
+        "pgd-3,": "^attack '': bpfc attacks lists them all$",
+        "wurst": r"^attack 'wurst': did you mean worst\? bpfc attacks lists them all$",
+        "pdg-x": r"did you mean pgd-STEPS\[xRESTARTS\] or pgd-margin-STEPS.* or pgd-targeted-STEPS\? bpfc attacks",
     }.items():
         with pytest.raises(ValueError, match=told):
             parse(wrong, LINF)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, Number, read_words
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ class Audit(SubjectOptions):
 
     claim: float | None = None
     """The robust accuracy that is claimed: in %, such as 67.7, or a share."""
-    eps: Number | None = None
+    eps: float | None = None
     """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""
     quick: bool = False
     """200 images, and fewer steps, restarts and queries: minutes on a CPU."""

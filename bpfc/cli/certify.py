@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import BatchSize, Device, Number, read_words
+from bpfc.options import BatchSize, Device, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Certify(SubjectOptions):
     """Prove of as many test images as can be that no perturbation within ε changes the prediction."""
 
-    eps: Number | None = None
+    eps: float | None = None
     """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""
     methods: str = "interval,crown-ibp"
     """Comma-separated, the cheapest first; each works on what those before it left open."""

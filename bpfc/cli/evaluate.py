@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from bpfc.cli.subjects import SubjectOptions
-from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, Number, read_words
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, read_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,11 +23,11 @@ class Evaluate(SubjectOptions):
 
     attacks: str = "fgsm,ifgsm-40,pgd-100"
     """Comma-separated, suites among them; bpfc attacks lists them all."""
-    eps: Number | None = None
+    eps: float | None = None
     """ε: radius in units of [0, 1], such as 8/255; the recipe's unless given."""
     norm: Literal["linf", "l2"] = "linf"
     """In which ε is meant."""
-    step_size: Number | None = None
+    step_size: float | None = None
     """Length of PGD's steps, in units of [0, 1]; the recipe's, else ε/4, unless given."""
     k: int | None = None
     """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""

@@ -7,13 +7,15 @@ import sys
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
+from math import isfinite
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
 from bpfc.errors import UserError
-from bpfc.options import AS_THEY_ARE, PLAIN, DataFolder, Device, Number, Precision, Reading, read_some_words, read_words
+from bpfc.options import AS_THEY_ARE, PLAIN, VALUES, DataFolder, Device, Precision, Reading, read_some_words, read_words
 from bpfc.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,9 +61,9 @@ class Train(Where):
 class Own:
     """What a recipe for data of one's own follows from."""
 
-    data: str = ""
+    data: str | None = None
     """A folder of pictures for each class, or of shards, or .npz files."""
-    eps: Number = 0.0
+    eps: float | None = None
     """ε: ℓ∞ radius that the network should stand, in units of [0, 1], such as 4/255."""
     network: str | None = None
     """See bpfc networks; or timm:NAME or torchvision:NAME, or package.module:function; resnet-18 unless given."""
@@ -75,16 +77,19 @@ class TrainOwn:
 
     Attributes:
         method: its name.
+        data, eps: what must be said: the path, and the ℓ∞ radius in units of [0, 1].
         words: those of the command that are not `own`'s, and change the recipe.
     """
 
     method: str
+    data: str
+    eps: float
     own: Own
     words: list[str]
 
     def options(self, recipe: "Recipe") -> Train:
         """The options that the words make of a recipe."""
-        return _changed(self.method, Path("runs") / f"{Path(self.own.data).stem}-{self.method}", recipe, self.words)
+        return _changed(self.method, Path("runs") / f"{Path(self.data).stem}-{self.method}", recipe, self.words)
 
 
 def parse(arguments: list[str]) -> Train | TrainOwn:
@@ -99,9 +104,11 @@ def parse(arguments: list[str]) -> Train | TrainOwn:
     if name not in METHODS:
         return _changed(name, Path("runs") / name, named(name)[1], words)
     own, rest = read_some_words(Own, f"bpfc train {name}", words)
-    if not own.data or not own.eps:
+    if own.data is None or own.eps is None:
         raise UserError(f"bpfc train {name}: a method, which takes your --data PATH and --eps ε; or name a recipe")
-    options = TrainOwn(name, own, rest)
+    if not (own.eps > 0 and isfinite(own.eps)):
+        raise UserError(f"--eps {own.eps:g}: must be a number above 0, such as 4/255")
+    options = TrainOwn(name, own.data, own.eps, own, rest)
     options.options(replace(RECIPES["mnist-5k-normal"][1], method=METHODS[name]()))  # are they options at all?
     return options
 
@@ -126,9 +133,10 @@ def _help() -> NoReturn:
         settings: Annotated[Settings, tyro.conf.arg(name="")]
 
     shown = StringIO()
-    with redirect_stdout(shown), suppress(SystemExit):
+    with VALUES, redirect_stdout(shown), suppress(SystemExit):
         tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
     where, mark, settings = shown.getvalue().replace("(required)", "(recipe's)").partition("  --data ")
+    where = "\n".join(fill(line, 80) if len(line) > 80 else line for line in where.split("\n"))
     print(where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings), end="")
     sys.exit(0)
 
@@ -165,13 +173,16 @@ def main(options: Train | TrainOwn) -> None:
 def _derive(options: TrainOwn) -> Train:
     """The options with the recipe that follows from the data, which are told."""
     from bpfc.data import load
+    from bpfc.models import check_name
     from bpfc.training.derived import derived, told
     from bpfc.training.recipes import RECIPES
 
     own = options.own
+    if own.network is not None:
+        check_name(own.network)
     anyhow = options.options(RECIPES["mnist-5k-normal"][1])
-    data = load(own.data, anyhow.data_dir, anyhow.reading)
-    given = options.options(derived(options.method, data, eps=own.eps, network=own.network, bits=own.bits))
+    data = load(options.data, anyhow.data_dir, anyhow.reading)
+    given = options.options(derived(options.method, data, eps=options.eps, network=own.network, bits=own.bits))
     if not int(os.environ.get("RANK", "0")):
         print(*told(given.recipe, data), sep="\n", flush=True)
     return given

@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, Number, read_words
+from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, read_words
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Transfer:
     """Folders of the networks that the images are made on, each once for all targets."""
     attacks: str = "fgsm"
     """Comma-separated; bpfc attacks lists them. The last iterate is judged always."""
-    eps: Number | None = None
+    eps: float | None = None
     """ε: ℓ∞ radius in units of [0, 1], such as 8/255; the first target's recipe's unless given."""
-    step_size: Number | None = None
+    step_size: float | None = None
     """Length of PGD's steps, likewise."""
     limit: int | None = None
     """The first N test images only."""

@@ -7,11 +7,10 @@ from bpfc.checks import check
 from bpfc.data import Block, blocks
 from bpfc.evaluation.api import Evaluation, evaluate
 from bpfc.evaluation.engine import run_block, run_transfer_block, transferred
-from bpfc.evaluation.names import SHOWN, SUITES, Context, parse
+from bpfc.evaluation.names import SUITES, Context, parse
 from bpfc.evaluation.plan import Plan, PlannedAttack, ThreatModel
 
 __all__ = [
-    "SHOWN",
     "SUITES",
     "Block",
     "Context",

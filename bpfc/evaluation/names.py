@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from bpfc.attacks import (
     APGD,
@@ -224,8 +225,6 @@ SUITES = {
 }
 """But for the paper's, each attack runs on what those before it left."""
 
-SHOWN = f"{', '.join(form.shown for form in FORMS)}, each with -last to judge the last iterate alone"
-
 
 def parse(
     names: str,
@@ -280,8 +279,10 @@ def _attack(name: str, context: Context) -> PlannedAttack:
     plain = name.removesuffix("-last")
     for form in FORMS:
         found = re.fullmatch(form.pattern, plain, re.ASCII)
-        if found is None or (plain != name and not form.last):
+        if found is None:
             continue
+        if plain != name and not form.last:
+            raise ValueError(f"attack {name!r}: {plain} has no last iterate to judge; leave out -last")
         if form.linf_only and context.norm != "linf":
             raise ValueError(f"attack {name!r}: is for ℓ∞; in ℓ2 take pgd, apgd, mt-pgd, deepfool, cw, spsa or aa-…")
         if any(re.fullmatch(r"0\d+|\d{10,}", group or "") for group in found.groups()):
@@ -289,4 +290,7 @@ def _attack(name: str, context: Context) -> PlannedAttack:
         numbers = [None if group is None else int(group) for group in found.groups()]
         restarts = numbers[1] if len(numbers) > 1 and numbers[1] is not None else 1
         return PlannedAttack(name, form.make(context, *numbers), restarts, any_iterate=plain == name)
-    raise ValueError(f"attack {name!r}: must be one of the suites {', '.join(SUITES)}, or of {SHOWN}")
+    known = {shown: shown.partition("-")[0] for shown in (*SUITES, *(form.shown for form in FORMS))}
+    near = get_close_matches(name.partition("-")[0], known.values(), n=1)
+    meant = " or ".join(shown for shown, family in known.items() if family in near)
+    raise ValueError(f"attack {name!r}: {f'did you mean {meant}? ' if meant else ''}bpfc attacks lists them all")

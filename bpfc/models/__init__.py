@@ -1,6 +1,7 @@
 """Networks: the paper's by name, and those that somebody brings."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 from torch import nn
 
@@ -27,6 +28,18 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
 """By name, functions of (channels, classes, size)."""
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError if there is no network or curve of that name; those of libraries and of somebody's pass."""
+    network, mark, curve = name.rpartition("@")
+    if mark:
+        check_name(network)
+        ends(curve)
+    elif ":" not in name and name not in NETWORKS:
+        near = get_close_matches(name, NETWORKS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"network {name!r}: {meant}bpfc networks lists them; or give your package.module:function")
+
+
 def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     """A network with fresh weights, from images (N, channels, size, size) in [0, 1] to logits (N, classes).
 
@@ -40,6 +53,7 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     Raises:
         ValueError: there is no network or curve of that name, or the function fails.
     """
+    check_name(name)
     if "@" in name:
         network, _, curve = name.rpartition("@")
         return with_curve(build(network, channels=channels, classes=classes, size=size), *ends(curve))
@@ -55,8 +69,6 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
         if not isinstance(made, nn.Module):
             raise ValueError(f"network {name!r}: gives a {type(made).__name__}, must give a torch.nn.Module")
         return made
-    if name not in NETWORKS:
-        raise ValueError(f"network {name!r}: must be one of {', '.join(NETWORKS)}, or your package.module:function")
     return NETWORKS[name](channels, classes, size)
 
 
@@ -66,6 +78,7 @@ __all__ = [
     "ToneCurve",
     "behind",
     "build",
+    "check_name",
     "from_folder",
     "from_library",
     "from_script",

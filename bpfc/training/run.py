@@ -26,7 +26,6 @@ from bpfc.data import DataSet
 from bpfc.errors import UserError
 from bpfc.files import (
     flush_folder,
-    make_writable_folder,
     read_json,
     read_jsonl,
     with_checksum,
@@ -155,15 +154,6 @@ class Run:
         """What is wrong with a state whose file of that name, which says of what it is one, is gone."""
         return RunError(f"{self._states()[-1]}: a state without its {name}; put that back or choose another --out")
 
-    def begun(self) -> bool:
-        """Whether there is a run in the folder, which is made if need be.
-
-        Raises:
-            OSError: the folder cannot be written to.
-        """
-        make_writable_folder(self.folder)
-        return self.exists
-
     def model(self, data: DataSet, trusted: str | None = None) -> nn.Module:
         """The selected network, in eval mode, on the CPU.
 
@@ -276,9 +266,11 @@ class Run:
 
     def _require_weights(self) -> None:
         if not self.weights.is_file():
+            commands = [start["command"] for start in self._starts() if "command" in start]
+            again = f" with {commands[0]}" if commands else f" with the settings in {self._recipe_file}"
             raise RunError(
                 f"{self.weights}: no weights; where the run ended before its first epoch, go on with bpfc train "
-                "--resume; where they were not kept, train it again by its recipe.json"
+                f"--resume; where they were not kept, train it again{again}"
             )
 
 

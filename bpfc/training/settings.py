@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bpfc.options import Number
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -56,9 +54,9 @@ class Settings:
     """Data set: mnist-5k, mnist, fashion-mnist, cifar-10; or a folder or file of yours (see docs/own-data.md)."""
     network: str
     """Network, by its name in bpfc.models, or package.module:function for one of yours."""
-    eps: Number
+    eps: float
     """ε: ℓ∞ radius of the attacks, in units of [0, 1]."""
-    step_size: Number
+    step_size: float
     """Length of PGD's steps, in units of [0, 1]."""
     ifgsm_steps: int
     """Steps of the I-FGSM attack that is made on validation images after each epoch."""

@@ -9,9 +9,9 @@ from torch import nn
 from bpfc.answers import Answers
 from bpfc.data import AnyImages, load, shrink, split, to_float, told_of
 from bpfc.errors import UserError
-from bpfc.files import owned
+from bpfc.files import check_writable, make_writable_folder, owned
 from bpfc.machine import pick_device, resolve
-from bpfc.models import build
+from bpfc.models import build, check_name
 from bpfc.modes import eval_mode
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
@@ -50,12 +50,14 @@ def train(
         TrainingError: the training comes to nothing; says which state is good still.
     """
     run = Run(out)
+    check_name(recipe.network)
     where = pick_device(device)
     if sync_batchnorm:
         check_synchronises(where)
     arithmetic = resolve(precision, where, run.precision)
-    if run.begun() and not resume:
+    if run.exists and not resume:
         raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
+    check_writable(out)
     data = load(recipe.data, data_dir, reading)
     described = describe(data, reading)
     if team().first:
@@ -73,6 +75,8 @@ def train(
         _try_smaller(model, training[:2], recipe)
     if sync_batchnorm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # same names and values
+    if fabric.is_global_zero:
+        make_writable_folder(out)
     with owned(out) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             run.begin(recipe, arithmetic, provenance(where))
