@@ -226,6 +226,7 @@ def test_weights_of_another_network_are_refused(done: Path, tmp_path: Path, digi
 
 def test_a_copy_of_a_run_knows_its_own_data(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
+    run.folder.mkdir()
     assert not run.exists
     run.begin(RECIPES["mnist-5k-bpfc"][1], "fp32", {})
     write_json(run.data_file, {"class_names": ["one", "two"], "test_sha256": "abc"})
