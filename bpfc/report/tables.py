@@ -40,6 +40,7 @@ _PGD_1000 = ("pgd-1000", "pgd-1000-last")
 _BENCHMARKS = (
     "methods",
     "attacks",
+    "attacks-100",
     "training",
     "training-epyc",
     "training-amx",
@@ -108,7 +109,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
         evaluations=[
             "fashion-mnist-bpfc/evaluation-standard",
             "fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000",
-            "mnist-ibp-curve-half/evaluation-standard",
+            "mnist-ibp-curve-half/evaluation-standard-1000",
         ],
     ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
