@@ -18,8 +18,8 @@ from bpfc.auditing.probe import Probe, read_probe
 from bpfc.auditing.stand_ins import Late, Through, Ungraded
 from bpfc.auditing.twin import twin
 from bpfc.checks import answers_vary, are_probabilities, check_form
-from bpfc.data import Images, to_float
-from bpfc.evaluation import Plan, PlannedAttack, ThreatModel, blocks
+from bpfc.data import Images, blocks, to_float
+from bpfc.evaluation import Plan, PlannedAttack, ThreatModel
 from bpfc.evaluation.engine import run_blocks
 from bpfc.judge import clean_logits, first_logits
 from bpfc.models import state_sha256

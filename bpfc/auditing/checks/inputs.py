@@ -2,7 +2,7 @@
 
 from bpfc.auditing.finding import Check, Measured
 from bpfc.auditing.measurements import Measurements
-from bpfc.evaluation import blocks
+from bpfc.data import blocks
 
 LIMIT = 0.05
 
