@@ -330,3 +330,24 @@ def test_every_column_has_the_paper_s_figure_where_the_paper_has_one() -> None:
         "24.8",
     ]
     assert {method for experiment in EXPERIMENTS.values() for method in experiment.methods} == set(METHODS)
+
+
+def test_a_figure_stands_beside_the_paper_s_of_the_same_attack_or_has_no_difference() -> None:
+    """quick set PGD-20 beside the paper's PGD-1000, under the words PGD-20: paper."""
+    cpu, whole = BUDGETS["cpu"], BUDGETS["paper"]
+    quick = replace(whole, steps=20, restarts=2)  # BUDGETS["quick"] is the tests' own here
+    last = columns("table1", "cifar-10", quick)[-1]
+    assert (last.shown, last.beside, last.attacks[0]) == ("PGD-20", "", "pgd-20-last")
+    assert paper("cifar-10", "bpfc", last.paper) == "35.7"
+    assert columns("table2", "fashion-mnist", quick)[-1].beside == "PGD-1000"
+    assert columns("table1", "cifar-10", cpu)[-1].beside == "PGD-1000"
+    assert [each.beside for each in columns("restarts", "cifar-10", cpu)] == ["", "PGD-500", "PGD-500, worst of 100"]
+    some = columns("restarts", "cifar-10", BUDGETS["fast"])
+    assert [each.beside for each in some] == ["", "", "PGD-500, worst of 100"]
+    for name in ("table1", "table2", "restarts"):
+        assert not any(each.beside for each in columns(name, "cifar-10", whole))  # type: ignore[arg-type]
+    header, rows, _ = compared(Task("table2", "fashion-mnist", cpu, None, 1, ("bpfc",)), shelf([]))
+    assert header[5:] == ["PGD-100: paper (PGD-1000)", "ours", "difference"]
+    assert rows[0][5:] == ["67.7", "not run", ""]
+    header, _, _ = compared(Task("table1", "cifar-10", cpu, None, 1, ("bpfc",)), shelf([]))
+    assert header[-1] == "PGD-100 (paper: PGD-1000)"

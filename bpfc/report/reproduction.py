@@ -189,7 +189,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     stacked = len(task.columns) > SIDE_BY_SIDE
     header = ["", "seeds"]
     for column in task.columns:
-        header += [column.shown] if stacked else [f"{column.shown}: paper", "ours", "difference"]
+        header += _headed(column, stacked)
     body, used = [], []
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
@@ -199,7 +199,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
         for place, column in enumerate(task.columns):
             told = paper(task.data, method, column.paper)
             ours = [100 * figure for row in there if (figure := row.figures[place]) is not None]
-            figures.append((told, _spread(ours), _difference(ours, told)))
+            figures.append((told, _spread(ours), "" if column.beside else _difference(ours, told)))
         if stacked:
             theirs, found, apart = (list(each) for each in zip(*figures, strict=True))
             body += [[*name, *found], ["– the paper", "", *theirs]]
@@ -222,6 +222,14 @@ def reproduced(
     """The table as markdown, of what stands in results/ alone: for README and docs."""
     task = Task(name, data, BUDGETS[budget], images, seeds, EXPERIMENTS[name].methods)
     return captioned(*compared(task, shelf([results.folder])))
+
+
+def _headed(column: Column, stacked: bool) -> list[str]:
+    """Above a column's figures: of what they are, and the paper's where these are of another attack."""
+    if stacked:
+        return [f"{column.shown} (paper: {column.beside})" if column.beside else column.shown]
+    theirs = f"paper ({column.beside})" if column.beside else "paper"
+    return [f"{column.shown}: {theirs}", "ours", "difference"]
 
 
 def _spread(ours: Sequence[float]) -> str:
