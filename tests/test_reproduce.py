@@ -1,12 +1,14 @@
 """The paper's tables by one command: what is there is taken, what is missing is made, what a kill left goes on."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -234,18 +236,41 @@ def test_one_failure_does_not_stop_the_others(
     assert [row[1] for row in figures()] == ["not run", "1"]
     assert "failed: mnist-5k-normal" in capsys.readouterr().out
 
+    def breaks(*_: object, **__: object) -> Run:
+        raise RuntimeError("out of memory")
 
-def test_several_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    """One suffices to show it: a run is copied in another process, whose words go to a file."""
+    monkeypatch.setattr(jobs, "train", breaks)
+    with pytest.raises(ValueError, match="normal-quick-seed0: RuntimeError: out of memory; .*bpfc-quick-seed0: Runt"):
+        reproduce.main(options(out=Path("broken")))
+    assert "Accuracy in %" in capsys.readouterr().out  # the table is printed all the same
+
+
+@dataclass(frozen=True)
+class Dies(Job):
+    """Sent to other processes, it is killed there, or breaks."""
+
+    def do(self, *_: object) -> None:
+        if self.attacks == "breaks":
+            raise RuntimeError("of a kind that nobody foresaw")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_or_breaks_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that ran out of memory took the pool and all that waited with it, and no table was printed."""
     run(capsys, methods=("normal",))
-    done = Path("runs/mnist-5k-normal-quick-seed0")
+    done = Path("runs/mnist-5k-normal-quick-seed0").resolve()
     recipe = Run(done).recipe()
-    console = Console()
-    work = [Job(Path("side/copy"), recipe, done.resolve(), "", 12)]
-    assert jobs.do(work, 2, "cpu", None, console) == []
+    work = [Dies(Path(f"side/{how}"), recipe, None, how, 12) for how in ("killed", "breaks")]
+    failed = jobs.do([*work, Job(Path("side/copy"), recipe, done, "", 12)], 2, "cpu", None, Console())
+    assert sorted(failed) == [
+        "breaks: RuntimeError: of a kind that nobody foresaw",
+        "killed: its process was killed, as it is where memory runs out; fewer --jobs take less",
+    ]
     assert Run(Path("side/copy")).digest == Run(done).digest
-    assert Path("side/copy.log").exists()
-    assert "1/1 done: reuse" in capsys.readouterr().out.replace("\n", " ")
+    assert "Traceback" in Path("side/breaks.log").read_text()
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "begun: train    killed, 2 epochs; attack 12 images with killed; its output is in side/killed.log" in printed
+    assert "1/3 done: reuse" in printed
 
 
 def test_a_process_ends_when_what_began_it_is_killed() -> None:
