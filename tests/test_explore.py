@@ -211,6 +211,8 @@ def test_the_queue_is_bounded(scene: Scene) -> None:
     assert page._queue.max_size == page_module.WAITING
     limits = {fn.concurrency_id: fn.concurrency_limit for fn in page.fns.values()}
     assert limits["attack"] == page_module.AT_ONCE
+    # Whatever queues counts, and a full queue turns it away: attacks alone do.
+    assert {fn.api_name for fn in page.fns.values() if fn.fn and fn.queue} == {"attack"}
 
 
 # Who may ask

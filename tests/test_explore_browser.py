@@ -265,6 +265,7 @@ def place(address: str, name: str) -> int:
 def test_an_address_in_place_of_a_picture_is_not_fetched(address: str, asked_elsewhere: list[str]) -> None:
     elsewhere = {"path": "http://192.0.2.1/a.png", "meta": {"_type": "gradio.FileData"}}
     joined = {"data": [elsewhere, False, 6], "fn_index": place(address, "own_picture"), "session_hash": "fetcher"}
+    assert send(address, "gradio_api/run/predict", joined)[0] == 500
     assert send(address, "gradio_api/queue/join", joined)[0] == 200
     told = send(address, "gradio_api/queue/data?session_hash=fetcher")[1].decode()
     assert '"success":false' in told.replace(" ", "")
@@ -280,7 +281,9 @@ def test_other_hosts_are_refused(address: str) -> None:
     assert send(address, "", headers={"host": "elsewhere.example"})[0] == 421
 
 
-def test_a_full_queue_turns_attacks_away(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_turns_attacks_away_and_nobody_else(
+    page: Page, address: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     over, ended = threading.Event(), threading.Semaphore(0)
 
     def lasts(*_: object) -> Iterator[Step]:
@@ -295,12 +298,20 @@ def test_a_full_queue_turns_attacks_away(address: str, monkeypatch: pytest.Monke
     def join(visitor: str, function: int, *data: Any) -> int:
         return send(address, "gradio_api/queue/join", {"data": data, "fn_index": function, "session_hash": visitor})[0]
 
-    for visitor in crowd:
-        assert join(visitor, image, 0, 6) == 200
-        send(address, f"gradio_api/queue/data?session_hash={visitor}")  # until it is done
+    def look(visitor: str) -> int:
+        """As the page itself asks for what does not queue."""
+        asked = {"data": [0, 6], "fn_index": image, "session_hash": visitor}
+        return send(address, "gradio_api/run/predict", asked)[0]
+
+    assert [look(visitor) for visitor in crowd] == [200] * len(crowd)
     states = [join(visitor, attack, None, 0.1, 100) for visitor in crowd]
     assert states[: AT_ONCE + 1] == [200] * (AT_ONCE + 1)
     assert 503 in states
+    assert look("somebody else") == 200
+    page.get_by_role("button", name="Next image").click()
+    page.get_by_text(f"test image 1, {int(scene.images.labels[1])}").wait_for()
+    page.get_by_label("number input for k").fill("2")
+    page.wait_for_function("document.querySelectorAll('.planes .dropped').length === 2")
     over.set()
     for _ in range(states.count(200)):
         assert ended.acquire(timeout=60)

@@ -24,7 +24,8 @@ STEPS = 100
 SECONDS = 30.0
 """After which an attack ends, whatever is left of it."""
 AT_ONCE, WAITING = 2, 8
-"""Attacks of all visitors: that run side by side, and that wait. One more is turned away with a word."""
+"""Attacks of all visitors: that run side by side, and that wait. One more is turned away with a word. What takes one
+forward does not queue: Gradio counts whatever does, and would turn away who only looks at an image."""
 FRAME = 0.1
 """Seconds that each step is to be seen, at least; a browser that falls behind would show them after the end."""
 
@@ -117,7 +118,8 @@ def build_page(scene: Scene) -> gr.Blocks:
         )
 
         look = _Handlers(scene)
-        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        quick = plain | {"queue": False}
         views = [picture, planes, shown, told, refused]
         blocks.load(look.test_image, [index, k], [chosen, *views], **quick)
         running = attack.click(
@@ -126,7 +128,7 @@ def build_page(scene: Scene) -> gr.Blocks:
             [shown, told],
             concurrency_id="attack",
             concurrency_limit=AT_ONCE,
-            **quick,
+            **plain,
         )
         # Another image ends the attack on the one before, and is shown after that.
         for event, handler, given, more in (
@@ -139,7 +141,7 @@ def build_page(scene: Scene) -> gr.Blocks:
             ended.then(handler, given, [*more, chosen, *views], trigger_mode="always_last", **quick)
         k.change(look.planes, [chosen, k], planes, trigger_mode="always_last", **quick)
         stop.click(None, cancels=[running], api_visibility="private")
-    blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    blocks.queue(max_size=WAITING)
     return blocks
 
 
