@@ -1,6 +1,7 @@
 """The page about runs: made of their files alone, whole in one file, and honest about what it does not know."""
 
 import base64
+import html
 import json
 import re
 import shlex
@@ -428,6 +429,24 @@ def test_the_gallery_shows_each_image_and_what_the_network_takes_it_for(made: Pa
         assert guess[1] != card.label
     assert all(picture(card.address).size == (28, 28) for card in found.cards if card.outcome != "broken")
     assert set(found.values("outcome")) <= {"broken", "stands", "misclassified"}
+
+
+def test_images_are_looked_for_where_data_dir_says_and_the_command_says_so_too(
+    made: Path, tmp_path: Path, digits: DataSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without BPFC_DATA the predictions were looked up elsewhere, by a download, and left out."""
+    asked = []
+    monkeypatch.setattr(gallery_module, "load", lambda _, where=None: asked.append(where) or digits)
+    elsewhere, out = tmp_path / "my data", tmp_path / "page.html"
+    report.main(report.parse([str(made), "--out", str(out), "--data-dir", str(elsewhere)]))
+    assert asked == [elsewhere] * 2  # the images, and the network's answers to them
+    page = out.read_text()
+    assert ", read as " in page
+    command = re.search(r"<code>(bpfc report .*?)</code>", page)
+    assert command
+    again = report.parse(shlex.split(html.unescape(command[1]))[2:])
+    assert (again.runs, again.out, again.data_dir) == ((made,), out, elsewhere)
+    assert "data-dir" not in render_page([made], out)  # a page that is meant for others names no folder of this machine
 
 
 def test_without_weights_or_pictures_the_gallery_says_so(run: Path) -> None:

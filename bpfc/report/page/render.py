@@ -45,6 +45,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
     images = {record.data: images_of(record, data_dir) for record in records}
     about, dots = glance(records)
     bars = outcomes(records)
+    data = ["--data-dir", str(data_dir)] if data_dir is not None else []
     content: dict[str, Any] = {
         "title": _title(records),
         "records": records,
@@ -59,10 +60,10 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "trained": [(record, trained(record), training(record, str(n))) for n, record in enumerate(records)],
         "training_legend": training_legend(records),
         "planes": _planes(records, images),
-        "gallery": gallery(records, images),
+        "gallery": gallery(records, images, data_dir),
         "gaps": gaps(records, images),
         "provenance": [(record, _provenance(record)) for record in records],
-        "command": shlex.join(["bpfc", "report", *map(str, folders), "--out", str(out)]),
+        "command": shlex.join(["bpfc", "report", *map(str, folders), "--out", str(out), *data]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "style": Markup(_template_file("style.css")),
         "script": Markup(_template_file("filter.js")),
