@@ -29,7 +29,7 @@ from bpfc.report.page import gallery as gallery_module
 from bpfc.report.page import planes, render_page
 from bpfc.report.page.curves import over_eps, over_restarts, over_steps
 from bpfc.report.page.gallery import gallery, images_of
-from bpfc.report.page.gaps import gaps
+from bpfc.report.page.gaps import _without_gradients, gaps
 from bpfc.report.page.outcomes import outcomes
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.records import NothingToReportError, read_run
@@ -359,6 +359,34 @@ def test_what_was_not_done_is_said(made: Path, run: Path) -> None:
     assert any(
         "of different weights (certification, evaluation)" in line for line in gaps([read_run(run)], {"mnist-5k": None})
     )
+
+
+def test_how_many_images_each_attack_met_is_said_and_where_no_ledger_is_kept(made: Path, run: Path) -> None:
+    """Only the largest evaluation was looked at, so that a suite on a tenth of its images seemed to be on all."""
+    record = read_run(made)
+    met = f"fgsm, pgd-5, pgd-3x2, deepfool met the first {LIMIT} of 500, of BPFC."
+    assert any(met in line for line in gaps([record], {record.data: None}))
+    assert not any("no ledger" in line or "none were kept" in line for line in gaps([record], {record.data: None}))
+    evaluation = run / "evaluation"
+    shutil.copytree(evaluation, run / "evaluation-all")
+    for name in ("ledger.jsonl", "evaluation.json"):
+        (run / "evaluation-all" / name).unlink()
+    shares = json.loads((evaluation / "summary.json").read_text())["attacks"]
+    change(run / "evaluation-all" / "summary.json", images=500, attacks={"fgsm": shares["fgsm"]})
+    told = gaps([read_run(run)], {record.data: None})
+    assert any(f"show: pgd-5, pgd-3x2, deepfool met the first {LIMIT} of 500" in line for line in told)
+    shutil.rmtree(evaluation)
+    told = gaps([replace(read_run(run), label="A1, short"), replace(record, label="A2, long")], {record.data: None})
+    assert any(line.startswith("What became of each image of A1, short: no ledger") for line in told)
+    assert any("AutoAttack leaves of any network here" in line for line in told)
+    assert any("none without gradients was run at length" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("names", "long"), [({"square-500"}, False), ({"spsa-10"}, False), ({"square-5000"}, True), ({"aa-square"}, True)]
+)
+def test_a_short_attack_without_gradients_settles_nothing(names: set[str], long: bool) -> None:
+    assert _without_gradients(names) == long
 
 
 def test_an_audit_s_verdict_stands_on_the_page(run: Path) -> None:
