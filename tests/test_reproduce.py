@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import small_network
 from rich.console import Console
 
@@ -113,9 +114,17 @@ def test_seeds_have_a_mean_and_a_deviation(capsys: pytest.CaptureFixture[str]) -
     printed = run(capsys, methods=("normal",), seeds=2)
     assert len(list(Path("runs").glob("*-seed*"))) == 2
     assert "±" in printed.split("Accuracy in %")[0]
-    assert _spread([]) == "not run"
-    assert _spread([61.0]) == "61.0"
-    assert _spread([60.0, 62.0, 64.0]) == "62.0 ± 2.0"
+    assert _spread([], 2) == "not run"
+    assert _spread([61.0], 1) == "61.0"
+    assert _spread([60.0, 62.0, 64.0], 3) == "62.0 ± 2.0"
+    assert _spread([60.0, 64.0], 3) == "62.0 ± 2.8 (n = 2)"
+    path = Path("runs/mnist-5k-normal-quick-seed1/evaluation-pgd-3/summary.json")
+    summary = read_json(path)
+    write_json(path, without_checksum(summary) | {"attacks": {}})  # as of a seed whose attack is still to come
+    row = compared(Task("table2", "mnist-5k", TINY, None, 2, ("normal",)), shelf([Path("runs")]))[1][0]
+    assert row[1] == "2"
+    assert "±" in row[3]
+    assert row[6].endswith("(n = 1)")
     assert _difference([80.4], "85.7") == "−5.3"
     assert _difference([75.3], "15.1") == "+60.2"
     assert _difference([1.0], "no row") == ""
@@ -168,6 +177,16 @@ def test_runs_that_are_there_are_taken_and_evaluated(capsys: pytest.CaptureFixtu
     assert "train" in run(capsys, methods=("bpfc",), out=Path("third"), dry_run=True)
 
 
+def test_seeds_whose_epochs_were_chosen_otherwise_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """± then holds more than the seed's share."""
+    told = run(capsys, methods=("bpfc",), seeds=2)
+    assert "holds that difference" not in " ".join(told.split())
+    path = Path("runs/mnist-5k-bpfc-quick-seed0/recipe.json")
+    write_json(path, without_checksum(read_json(path)) | {"validation_attacked": 7})
+    told = " ".join(run(capsys, methods=("bpfc",), seeds=2, dry_run=True).split())
+    assert "on 7 or 10 validation images; in the row BPFC ± holds that difference too." in told
+
+
 def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, methods=("normal",))
     assert figures()[0][6] != "not run"
@@ -189,6 +208,8 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
     for name in ("recipe.json", "log.jsonl"):
         shutil.copy(Path("first/mnist-5k-bpfc-quick-seed0") / name, kept)
     assert "there    mnist-5k-bpfc, seed 0: results/kept" in run(capsys, methods=("bpfc",), dry_run=True)
+    again = run(capsys, methods=("bpfc",), dry_run=True, limit=11)
+    assert "train    mnist-5k-bpfc-quick-seed0, 2 epochs (results/kept has no weights); attack 11 images" in again
     assert "0 pieces of work" in run(capsys, methods=("bpfc",), dry_run=True)
     other = read_json(kept / "evaluation" / "summary.json") | {"weights_sha256": "0" * 64}
     (kept / "other").mkdir()
@@ -297,6 +318,45 @@ def test_costs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].startswith("| normal | 1 | ")
     assert lines[2].endswith("| 1.00 |")
     assert lines[3].startswith("| BPFC | 2 | ")
+
+
+def test_several_jobs_on_one_cpu_take_as_long_as_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The total was divided by --jobs, though they share the cores that the one timing had."""
+    monkeypatch.setattr(Speed, "step", lambda *_: 100.0)
+    monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.0)
+    told = [run(capsys, dry_run=True, jobs=count).split("about ")[1][:14] for count in (1, 4)]
+    assert told[0] == told[1]
+    monkeypatch.setattr("bpfc.machine.pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("bpfc.machine.resolve", lambda *_: "bf16")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert run(capsys, dry_run=True, jobs=1).split("about ")[1][:14] == told[0]
+    assert run(capsys, dry_run=True, jobs=4).split("about ")[1][:14] != told[0]
+
+
+def test_a_machine_with_other_work_to_do_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wall time alone showed 40 minutes where 3 were due."""
+    clock = {"wall": 0.0, "busy": 0.0}
+
+    def works(wall: float, busy: float) -> None:
+        clock["wall"] += wall
+        clock["busy"] += busy
+
+    monkeypatch.setattr("bpfc.cli.speed.time.perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr("bpfc.cli.speed.time.process_time", lambda: clock["busy"])
+    speed, threads = Speed(torch.device("cpu"), "fp32"), torch.get_num_threads()
+    assert speed._seconds(lambda: works(1.0, 1.0)) == 1.0
+    assert speed.got == 1
+    assert speed._seconds(lambda: works(10.0, 1.0)) == 10.0
+    assert speed.got == pytest.approx(0.1 / threads)
+    monkeypatch.setattr(Speed, "step", lambda self, *_: setattr(self, "got", 0.25) or 100.0)
+    monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.0)
+    printed = " ".join(run(capsys, dry_run=True, methods=("normal",)).split())
+    assert "about 0:06:40 here" in printed
+    assert "had 25% of its cores; alone it would take 0:01:40 at best" in printed
 
 
 def test_estimates_multiply_a_step_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:

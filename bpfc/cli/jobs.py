@@ -39,6 +39,7 @@ class Job:
         reused: a finished run of the same recipe, with weights, which is copied in place of training.
         attacks: comma-separated; "" for none.
         images: test images to attack.
+        bare: a finished run of the same recipe whose weights are not kept, so that it is trained again.
     """
 
     folder: Path
@@ -46,12 +47,15 @@ class Job:
     reused: Path | None
     attacks: str
     images: int
+    bare: Path | None = None
 
     @property
     def told(self) -> str:
         begin = (
             f"reuse    {self.reused}" if self.reused else f"train    {self.folder.name}, {self.recipe.epochs} epochs"
         )
+        if not self.reused and self.bare:
+            begin += f" ({self.bare} has no weights)"
         return begin + (f"; attack {self.images:,} images with {self.attacks}" if self.attacks else "")
 
     def seconds(self, estimate: Estimate) -> float:
@@ -124,8 +128,7 @@ def missing(task: Task, on: Shelf, out: Path) -> list[Job | BlackBox]:
 
 
 def _job(task: Task, on: Shelf, out: Path, method: str, seed: int, attacks: str) -> Job:
-    recipe, folder = task.recipe(method, seed), out / _name(task, method, seed)
-    return Job(folder, recipe, _with_weights(on, recipe), attacks, task.counted)
+    return _training(task, on, out / _name(task, method, seed), task.recipe(method, seed), attacks)
 
 
 def _black_box(task: Task, on: Shelf, out: Path, seed: int) -> Iterator[Job | BlackBox]:
@@ -136,13 +139,16 @@ def _black_box(task: Task, on: Shelf, out: Path, seed: int) -> Iterator[Job | Bl
         same = [folder for folder, other in targets.items() if other == recipe]
         made_on[same[0] if same else out / _name(task, network, seed)] = recipe
     for folder, recipe in (targets | made_on).items():
-        yield Job(folder, recipe, _with_weights(on, recipe), "", task.counted)
+        yield _training(task, on, folder, recipe, "")
     folder = out / _name(task, "table3", seed)
     yield BlackBox(folder, tuple(targets), tuple(made_on), next(iter(targets.values())), task.counted)
 
 
-def _with_weights(on: Shelf, recipe: Recipe) -> Path | None:
-    return next((known.run.folder for known in on.of(recipe) if known.has_weights), None)
+def _training(task: Task, on: Shelf, folder: Path, recipe: Recipe, attacks: str) -> Job:
+    there = on.of(recipe)  # those with weights first
+    first = there[0].run.folder if there else None
+    kept = first is not None and there[0].has_weights
+    return Job(folder, recipe, first if kept else None, attacks, task.counted, bare=None if kept else first)
 
 
 def _name(task: Task, what: str, seed: int) -> str:
