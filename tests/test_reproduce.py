@@ -20,6 +20,7 @@ from rich.console import Console
 from bpfc.cli import jobs, reproduce
 from bpfc.cli.jobs import Job
 from bpfc.cli.reproduce import Reproduce
+from bpfc.cli.side_by_side import do
 from bpfc.cli.speed import Estimate, Speed, passes
 from bpfc.data import DataSet
 from bpfc.files import read_json, without_checksum, write_json
@@ -282,7 +283,7 @@ def test_a_process_that_is_killed_or_breaks_does_not_stop_the_others(capsys: pyt
     done = Path("runs/mnist-5k-normal-quick-seed0").resolve()
     recipe = Run(done).recipe()
     work = [Dies(Path(f"side/{how}"), recipe, None, how, 12) for how in ("killed", "breaks")]
-    failed = jobs.do([*work, Job(Path("side/copy"), recipe, done, "", 12)], 2, "cpu", None, Console())
+    failed = do([*work, Job(Path("side/copy"), recipe, done, "", 12)], 2, "cpu", None, Console())
     assert sorted(failed) == [
         "breaks: RuntimeError: of a kind that nobody foresaw",
         "killed: its process was killed, as it is where memory runs out; fewer --jobs take less",
@@ -297,7 +298,7 @@ def test_a_process_that_is_killed_or_breaks_does_not_stop_the_others(capsys: pyt
 def test_a_process_ends_when_what_began_it_is_killed() -> None:
     """Else it would train on, and the reproduction that goes on would find its folder taken."""
     child = (
-        "import os, sys; from bpfc.cli.jobs import _end_with; print(os.getpid(), flush=True); _end_with(os.getppid())"
+        "import os; from bpfc.cli import side_by_side as s; print(os.getpid(), flush=True); s._end_with(os.getppid())"
     )
     began = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     parent = subprocess.Popen([sys.executable, "-c", began], stdout=subprocess.PIPE, text=True)

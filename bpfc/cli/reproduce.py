@@ -77,7 +77,8 @@ def main(options: Reproduce) -> None:
 
 def run(options: Reproduce, console: "Console") -> list[str]:
     """Does what is missing and prints the tables; gives back what went wrong on the way, a line each."""
-    from bpfc.cli.jobs import do, missing
+    from bpfc.cli.jobs import missing
+    from bpfc.cli.side_by_side import do
     from bpfc.report.reproduction import shelf
 
     tasks = _tasks(options)
