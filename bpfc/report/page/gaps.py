@@ -104,7 +104,7 @@ def _unseen(records: Sequence[Record]) -> list[str]:
     if bare := [record for record in attacked if not any(item.rows for item in record.evaluations)]:
         told.append(
             f"What became of each image of {_named(bare, records)}: no ledger of its evaluations is kept, so that it "
-            "has no bar of outcomes, no curve over steps and no picture here."
+            "has no curve over steps and no picture here."
         )
     seen = [record for record in attacked if any(item.rows for item in record.evaluations)]
     if bare := [record for record in seen if not any(item.saved for item in record.evaluations)]:

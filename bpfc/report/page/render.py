@@ -16,9 +16,10 @@ from bpfc.data import AnyImages, to_float
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
 from bpfc.report.page.audits import drawings
-from bpfc.report.page.curves import Figure, over_eps, over_restarts, over_steps, training, training_legend
+from bpfc.report.page.curves import Figure, empty_bounds, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps
+from bpfc.report.page.glossary import glossary
 from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
 from bpfc.report.page.records import Record, read_run
 from bpfc.report.page.svg import legend
@@ -26,6 +27,8 @@ from bpfc.report.page.tables import attack_tables, cascade_tables, glance, train
 
 PICTURED = 5
 """Images whose bit planes are shown."""
+AT_FIRST = 24
+"""Images of the gallery; the rest is behind a word, so that what comes after is not a long way off on a phone."""
 
 
 def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None) -> str:
@@ -54,12 +57,15 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "tables": attack_tables(records),
         "cascades": cascade_tables(records),
         "bars": outcome_bars(bars) if bars else None,
-        "bars_by": bars,
+        "bars_by": [outcome for outcome in bars if outcome.by],
         "over": [*over_eps(records), *over_steps(records), *over_restarts(records)],
+        "over_note": empty_bounds(records),
+        "glossary": glossary(records),
         "audited": [(record, _audits(record, n)) for n, record in enumerate(records) if record.audits],
         "trained": [(record, trained(record), training(record, str(n))) for n, record in enumerate(records)],
         "training_legend": training_legend(records),
         "planes": _planes(records, images),
+        "at_first": AT_FIRST,
         "gallery": gallery(records, images, data_dir),
         "gaps": gaps(records, images),
         "provenance": [(record, _provenance(record)) for record in records],
