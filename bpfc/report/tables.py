@@ -24,7 +24,7 @@ from bpfc.report.markdown import fill
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
-from bpfc.report.suites import cascade, costs, suites
+from bpfc.report.suites import cascade, costs, fast_on_all, suites
 from bpfc.report.torture import torture
 from bpfc.report.trade_off import RUNS, trade_off
 from bpfc.report.trade_off_picture import picture
@@ -97,6 +97,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
     "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
     "fast": fast,
+    "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
     "scale": scale,
     "imagenet": imagenet,
     "confusion": confusion,
