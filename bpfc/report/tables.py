@@ -50,6 +50,7 @@ _BENCHMARKS = (
     "bounds",
     "page",
     "first-command",
+    "make-test",
 )
 
 
