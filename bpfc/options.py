@@ -197,5 +197,5 @@ def _plainly(told: str) -> str:
 
 def _choice(found: re.Match[str]) -> str:
     value, name, shown = found.groups()
-    choices = [choice for choice in re.findall(r"'([^']*)'", shown) if choice != "None"]
-    return f"{name}: {value}: must be one of {', '.join(choices)}"
+    choices = {choice for choice in re.findall(r"'([^']*)'", shown) if choice != "None"}  # tyro's order is any
+    return f"{name}: {value}: must be one of {', '.join(sorted(choices))}"

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Audit(SubjectOptions):
-    """Is the robustness real? Exit status 0: the claim stands; 1: it falls, or is masked; 3: open; 2: an error."""
+    """Is the robustness real?
+
+    Exit status 0: the claim stands; 1: it falls, or is masked; 3: open; 2: error.
+    """
 
     claim: float | None = None
     """The robust accuracy that is claimed: in %, such as 67.7, or a share."""

@@ -18,7 +18,7 @@ ATTACKS = ("fgsm", "pgd-100")
 
 @dataclass(frozen=True)
 class Demo:
-    """Train a normal and a BPFC network on 4,000 real digits, attack both on 500 others, print and draw the outcome."""
+    """Train a normal and a BPFC network on 4,000 digits, attack both on 500 others."""
 
     out: Path = Path("demo")
     """Folder for both runs, summary.json and demo.png."""

@@ -22,7 +22,7 @@ VARIABLE = "BPFC_EXPLORE_PASSWORD"
 
 @dataclass(frozen=True)
 class Explore:
-    """Open a local page on which one attacks networks by hand: images, bit planes, ε, steps, logits."""
+    """Open a local page on which one attacks networks by hand, step by step."""
 
     runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN …")]]
     """Folders that bpfc train wrote, of one data set; or the one folder of bpfc demo."""

@@ -137,7 +137,8 @@ def _help() -> NoReturn:
         tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
     where, mark, settings = shown.getvalue().replace("(required)", "(recipe's)").partition("  --data ")
     where = "\n".join(fill(line, 80) if len(line) > 80 else line for line in where.split("\n"))
-    print(where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings), end="")
+    told = where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings)
+    print(*(line.rstrip() for line in told.rstrip("\n").split("\n")), sep="\n")
     sys.exit(0)
 
 
