@@ -45,6 +45,10 @@ def main(options: Explore) -> None:
     Raises:
         ValueError, RunError, DataError, OSError: a run can't be shown, the address can't be had, or Gradio is missing.
     """
+    from bpfc.training.run import Run
+
+    for folder in _folders(options.runs):  # before Gradio is imported, which takes seconds
+        Run(folder).settings()
     # Gradio reads these when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
