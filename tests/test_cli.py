@@ -111,7 +111,11 @@ def test_recipes_train_and_evaluates(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["fly"], "no verb 'fly'"),
+        (["fly"], "no verb 'fly'; bpfc --help lists them"),
+        (["trian"], "no verb 'trian'; did you mean train? bpfc --help lists them"),
+        (["--verison"], "no verb '--verison'; did you mean --version?"),
+        (["train", "normal"], "bpfc train normal: a method, not a recipe; it needs --data PATH and --eps ε"),
+        (["train", "normal", "--data", "x"], "bpfc train normal: a method, not a recipe; it needs --eps ε"),
         (["evaluate", "/nowhere"], "/nowhere: holds no run"),
         (["train", "mnist-5k-bpfc", "--method.k", "8"], "k=8"),
         (["train", "mnist-5k-bpfc", "--epochs", "0"], "epochs=0"),

@@ -138,7 +138,7 @@ WORDS = [
     (f"{TRAIN} --network m-lenot", "network 'm-lenot': did you mean m-lenet?"),
     (f"{TRAIN} --data mnst", "data set 'mnst'"),
     ("train normal --data some.npz --eps 0", "--eps 0: must be a number above 0"),
-    ("train normal --data some.npz", "takes your --data PATH and --eps"),
+    ("train normal --data some.npz", "it needs --eps ε"),
     ("train normal --data nowhere --eps 0.1 --network resnet18", "did you mean resnet-18"),
     (f"{TRAIN} --no-such-option", "--no-such-option"),
     ("train mnist-5k-bpfc --out '' --epochs 1", "--out"),
