@@ -72,6 +72,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     from bpfc.attacks.base import check_count
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
+    from bpfc.auditing.kept import started_in
     from bpfc.cli.audit_clock import TimeLeft
     from bpfc.files import AUDIT, write_file, write_json
     from bpfc.machine import pick_device, precision_of, resolve
@@ -84,7 +85,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     out = options.folder(options.out, "audit-quick" if options.quick else "audit")
     budget = QUICK if options.quick else FULL
     device = pick_device(options.device)
-    precision = crew.told("precision", resolve(options.precision, device, precision_of(out / "measured.json")))
+    precision = crew.told("precision", resolve(options.precision, device, precision_of(started_in(out))))
     subject = options.subject()
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:
