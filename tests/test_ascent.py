@@ -80,6 +80,22 @@ def test_the_last_iterate_is_that_of_the_plain_walk(side: int, steps: int) -> No
     assert calls < 90
 
 
+def test_steps_that_shrink_are_not_taken_for_a_cycle() -> None:
+    """From wall to wall at first, and closer and closer to the middle in the end."""
+
+    def towards_the_middle(current: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.45 - current, torch.zeros(len(current), 2)
+
+    images = torch.full((1, 1, 2, 2), 0.5)
+    walk = {"ball": LinfBall(0.4), "step_size": 8.0, "steps": 100, "decaying": True}
+    found = projected_ascent_along(towards_the_middle, images, images, **walk)  # type: ignore[arg-type]
+    plain = images
+    for done in range(100):
+        plain = (plain + 8 * (1 - done / 100) * (0.45 - plain).sign()).clamp(0.1, 0.9)
+    torch.testing.assert_close(found, plain)
+    assert (found - 0.45).abs().max() < 0.2
+
+
 def test_what_is_random_is_not_taken_for_a_cycle() -> None:
     """A gradient without effect on the iterate now may have one later."""
     images, calls = torch.full((1, 1, 2, 2), 0.5), 0

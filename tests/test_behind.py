@@ -118,26 +118,38 @@ def test_the_model_is_left_as_it_was_and_the_batch_does_not_matter() -> None:
 def test_it_has_a_name() -> None:
     context = Context(ThreatModel("linf", 0.3), channels=1)
     planned = parse("behind-20x3,behind-t3-10,behind-1", context).attacks
-    assert [item.attack for item in planned] == [
-        Behind(0.3, 20, 0.1),
-        Behind(0.3, 10, 0.2, targets=3),
-        Behind(0.3, 1, 1.0),
-    ]
+    assert [item.attack for item in planned] == [Behind(0.3, 20), Behind(0.3, 10, targets=3), Behind(0.3, 1)]
     assert [item.restarts for item in planned] == [3, 1, 1]
     with pytest.raises(ValueError, match="is for ℓ∞"):
         parse("behind-20", Context(ThreatModel("l2", 0.3), channels=1))
 
 
+def test_its_steps_shrink_from_wall_to_wall_to_nothing(linear: nn.Sequential, images: Tensor) -> None:
+    """Against the walk written out, step by step, on each image alone."""
+    labels, rng = linear(images).argmax(dim=1), ImageRng(0, range(6))
+    found = Behind(EPS, steps_each=5, losses=("ce",), targets=0)(linear, images, labels, rng)
+    curve, network = linear[0], linear[1]
+    bounds = torch.stack(curve.image(images, EPS), dim=1)
+    for at, point in enumerate(Box().random(bounds, rng, 0)):
+        lower, upper = bounds[at]
+        for step_size in (1.0, 0.8, 0.6, 0.4, 0.2):
+            point = point.detach().requires_grad_()
+            loss = nn.functional.cross_entropy(network(point[None]), labels[at : at + 1])
+            (slope,) = torch.autograd.grad(loss, point)
+            point = (point + step_size * (upper - lower) * slope.sign()).clamp(lower, upper)
+        torch.testing.assert_close(curve(found[at]), point.detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_the_suite_s_few_long_steps_break_what_many_short_ones_do(
     trained: nn.Module, test_digits: tuple[Tensor, Tensor]
 ) -> None:
-    """Half the box's width in ten steps leaves images standing that two widths break; six targets more cost double."""
+    """Steps too short to cross the box leave images standing that shrinking ones break at half the passes."""
     model = with_curve(trained, 0.4, 0.6).eval()
     images, labels = (part[:30] for part in test_digits)
     context = Context(ThreatModel("linf", 0.4), channels=1, curve=True)
     (ours,) = (item.attack for item in parse("fast", context).attacks if item.name.startswith("behind"))
     broken, passes = [], []
-    for attack in (ours, Behind(0.4, 10, 0.05)):
+    for attack in (ours, Behind(0.4, 20, 0.05)):
         with counted(model) as spent:
             judge = run_attack(model, images, labels, attack, ImageRng(0, range(30)))
         broken.append(judge.broken)

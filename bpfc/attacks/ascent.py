@@ -57,6 +57,7 @@ def projected_ascent(
     ball: Ball | Box,
     step_size: float,
     steps: int,
+    decaying: bool = False,
     watch: Watch | None = None,
     objective: Objective = cross_entropy,
 ) -> Tensor:
@@ -65,9 +66,16 @@ def projected_ascent(
     def gradient_of(current: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         return input_gradient(model, current, targets[positions], objective)
 
-    repeatable = not is_random(model)
     return projected_ascent_along(
-        gradient_of, images, start, ball=ball, step_size=step_size, steps=steps, watch=watch, repeatable=repeatable
+        gradient_of,
+        images,
+        start,
+        ball=ball,
+        step_size=step_size,
+        steps=steps,
+        decaying=decaying,
+        watch=watch,
+        repeatable=not is_random(model),
     )
 
 
@@ -79,17 +87,18 @@ def projected_ascent_along(
     ball: Ball | Box,
     step_size: float,
     steps: int,
+    decaying: bool = False,
     watch: Watch | None = None,
     repeatable: bool = True,
 ) -> Tensor:
     """`steps` projected steps uphill from `start`; the last iterates of all images come back.
 
-    For a Box, `images` are its bounds.
+    For a Box, `images` are its bounds. Where `decaying`, the steps shrink evenly from `step_size` towards 0.
 
     What `watch` has done with leaves the batch at once, so that the rest is packed anew; it has not seen the last
     iterates yet, because their logits would cost one more forward here.
 
-    Where the gradient is a function of the iterate (`repeatable`: nothing random in it, no memory of earlier steps), an
+    Where the step is a function of the iterate (`repeatable`: nothing random in it, no memory of earlier steps), an
     image whose iterate comes back to an earlier one goes round in that cycle for good. Such an image leaves too, with
     the iterate that it will have after `steps` steps: the same outcome for less.
     """
@@ -106,9 +115,9 @@ def projected_ascent_along(
             if not going.all():
                 active, current, gradient, originals = (x[going] for x in (active, current, gradient, originals))
                 cycles.keep(going)
-        current = ball.move(originals, current, gradient, step_size)
+        current = ball.move(originals, current, gradient, step_size * (1 - done / steps) if decaying else step_size)
         perturbed[active] = current
-        if repeatable and cycles.closed(current, done + 1):
+        if repeatable and not decaying and cycles.closed(current, done + 1):
             going = cycles.ends > done + 1
             if not going.any():
                 return perturbed

@@ -26,8 +26,9 @@ class Behind:
     """ℓ∞ radius before the curve, in units of [0, 1]."""
     steps_each: int = 50
     """Steps an objective."""
-    step_size: float = 0.05
-    """Length of a step, as a share of the box's width at each pixel; a ball's width is 2 ε."""
+    step_size: float = 1.0
+    """Length of the first step, as a share of the box's width at each pixel; the steps shrink evenly towards 0. From
+    wall to wall to begin with, half as many images of an IBP network escape as with steps of one length."""
     losses: tuple[ObjectiveName, ...] = ("ce", "margin")
     """Objectives that name no target."""
     targets: int = 9
@@ -81,6 +82,7 @@ class Behind:
                 ball=Box(),
                 step_size=self.step_size,
                 steps=self.steps_each,
+                decaying=True,
                 watch=observe_images if observe else None,
                 objective=target_objective,
             )

@@ -257,7 +257,7 @@ class Measurements:
     def behind(self, steps: int, name: str, **more: Any) -> Probe:
         """So many steps for each objective, on the box that the curve in front makes of the ball."""
         assert self.front is not None
-        attack = Behind(self.eps, steps, step_size=2 / steps)
+        attack = Behind(self.eps, steps)
         return self.probe(f"{name}behind-{steps}", attack, through=self.front[1], **more)
 
     @cached_property

@@ -11,7 +11,7 @@ def measure(m: Measurements) -> Measured:
     margin = m.probe(f"pgd-margin-{steps} at ε 1", PGD(1.0, 0.1, steps, "margin"), on=m.standing(entropy))
     stands = m.standing(entropy, margin)
     if m.front is not None:  # whose flat parts let no gradient through, which is no secret
-        attack = Behind(1.0, steps, step_size=2 / steps)
+        attack = Behind(1.0, steps)
         stands = stands & ~m.probe(f"behind-{steps} at ε 1", attack, on=stands, through=m.front[1]).broken
     share = m.share(stands)
     return Measured(share > 0, f"{share:.1%} stand at ε 1", share)
