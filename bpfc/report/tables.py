@@ -50,6 +50,7 @@ _BENCHMARKS = (
     "bounds",
     "page",
     "first-command",
+    "make-test",
 )
 
 
@@ -108,14 +109,12 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "beyond": partial(
         beyond,
         evaluations=[
-            "fashion-mnist-bpfc/evaluation-standard",
-            "fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000",
-            "mnist-ibp-curve-half/evaluation-standard-1000",
+            "fashion-mnist-ibp-curve-20-epochs/evaluation-standard",
+            "mnist-ibp-curve-half/evaluation-standard",
         ],
     ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
-    "verdict-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick", checks=False),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
