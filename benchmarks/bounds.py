@@ -24,9 +24,10 @@ from common import print_machine
 from torch import Tensor, nn
 
 from bpfc.certification import CERTIFIERS
-from bpfc.cli.subjects import from_run
 from bpfc.data import to_float
 from bpfc.models import behind
+from bpfc.training.run import Run
+from bpfc.training.run_data import data_of
 
 THEIRS = {"interval": "IBP", "crown-ibp": "CROWN-IBP"}
 BATCH = 10
@@ -68,9 +69,9 @@ def main() -> None:
     torch.set_num_threads(1)
     print_machine()
     for run, eps in ((name, float(eps)) for name, _, eps in (each.rpartition("=") for each in given.runs)):
-        subject = from_run(Path(run))
-        some = subject.images[: given.images]
-        images, labels, model = to_float(some.pixels).contiguous(), some.labels, subject.model
+        data = data_of(Run(Path(run)), data_dir=None)
+        some, model = data.test[: given.images], Run(Path(run)).model(data)
+        images, labels = to_float(some.pixels).contiguous(), some.labels
         print(f"{run}, ε {eps}, {len(images)} images")
         for name, certifier in CERTIFIERS.items():
             ours, seconds = timed(partial(certifier, model, images, labels, eps))

@@ -1,18 +1,21 @@
-"""Seconds of `bpfc demo` here, and what they come to on two cores that train 110 images a second.
+"""Seconds of `make demo` or `make test` here, and what they come to on two cores that train 110 images a second.
 
-    python benchmarks/first_command.py
+    python benchmarks/first_command.py [demo | test]
 
-110 images a second is what two Zen 3 cores train of M-LeNet with BPFC, at batch 64: the machine that the demo's three
-minutes are meant for. This machine's own speed is timed in the same run, with the same precision.
+Each after its installation; of `make test` lint, types and the whole suite, and it ends with the suite's status where
+that fails. 110 images a second is what two Zen 3 cores train of M-LeNet with BPFC, at batch 64: the machine that the
+demo's three minutes and the suite's five are meant for. This machine's own speed is timed in the same run, with the
+same precision.
 """
 
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from typing import Literal
 
 import torch
+import tyro
 from common import medians, print_machine
 from training import make_step
 
@@ -21,20 +24,28 @@ from bpfc.methods import BPFC
 
 SLOW = 110
 
+COMMANDS = {
+    "demo": ("bpfc demo --out {folder}/demo",),
+    "test": ("ruff check .", "ruff format --check .", "mypy", "pytest --numprocesses auto --dist worksteal"),
+}
+"""Modules of Python with their words, as the Makefile has them."""
 
-def main() -> None:
+
+def main(what: tyro.conf.Positional[Literal["demo", "test"]] = "demo") -> None:
     print_machine()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        words = [sys.executable, "-m", "bpfc", "demo", "--out", str(Path(folder) / "demo")]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        for words in COMMANDS[what]:
+            command = [sys.executable, "-m", *words.format(folder=folder).split()]
+            if status := subprocess.run(command, check=False, stdout=sys.stderr).returncode:
+                sys.exit(status)
         seconds = time.perf_counter() - started
     precision = resolve("auto", torch.device("cpu"))
     step = medians({"step": make_step(BPFC(k=6, weight=25.0), precision)}, rounds=10)["step"]
     speed = 64 / step
-    print(f"demo: {seconds:.0f} s, in {precision}, where M-LeNet trains {speed:.0f} BPFC images a second")
+    print(f"{what}: {seconds:.0f} s, in {precision}, where M-LeNet trains {speed:.0f} BPFC images a second")
     print(f"at {SLOW} images a second: {seconds * speed / SLOW:.0f} s")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -65,7 +65,7 @@ def trained(data: str, seed: int, folder: Path, precision: Any) -> dict[str, Any
             train(recipe, folder, device="cpu", precision=precision, resume=folder.exists())
         except TrainingError as failure:
             failed = str(failure)
-    made_by = json.loads((run.folder / "provenance.json").read_text())[0]
+    made_by = run.starts()[0]
     row = {"recipe": f"{data}-bpfc", "seed": seed, "failed": failed, "precision": run.precision}
     row |= {name: made_by[name] for name in ("commit", "versions", "hardware", "time")}
     epochs = run.log[:EPOCHS]

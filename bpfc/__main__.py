@@ -4,6 +4,7 @@ import importlib
 import shlex
 import sys
 import traceback
+from difflib import get_close_matches
 
 from bpfc.errors import UserError
 from bpfc.memory import keep_memory
@@ -49,7 +50,9 @@ def main() -> None:
         return
     try:
         if verb not in VERBS:
-            raise ValueError(f"no verb {verb!r}; bpfc --help lists them")
+            near = get_close_matches(verb, [*VERBS, "--help", "--version"], n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"no verb {verb!r}; {meant}bpfc --help lists them")
         # Imported only now, so that help does not wait for other verbs; torch is imported by what computes.
         module = importlib.import_module(f"bpfc.cli.{verb}")
         keep_memory()

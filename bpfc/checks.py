@@ -16,10 +16,10 @@ ALONE = 8
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check(model: nn.Module, handed: AnyImages) -> None:
+def check(model: nn.Module, images: AnyImages) -> None:
     """Raises ValueError for a model or images of which no figure could be trusted (see `bpfc.evaluate`)."""
     check_mode(model)
-    logits = check_form(model, handed)
+    logits = check_form(model, images)
     if are_probabilities(logits):
         raise ValueError(
             "the model gives probabilities: their gradients vanish where it is sure, and attacks fail for no merit of "
@@ -27,27 +27,27 @@ def check(model: nn.Module, handed: AnyImages) -> None:
         )
     if is_random(model):
         return
-    if answers_vary(model, handed):
+    if answers_vary(model, images):
         raise ValueError(
             "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
             "command line, or wrapped as bpfc.EOT(model, samples=20)"
         )
-    some = _some(handed)
+    some = _some(images)
     if len(some) == 1:
         some = torch.cat([some, 1 - some])
         logits = _answer(model, some)
     _check_company(model, some, logits)
 
 
-def check_form(model: nn.Module, handed: AnyImages) -> Tensor:
+def check_form(model: nn.Module, images: AnyImages) -> Tensor:
     """The model's answers to the first images, logits as far as one can tell.
 
     Raises:
         ValueError: images, labels or answers have not the shape, the type or the range that `bpfc.evaluate` asks for.
     """
-    _check_images(handed)
-    labels = handed.labels
-    logits = _answer(model, _some(handed))
+    _check_images(images)
+    labels = images.labels
+    logits = _answer(model, _some(images))
     if not torch.isfinite(logits).all():
         raise ValueError("the model gives NaN or infinite logits on the first images; check its weights")
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
@@ -73,24 +73,24 @@ def are_probabilities(logits: Tensor) -> bool:
     return bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-4).all())
 
 
-def answers_vary(model: nn.Module, handed: AnyImages) -> bool:
+def answers_vary(model: nn.Module, images: AnyImages) -> bool:
     """Whether the model answers differently to the same images twice."""
-    some = _some(handed)
+    some = _some(images)
     return not torch.allclose(_answer(model, some), _answer(model, some), rtol=1e-4, atol=1e-5)
 
 
-def _some(handed: AnyImages) -> Tensor:
-    return to_float(handed[:TRIED].pixels).clone()  # the caller's are not for the model to write into
+def _some(images: AnyImages) -> Tensor:
+    return to_float(images[:TRIED].pixels).clone()  # the caller's are not for the model to write into
 
 
-def _check_images(handed: AnyImages) -> None:
-    shape, labels = handed.shape, handed.labels
-    if len(shape) != 4 or handed.dtype not in (torch.uint8, torch.uint16, torch.float32) or not shape.numel():
+def _check_images(images: AnyImages) -> None:
+    shape, labels = images.shape, images.labels
+    if len(shape) != 4 or images.dtype not in (torch.uint8, torch.uint16, torch.float32) or not shape.numel():
         raise ValueError(
-            f"images of shape {tuple(shape)}, {handed.dtype}: must be float32, uint8 or uint16 (N, C, H, W), "
+            f"images of shape {tuple(shape)}, {images.dtype}: must be float32, uint8 or uint16 (N, C, H, W), "
             "none of them 0"
         )
-    if handed.dtype == torch.float32 and (told := out_of_range(handed.pixels)):
+    if images.dtype == torch.float32 and (told := out_of_range(images.pixels)):
         raise ValueError(told)
     if labels.shape != (shape[0],) or labels.dtype not in INTEGERS:
         raise ValueError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one integer for each image")

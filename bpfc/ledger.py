@@ -52,7 +52,8 @@ class Row(TypedDict):
     attacks: dict[str, Verdict]
     """By name. An attack that did not run on the image (it was broken already) has no entry."""
     gradient: NotRequired[Blind]
-    """Of cross-entropy at the clean image, where attacks by gradients see nothing in it."""
+    """Of cross-entropy at the clean image, where attacks by gradients see nothing in it. In a transfer it is that of
+    the source; of several, of the last that shows nothing there."""
     certified_by: NotRequired[str | None]
     """Where certificates were at hand: what proves that nothing breaks the image. Then no attack has run on it."""
     margin_lower: NotRequired[float | None]

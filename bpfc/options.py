@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -109,6 +109,19 @@ def _number(of: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 @VALUES.primitive_rule
+def _numbers(of: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if get_origin(of.type) is not tuple or get_args(of.type) != (float, ...):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NUMBER …",
+        instance_from_str=lambda words: tuple(map(number, words)),
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(each, int | float) for each in value),
+        str_from_instance=lambda value: [f"{each:.6g}" for each in value],
+    )
+
+
+@VALUES.primitive_rule
 def _or_none(of: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """What may be left open: read as it is where it is given, or as None, by that word."""
     kinds = [kind for kind in get_args(of.type) if kind is not NoneType]
@@ -117,9 +130,15 @@ def _or_none(of: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     given = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], of.markers))
     if not isinstance(given, PrimitiveConstructorSpec) or given.choices is not None:
         return None
+
+    def read(words: list[str]) -> Any:
+        if not words:
+            raise ValueError("needs a value")
+        return None if words == ["None"] else given.instance_from_str(words)
+
     return replace(
         given,
-        instance_from_str=lambda words: None if words == ["None"] else given.instance_from_str(words),
+        instance_from_str=read,
         is_instance=lambda value: value is None or given.is_instance(value),
         str_from_instance=lambda value: ["None"] if value is None else given.str_from_instance(value),
     )
@@ -171,4 +190,12 @@ def _plainly(told: str) -> str:
         if line.startswith(HELP_INDENT) or re.fullmatch(r"-{3,}|For full helptext.*|bpfc \S+ --help|", text):
             continue
         kept.append(text.split()[0] if text.startswith("--") else text)
-    return " ".join(kept).removeprefix("Error parsing ").replace(" Perhaps you meant:", "; did you mean").rstrip(".")
+    line = " ".join(kept).removeprefix("Error parsing ").replace(" Perhaps you meant:", "; did you mean").rstrip(". ")
+    line = re.sub(r"Missing value for argument '([^']+)'\. Expected \d+ values", r"\1: needs a value", line)
+    return re.sub(r"invalid choice (.*) for argument '([^']+)'\. Expected one of \((.*)\)", _choice, line)
+
+
+def _choice(found: re.Match[str]) -> str:
+    value, name, shown = found.groups()
+    choices = {choice for choice in re.findall(r"'([^']*)'", shown) if choice != "None"}  # tyro's order is any
+    return f"{name}: {value}: must be one of {', '.join(sorted(choices))}"

@@ -112,15 +112,15 @@ def test_a_margin_that_still_rises_is_flagged(
     m = Measurements(trained, Images(*shown), EPS, TINY)
     seen = torch.linspace(-5, -2, 21).clamp_max(-3).unsqueeze(1).repeat(1, 8)
     seen[-1] += late
-    monkeypatch.setattr(Measurements, "climb", seen)
+    monkeypatch.setattr(Measurements, "margins_along_pgd", seen)
     assert check_of("C13", m) == outcome
 
 
 def test_the_climb_is_that_of_the_images_that_stand(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
     m = Measurements(trained, Images(*shown), EPS, TINY)
-    assert m.climb.shape == (21, int(m.white_box.sum()))
-    assert (m.climb.diff(dim=0) >= 0).all()
-    assert (m.climb < 0).all()
+    assert m.margins_along_pgd.shape == (21, int(m.white_box.sum()))
+    assert (m.margins_along_pgd.diff(dim=0) >= 0).all()
+    assert (m.margins_along_pgd < 0).all()
     assert check_of("C13", m) == "pass"
 
 
@@ -209,6 +209,6 @@ def test_images_stay_as_they_are_stored() -> None:
         assert each.measure(m) == each.measure(floats)
     assert torch.equal(m.fgsm.broken, floats.fgsm.broken)
     near = m.some(slice(8))[0]
-    taught = (twin(model, of.handed, 0.1, epochs=2) for of in (m, floats))
+    taught = (twin(model, of.images, 0.1, epochs=2) for of in (m, floats))
     assert torch.equal(*(network(near) for network in taught))
     assert max(sizes) == 50  # the twin's batch

@@ -46,6 +46,8 @@ def test_an_audit_is_shown_as_the_terminal_shows_it(tmp_path: Path) -> None:
     found = {
         "findings": [finding, finding | {"id": "C14", "outcome": "pass", "settled": None}],
         "sentence": "masked: so it is.",
+        "data": "mnist",
+        "images": 200,
         "exit_status": 1,
         "seconds": 90,
         "provenance": {"command": "bpfc audit x", "hardware": hardware},
@@ -60,5 +62,6 @@ def test_an_audit_is_shown_as_the_terminal_shows_it(tmp_path: Path) -> None:
     ]
     assert "C14 zero gradients            pass           all of them" in made
     assert made.endswith(
-        "masked: so it is.\n```\n\nExit status 1, after 1.5 minutes on 2 threads of a CPU. From `results/a`."
+        "masked: so it is.\n```\n\n"
+        "The first 200 test images. Exit status 1, after 1.5 minutes on 2 threads of a CPU. From `results/a`."
     )

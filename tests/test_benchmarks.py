@@ -1,5 +1,6 @@
 """What the benchmarks of attacks rest on: counting, one judgement for every library, and going on after a kill."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import attacks
 import fast
+import first_command
 import pytest
 import torch
 import tyro
@@ -43,6 +45,30 @@ def options(trained: nn.Module, digits: DataSet, tmp_path: Path, monkeypatch: py
     run.begin(replace(RECIPES["mnist-5k-bpfc"][1], eps=0.12), "fp32", {})
     save_tensors(run.weights, trained.state_dict())
     return fast.Fast((run.folder,), images=4, block=2, out=tmp_path / "out")
+
+
+def test_the_first_commands_are_timed_and_scaled(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(first_command, "medians", lambda *_, **__: {"step": 0.1})  # 640 images a second
+    monkeypatch.setattr(first_command, "COMMANDS", {"test": ("timeit -n 1 -r 1 pass", "timeit -n 1 -r 1 pass")})
+    first_command.main("test")
+    printed = capfd.readouterr().out
+    found = re.search(r"^test: (\d+) s, in \S+, where M-LeNet trains 640 BPFC images a second$", printed, re.MULTILINE)
+    assert found
+    scaled = int(printed.split()[-2])
+    assert abs(scaled - int(found[1]) * 640 / 110) <= 640 / 110
+    monkeypatch.setattr(first_command, "COMMANDS", {"test": ("timeit -n 1 -r 1 fail", "timeit -n 1 -r 1 pass")})
+    with pytest.raises(SystemExit) as stopped:
+        first_command.main("test")
+    assert stopped.value.code == 1
+    assert "test:" not in capfd.readouterr().out
+
+
+def test_make_test_does_what_is_timed() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    for words in first_command.COMMANDS["test"]:
+        assert re.search(rf"^\t\$\(BIN\)/(python -m )?{re.escape(words)}$", makefile, re.MULTILINE)
 
 
 def without_seconds(networks: dict[str, Any]) -> dict[str, Any]:

@@ -34,9 +34,20 @@ def test_help_lists_verbs_and_options(monkeypatch: pytest.MonkeyPatch, capsys: p
     for option in ("--out", "--epochs", "--limit", "--seed", "--device", "--precision", "--data-dir", "--resume"):
         assert option in options
     assert "bpfc recipes" in options
-    assert max(map(len, options.partition(" options ")[0].splitlines())) <= 80
     call(monkeypatch, "--version")
     assert capsys.readouterr().out == f"bpfc {bpfc.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_a_terminal(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        call(monkeypatch, verb, "--help")
+    usage, *lines = capsys.readouterr().out.splitlines()
+    assert usage.startswith(f"usage: bpfc {verb}")
+    assert [line for line in lines if len(line) > 80] == []
+    if verb == "train":  # the others' lines end with the frame
+        assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +111,11 @@ def test_recipes_train_and_evaluates(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["fly"], "no verb 'fly'"),
+        (["fly"], "no verb 'fly'; bpfc --help lists them"),
+        (["trian"], "no verb 'trian'; did you mean train? bpfc --help lists them"),
+        (["--verison"], "no verb '--verison'; did you mean --version?"),
+        (["train", "normal"], "bpfc train normal: a method, not a recipe; it needs --data PATH and --eps ε"),
+        (["train", "normal", "--data", "x"], "bpfc train normal: a method, not a recipe; it needs --eps ε"),
         (["evaluate", "/nowhere"], "/nowhere: holds no run"),
         (["train", "mnist-5k-bpfc", "--method.k", "8"], "k=8"),
         (["train", "mnist-5k-bpfc", "--epochs", "0"], "epochs=0"),

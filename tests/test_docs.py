@@ -21,6 +21,7 @@ from bpfc.models import NETWORKS
 from bpfc.report.figures import Results
 from bpfc.report.markdown import WIDTH, outside
 from bpfc.report.tables import PICTURES, drawn, render
+from bpfc.training.demo_recipes import DEMO_RECIPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -142,6 +143,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     text = re.sub(r"\\\n *", " ", page.read_text())
     shell = "\n".join(blocks(page, "sh"))
     for line in [*re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE), *shell.splitlines()]:
+        line = line.removeprefix(".venv/bin/")
         if line.split()[0] in ("bpfc", "make", "torchrun", "git", "python"):
             for command in re.split(r" && ", line):
                 yield shlex.split(command, comments=True)
@@ -192,6 +194,7 @@ SHORT = {
     "evaluate": "--limit 2" + ON_CPU,
     "transfer": "--limit 2" + ON_CPU,
     "explore": "--port 0",
+    "demo": "--epochs 1 --limit 8",
 }
 """What makes a verb quick on the small data folder."""
 
@@ -212,10 +215,13 @@ def test_readme_commands_run_in_their_order(
     monkeypatch.setattr("bpfc.explore.server.serve", lambda *_: None)  # it would not end by itself
     ran = []
     for program, *words in commands(ROOT / "README.md"):
+        if (program, *words) == ("make", "demo"):
+            program, words = "bpfc", ["demo", "--out", "demo"]  # as the Makefile has it
         if program == "bpfc" and "--model" not in words:
             with monkeypatch.context() as patch:
                 if not any(word.startswith("results/") for word in words):
-                    patch.setitem(NETWORKS, "m-lenet", tiny_network)
+                    for name in ("m-lenet", DEMO_RECIPES["bpfc"].network):
+                        patch.setitem(NETWORKS, name, tiny_network)
                 call_bpfc([*words, *SHORT[words[0]].split()], patch)
             ran.append(words[0])
     assert ran.count("train") >= 2

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -345,11 +346,22 @@ def test_runs_that_are_not_there_are_named(
         explore.scene(tuple(map(Path, runs)))
 
 
-def test_an_address_that_is_taken_is_named_before_any_network_is_read(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_named_before_gradio_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bpfc.explore.page", None)  # which would be told as missing
+    with pytest.raises(UserError, match="holds no run"):
+        explore.main(explore.Explore((tmp_path,), port=0))
+
+
+def test_an_address_that_is_taken_is_named_before_any_network_is_read(
+    demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore, "scene", None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"--host 127.0.0.1 --port {port}: cannot be listened on"):
-            explore.main(explore.Explore((tmp_path,), port=port))
+            explore.main(explore.Explore((demo,), port=port))
     for host, port in (("127.0.0.1", 70_000), ("192.0.2.1", 0), ("no such host", 0)):
         with pytest.raises(ValueError, match="cannot be listened on"):
             listen(host, port)

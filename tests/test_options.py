@@ -61,6 +61,24 @@ def test_numbers_that_are_left_open() -> None:
     assert train.parse(["mnist-5k-normal", "--clip-norm", "None", "--lr", "1/8"]).recipe.lr == 0.125  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--mean a", "--mean: 'a': must be a number or a fraction, such as 0.1 or 8/255"),
+        ("--mean 0.5 1/0", "--mean: '1/0': must be a number or a fraction, such as 0.1 or 8/255"),
+        ("--mean", "--mean: needs a value"),
+        ("--limit", "--limit: needs a value"),
+        ("--colour", "--colour: needs a value"),
+        ("--colour blue", "--colour: 'blue': must be one of grey, rgb"),
+        ("--device gpu", "--device: 'gpu': must be one of auto, cpu, cuda"),
+    ],
+)
+def test_a_wrong_or_missing_value_is_told_in_words(words: str, told: str) -> None:
+    with pytest.raises(UserError) as found:
+        evaluate.parse(["run", *words.split()])
+    assert str(found.value) == f"{told}; bpfc evaluate --help lists the options"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_errors_are_plain_on_a_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(StringIO):

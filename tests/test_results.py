@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.figures import paper
 from bpfc.report.reproduction import Task, compared, shelf
@@ -65,6 +66,19 @@ def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
     judged = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
     assert judged
     assert any("between" in summary for known in judged for summary in known.summaries)
+
+
+def test_a_recipe_says_how_many_of_its_trainings_diverged() -> None:
+    """And none says so of which none did."""
+    rows = read_jsonl(RESULTS / "stability" / "paper.jsonl")
+    words = ("no", "one", "two", "three")
+    for recipe in {row["recipe"] for row in rows}:
+        fates = [row["failed"] for row in rows if row["recipe"] == recipe]
+        diverged = sum(fate is not None and "finite" in fate for fate in fates)
+        assert diverged == sum(fate is not None for fate in fates)  # or the text must tell of a collapse
+        told = f"Of {words[len(fates)]} trainings {words[diverged]} diverged in its first"
+        assert (told in RECIPES[recipe][0]) == (diverged > 0)
+        assert ("diverged" in RECIPES[recipe][0]) == (diverged > 0)
 
 
 def like(recipe: Recipe, other: Recipe) -> Iterator[bool]:

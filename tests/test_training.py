@@ -1,4 +1,5 @@
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
     row = {"train_seconds": 129_600.4, "validation_seconds": 0.0, "epoch": 0, "gradient_alignment": 1.0}
     row |= {f"{name}_accuracy": 0.5 for name in ("train", "validation", "validation_ifgsm")}
     row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
-    engine._report([row], epochs=2)
+    engine._report([row], epochs=2, collapsed=None)
     assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
 
 
@@ -266,6 +267,18 @@ def test_a_collapse_to_constant_logits_stops_the_training(tmp_path: Path, small:
     with pytest.raises(TrainingError, match=r"does not learn: \d+\.\d% after 1 of 3 epochs is no more than chance"):
         run(constant, tmp_path / "run")
     assert not Run(tmp_path / "run").weights.exists()
+
+
+def test_a_run_of_few_steps_that_ends_at_chance_is_warned(
+    tmp_path: Path, small: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not stopped on the way: its steps are too few to say that it does not learn."""
+    still = replace(SHORT, network=small, lr=1e-9, method=Normal())
+    run(still, tmp_path / "run")
+    told = capsys.readouterr().out.splitlines()
+    (at,) = (at for at, line in enumerate(told) if "does not learn" in line)
+    assert re.match(r"warning: the network does not learn: \d+\.\d% after 3 of 3 epochs is no more", told[at])
+    assert told[at - 1].startswith("epoch 3/3")
 
 
 def test_the_gradient_is_clipped_to_the_norm_of_the_recipe(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +75,42 @@ def test_resumes_where_the_ledgers_end(runs: dict[str, Path], tmp_path: Path) ->
     assert run(options(runs, cut))["images_resumed"] == 32
     for name in ("robust", "shaken"):
         assert read_jsonl(cut / name / "ledger.jsonl") == read_jsonl(whole / name / "ledger.jsonl")
+
+
+@pytest.mark.parametrize("changed", ["robust", "shaken"])
+def test_target_and_source_are_known_again_by_their_first_logits(
+    changed: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their code may change under the same weights."""
+    apart = options(runs, tmp_path / "out", targets=(runs["robust"],), source=(runs["shaken"],), limit=4)
+    run(apart)
+    run(apart)
+    original = Run.model
+    twice = nn.Linear(10, 10, bias=False).eval()
+    nn.init.eye_(twice.weight).data.mul_(2)
+
+    def model(self: Run, *given: Any) -> nn.Module:
+        found = original(self, *given)
+        return nn.Sequential(found, twice).eval() if self.folder.name == changed else found
+
+    monkeypatch.setattr(Run, "model", model)
+    with pytest.raises(ValueError, match="of other settings .first_logits was"):
+        run(apart)
+
+
+def test_what_attacks_warn_of_is_in_the_summary(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FGSM.__call__
+
+    def warns(self: FGSM, *given: Any) -> Tensor:
+        warnings.warn("it is late", stacklevel=1)
+        return original(self, *given)
+
+    monkeypatch.setattr(FGSM, "__call__", warns)
+    for _ in range(2):  # the second time nothing is left to do
+        summary = run(options(runs, tmp_path / "out", limit=4))
+        assert [told[0] for told in summary["warnings"].values()] == ["it is late"] * 2
 
 
 def test_a_source_without_answers_is_no_attack(runs: dict[str, Path], tmp_path: Path) -> None:

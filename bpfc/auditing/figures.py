@@ -38,7 +38,7 @@ def figures(m: Measurements) -> dict[str, Any]:
             ),
         },
         "restarts": _counted(m, m.plain_standing, again, again.restart + 1, many),
-        "climb": _quartiles(m.climb),
+        "climb": _quartiles(m.margins_along_pgd),
         "surface": _surface(m),
     }
 

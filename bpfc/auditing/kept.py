@@ -15,13 +15,18 @@ KEPT = ("probe", "settings", "eps", "found", "seconds")
 """What is kept of an attack."""
 
 
+def started_in(folder: Path) -> Path:
+    """The file that tells with which settings an audit in the folder began."""
+    return folder / "measured.json"
+
+
 def open_kept(folder: Path, decides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What an audit of the same left in the folder, by attack.
 
     Raises:
         ValueError: the folder holds an audit of something else, or a damaged line.
     """
-    path, measured = folder / "measured.json", folder / "measured.jsonl"
+    path, measured = started_in(folder), _attacks_in(folder)
     mine = json.loads(json.dumps({"schema": SCHEMA, **decides}))
     if path.exists():
         before = read_json(path)
@@ -60,4 +65,8 @@ def _check(line: Mapping[str, Any]) -> None:
 
 def keep(folder: Path, line: dict[str, Any]) -> None:
     """Adds what an attack did, on disk before this returns."""
-    append_lines(folder / "measured.jsonl", [line])
+    append_lines(_attacks_in(folder), [line])
+
+
+def _attacks_in(folder: Path) -> Path:
+    return folder / "measured.jsonl"

@@ -37,7 +37,7 @@ class Measurements:
         model: that is judged. One that answers at random without saying so is judged by its mean answer.
         given: the model as it was handed in.
         plain: what the plain attacks differentiate: the same, with a gradient of zero if it lets none through.
-        handed: images and labels, on the device.
+        images: images and labels, on the device.
         eps: ε in ℓ∞, in units of [0, 1].
         budget: how much to spend.
         k: bit planes that the model was trained to do without; None if that is unknown.
@@ -53,7 +53,7 @@ class Measurements:
     """
 
     model: nn.Module
-    handed: Images
+    images: Images
     eps: float
     budget: Budget
     k: int | None = None
@@ -75,9 +75,9 @@ class Measurements:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a model or images that cannot be audited, or a folder of another audit."""
-        self.probabilities = are_probabilities(check_form(self.model, self.handed))
+        self.probabilities = are_probabilities(check_form(self.model, self.images))
         self.given = self.plain = self.model
-        self.varies = not is_random(self.model) and answers_vary(self.model, self.handed)
+        self.varies = not is_random(self.model) and answers_vary(self.model, self.images)
         if self.varies:
             self.model = EOT(self.model, self.budget.samples[-1]).eval()
         try:
@@ -98,27 +98,27 @@ class Measurements:
             "budget": asdict(self.budget),
             "model_sha256": state_sha256(self.given),
             FIRST: None if self.varies else first_logits(self.given, self.some(slice(1))[0]),
-            "images_sha256": self.handed.sha256(),
+            "images_sha256": self.images.sha256(),
         } | dict(self.header)
 
     # The images
 
     def some(self, at: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Images, float32 (N, C, H, W) in [0, 1], and their labels. Never all at once: they are stored as handed in."""
-        some = self.handed[at]
+        some = self.images[at]
         return to_float(some.pixels), some.labels
 
     @property
     def labels(self) -> Tensor:
-        return self.handed.labels
+        return self.images.labels
 
     def __len__(self) -> int:
-        return len(self.handed)
+        return len(self.images)
 
     @cached_property
     def logits(self) -> Tensor:
         """Of the clean images, (N, classes)."""
-        every = blocks(self.handed, range(len(self)), self.batch_size)
+        every = blocks(self.images, range(len(self)), self.batch_size)
         return torch.cat([clean_logits(self.model, block.images, block.indices) for block in every])
 
     @cached_property
@@ -165,7 +165,7 @@ class Measurements:
         threat = ThreatModel("linf", float(attack.eps or 0))
         planned = (PlannedAttack(name, attack, restarts),)
         plan = Plan(planned, threat, seed=self.seed, precision=self.precision, batch_size=self.batch_size)
-        for rows in run_blocks(self.model, self.handed, parts, plan):
+        for rows in run_blocks(self.model, self.images, parts, plan):
             for row in rows:
                 verdict = row["attacks"].get(name)
                 if verdict is not None and verdict["broken"]:
@@ -261,7 +261,7 @@ class Measurements:
         return self.probe(f"{name}behind-{steps}", attack, through=self.front[1], **more)
 
     @cached_property
-    def climb(self) -> Tensor:
+    def margins_along_pgd(self) -> Tensor:
         """(steps + 1, N ≤ 100) of images that stand, the highest margin (of another class over the label's) so far.
 
         Along PGD on the margin; as they are, before the first step.
@@ -287,7 +287,7 @@ class Measurements:
 
         def train() -> nn.Module:
             self.told("training a twin on the model's answers")
-            return twin(self.plain, self.handed, self.eps, self.epochs)
+            return twin(self.plain, self.images, self.eps, self.epochs)
 
         return Late(train)
 

@@ -148,7 +148,7 @@ def _averaged(m: Measurements, source: nn.Module) -> Iterator[tuple[str, set[str
 
 
 def _without_gradients(m: Measurements) -> None:
-    imitation = Late(lambda: twin(m.plain, m.handed, m.eps, 3 * m.epochs))
+    imitation = Late(lambda: twin(m.plain, m.images, m.eps, 3 * m.epochs))
     steps = 2 * m.short
     attack = Through(PGD(m.eps, m.eps / 8, steps, "margin"), imitation, alike=False)
     m.probe(f"settling pgd-margin-{steps} on a twin", attack, on=m.left)

@@ -117,13 +117,13 @@ def certify(
     """
     certifiers = parse_methods(methods)
     check_count(batch_size=batch_size)
-    handed = Images(images, labels)
-    check(model, handed, eps)
-    check_reading(model, handed)
-    handed = Images(images, labels.long())
+    stored = Images(images, labels)
+    check(model, stored, eps)
+    check_reading(model, stored)
+    stored = Images(images, labels.long())
     names = range(len(images)) if indices is None else indices
     answers, rows = Answers(model), list[CertificateRow]()
-    for block in blocks(handed, range(len(images)), batch_size):
+    for block in blocks(stored, range(len(images)), batch_size):
         places = [names[at] for at in block.indices]
         with answers.to(places):
             rows += certify_block(model, block.images, block.labels, places, certifiers, eps)
@@ -177,15 +177,15 @@ def certify_block(
     ]
 
 
-def check(model: nn.Module, handed: AnyImages, eps: float) -> None:
+def check(model: nn.Module, images: AnyImages, eps: float) -> None:
     """Raises for what would make a certificate wrong or meaningless (see `certify`)."""
     check_radius(eps=eps)
     strange = [name for name, weights in model.named_parameters() if weights.dtype != torch.float32]
     if strange:
         raise ValueError(f"parameter {strange[0]}: must be float32, in which the verdict on an image is made")
     check_mode(model)
-    check_form(model, handed)
-    if answers_vary(model, handed):
+    check_form(model, images)
+    if answers_vary(model, images):
         raise ValueError("the model answers differently to the same images twice: nothing can be proven of it")
 
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Audit(SubjectOptions):
-    """Is the robustness real? Exit status 0: the claim stands; 1: it falls, or is masked; 3: open; 2: an error."""
+    """Is the robustness real?
+
+    Exit status 0: the claim stands; 1: it falls, or is masked; 3: open; 2: error.
+    """
 
     claim: float | None = None
     """The robust accuracy that is claimed: in %, such as 67.7, or a share."""
@@ -69,6 +72,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     from bpfc.attacks.base import check_count
     from bpfc.auditing import FULL, QUICK, audit
     from bpfc.auditing.api import share_of
+    from bpfc.auditing.kept import started_in
     from bpfc.cli.audit_clock import TimeLeft
     from bpfc.files import AUDIT, write_file, write_json
     from bpfc.machine import pick_device, precision_of, resolve
@@ -81,7 +85,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     out = options.folder(options.out, "audit-quick" if options.quick else "audit")
     budget = QUICK if options.quick else FULL
     device = pick_device(options.device)
-    precision = crew.told("precision", resolve(options.precision, device, precision_of(out / "measured.json")))
+    precision = crew.told("precision", resolve(options.precision, device, precision_of(started_in(out))))
     subject = options.subject()
     eps = subject.eps if options.eps is None else options.eps
     if eps is None:

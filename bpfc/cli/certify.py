@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Certify(SubjectOptions):
-    """Prove of as many test images as can be that no perturbation within ε changes the prediction."""
+    """Prove of test images that no perturbation within ε changes the prediction."""
 
     eps: float | None = None
     """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""

@@ -18,7 +18,7 @@ ATTACKS = ("fgsm", "pgd-100")
 
 @dataclass(frozen=True)
 class Demo:
-    """Train a normal and a BPFC network on 4,000 real digits, attack both on 500 others, print and draw the outcome."""
+    """Train a normal and a BPFC network on 4,000 digits, attack both on 500 others."""
 
     out: Path = Path("demo")
     """Folder for both runs, summary.json and demo.png."""
@@ -39,7 +39,7 @@ def main(options: Demo) -> None:
     """The verb."""
     from rich.console import Console
 
-    from bpfc.files import write_json
+    from bpfc.files import SUMMARY, write_json
     from bpfc.training.demo_recipes import DEMO_RECIPES
 
     try:
@@ -62,10 +62,10 @@ def main(options: Demo) -> None:
         "seconds": seconds if fresh else None,  # of a demo that went on where another stopped, they mean nothing
         "provenance": summaries["bpfc"]["provenance"],
     }
-    write_json(options.out / "summary.json", content)
+    write_json(options.out / SUMMARY, content)
     draw_demo(options.out / "demo.png", _exhibits(options), accuracy)
     _print(accuracy, console)
-    console.print(f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / 'summary.json'}")
+    console.print(f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / SUMMARY}")
     console.print(f"PGD-100 is one attack among many. What others leave: bpfc audit {options.out / 'bpfc'} --quick")
 
 

@@ -31,7 +31,7 @@ class Evaluate(SubjectOptions):
     """Length of PGD's steps, in units of [0, 1]; the recipe's, else ε/4, unless given."""
     k: int | None = None
     """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""
-    eot: int = 0
+    eot: int | None = None
     """For a model with randomness in it: attack and judge the mean of that many answers."""
     limit: int | None = None
     """Evaluate the first N test images only. An evaluation of fewer goes on to N in the same folder."""
@@ -86,8 +86,8 @@ def run(options: Evaluate) -> dict[str, Any]:
     from bpfc.training.run import EVALUATION
 
     check_count(limit=options.limit, batch_size=options.batch_size)
-    if options.eot < 0 or options.eot == 1:
-        raise ValueError(f"eot={options.eot}: must be 0 for a model without randomness, or 2 and more answers")
+    if options.eot is not None and options.eot < 2:
+        raise ValueError(f"--eot {options.eot}: must be 2 or more answers; leave it out for a model without randomness")
     out = options.folder(options.out, EVALUATION)
     device = pick_device(options.device)
     crew = team()

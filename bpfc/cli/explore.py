@@ -22,7 +22,7 @@ VARIABLE = "BPFC_EXPLORE_PASSWORD"
 
 @dataclass(frozen=True)
 class Explore:
-    """Open a local page on which one attacks networks by hand: images, bit planes, ε, steps, logits."""
+    """Open a local page on which one attacks networks by hand, step by step."""
 
     runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN …")]]
     """Folders that bpfc train wrote, of one data set; or the one folder of bpfc demo."""
@@ -45,6 +45,10 @@ def main(options: Explore) -> None:
     Raises:
         ValueError, RunError, DataError, OSError: a run can't be shown, the address can't be had, or Gradio is missing.
     """
+    from bpfc.training.run import Run
+
+    for folder in _folders(options.runs):  # before Gradio is imported, which takes seconds
+        Run(folder).settings()
     # Gradio reads these when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

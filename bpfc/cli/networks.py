@@ -10,8 +10,10 @@ SHAPES = {"mnist, fashion-mnist": (1, 28), "cifar-10": (3, 32)}
 
 @dataclass(frozen=True)
 class Networks:
-    """List the networks with their parameters and multiply-adds an image. Beside these --network takes timm:NAME,
-    torchvision:NAME, and package.module:function for one of yours."""
+    """List the networks with their parameters and multiply-adds an image.
+
+    --network also takes timm:NAME, torchvision:NAME and package.module:function.
+    """
 
 
 def parse(arguments: list[str]) -> Networks:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes with the paper's figures and their cost, or show the settings of one."""
+    """List the recipes with the paper's figures and cost, or one recipe's settings."""
 
     recipe: tyro.conf.Positional[str | None] = None
     """A recipe's name: print the command with all its settings."""

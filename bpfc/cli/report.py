@@ -10,7 +10,7 @@ from bpfc.options import DataFolder, read_words
 
 @dataclass(frozen=True)
 class Report:
-    """Make one HTML page about runs, of the files that they left: no attack is run again."""
+    """Make one HTML page about runs, of what they left; no attack is run again."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders that bpfc train wrote, or bpfc evaluate for a model that was handed in."""

@@ -20,7 +20,7 @@ Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …")]
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Train and attack what a table of the paper lacks here, and print it with our figures beside the paper's."""
+    """Train and attack what a table of the paper lacks here; print ours beside it."""
 
     table: tyro.conf.Positional[ExperimentName]
     """table1 and table2 are white box, table3 is black box; cost is timed and trains nothing."""

@@ -105,7 +105,8 @@ def parse(arguments: list[str]) -> Train | TrainOwn:
         return _changed(name, Path("runs") / name, named(name)[1], words)
     own, rest = read_some_words(Own, f"bpfc train {name}", words)
     if own.data is None or own.eps is None:
-        raise UserError(f"bpfc train {name}: a method, which takes your --data PATH and --eps ε; or name a recipe")
+        lacking = [option for option, given in (("--data PATH", own.data), ("--eps ε", own.eps)) if given is None]
+        raise UserError(f"bpfc train {name}: a method, not a recipe; it needs {' and '.join(lacking)}")
     if not (own.eps > 0 and isfinite(own.eps)):
         raise UserError(f"--eps {own.eps:g}: must be a number above 0, such as 4/255")
     options = TrainOwn(name, own.data, own.eps, own, rest)
@@ -137,7 +138,8 @@ def _help() -> NoReturn:
         tyro.cli(Words, prog="bpfc train RECIPE", description=HELP, args=["--help"], config=PLAIN)
     where, mark, settings = shown.getvalue().replace("(required)", "(recipe's)").partition("  --data ")
     where = "\n".join(fill(line, 80) if len(line) > 80 else line for line in where.split("\n"))
-    print(where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings), end="")
+    told = where + mark + re.sub(r"\(default:\s[^)]*\)", "(recipe's)", settings)
+    print(*(line.rstrip() for line in told.rstrip("\n").split("\n")), sep="\n")
     sys.exit(0)
 
 

@@ -11,7 +11,7 @@ from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Dev
 
 @dataclass(frozen=True)
 class Transfer:
-    """Attack targets with images made on sources: one ledger a target, one matrix for all (the paper's Table 3)."""
+    """Attack targets with images made on sources (black box, the paper's Table 3)."""
 
     targets: tyro.conf.Positional[tuple[Path, ...]]
     """Folders that bpfc train wrote, all of one data set; a folder's name stands for its network."""

@@ -35,7 +35,7 @@ def parts_of(indices: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def each_block(images: AnyImages, parts: Iterable[list[int]], *, channels_last: bool = False) -> Iterator[Block]:
-    """The images at each of the indices `parts`: the one loop over images, and the only place where they become floats.
+    """The images at each of the indices `parts`, as floats, a block at a time: the one loop outside of training.
 
     `channels_last` gives them the layout that convolutions are fastest in, which a model handed in may not bear.
     """

@@ -29,9 +29,9 @@ def blind_at_start(model: nn.Module, images: Tensor, labels: Tensor) -> Sequence
     return ["zero" if nothing else None if sound else "not_finite" for nothing, sound in zip(zero, finite, strict=True)]
 
 
-def check_gradient(model: nn.Module, handed: AnyImages) -> None:
+def check_gradient(model: nn.Module, images: AnyImages) -> None:
     """Raises ValueError for a model that attacks by gradients cannot work on at all, with the way out."""
-    some = handed[:1]
+    some = images[:1]
     try:
         blind_at_start(model, to_float(some.pixels).clone(), some.labels.long())
     except RuntimeError as error:

@@ -39,7 +39,7 @@ class Subject:
         reading: how pictures that somebody handed in were taken.
         factory: the function that made the model, or the network of a run that may be imported; None without one.
         mean, std: of the normalisation that was put before the model; None without one.
-        eot: of how many answers the mean is attacked and judged; 0 for a model without randomness.
+        eot: of how many answers the mean is attacked and judged; None for a model without randomness.
         eps, step_size: of the recipe; None without one.
         k: bit planes that the network was trained to do without; None if it was not.
         channels_last: whether the model takes images in that layout, which convolutions are fastest in.
@@ -54,7 +54,7 @@ class Subject:
     factory: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    eot: int = 0
+    eot: int | None = None
     eps: float | None = None
     step_size: float | None = None
     k: int | None = None
@@ -64,9 +64,9 @@ class Subject:
         """Model, and the first `limit` images, on a device; the images as they are stored."""
         return replace(self, model=self.model.to(device), images=self.images[:limit].to(device))
 
-    def averaged(self, samples: int) -> Self:
-        """The same with the mean of so many of its answers (EOT), for a model with randomness in it; 0 leaves it be."""
-        return replace(self, model=EOT(self.model, samples).eval(), eot=samples) if samples else self
+    def averaged(self, samples: int | None) -> Self:
+        """The same with the mean of so many of its answers (EOT), for a model with randomness in it; None leaves it."""
+        return self if samples is None else replace(self, model=EOT(self.model, samples).eval(), eot=samples)
 
     def header(self) -> dict[str, Any]:
         """What a ledger says of the subject, ready for JSON: all that decides a row."""
@@ -76,7 +76,7 @@ class Subject:
             "model": self.factory,
             "mean": self.mean,
             "std": self.std,
-            "eot": self.eot,
+            "eot": self.eot or 0,  # as headers of earlier versions have it
             "data": self.data,
             "data_sha256": self.data_sha256,
             "images": len(self.images),

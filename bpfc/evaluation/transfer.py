@@ -1,6 +1,7 @@
 """A black-box evaluation in a folder: images made on sources, judged on targets. A killed one goes on where it was."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,15 +12,17 @@ from rich.progress import track
 
 from bpfc.answers import Answers
 from bpfc.checks import check
-from bpfc.data import blocks
+from bpfc.data import blocks, to_float
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.engine import run_transfer_block, transferred
 from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.plan import Plan
 from bpfc.evaluation.subject import Subject
 from bpfc.files import SUMMARY, make_writable_folder, owned, write_json
+from bpfc.judge import first_logits
 from bpfc.ledger import Ledger, summarise
 from bpfc.provenance import provenance
+from bpfc.resumed import FIRST
 
 
 def record_transfer(
@@ -48,11 +51,13 @@ def record_transfer(
     _check(targets, by_gradients=False)
     _check(sources, plan.by_gradients)
     make_writable_folder(out)
-    with owned(out):
+    with owned(out), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         labels, ledgers = first.images.labels.tolist(), {}
         for name, target in targets.items():
             make_writable_folder(out / name)
-            header = settings | {"weights_sha256": target.weights_sha256}
+            known = [logit for each in (target, *sources.values()) for logit in _first_logits(each)]
+            header = settings | {"weights_sha256": target.weights_sha256, FIRST: known}
             ledgers[name] = Ledger(out / name, header, labels, columns)
         # A kill may have left one ledger ahead of another.
         missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
@@ -67,15 +72,21 @@ def record_transfer(
                     watched.enter_context(each.to(block.indices))
                 rows = run_transfer_block(makers, judged, block, plan)
             for name, ledger in ledgers.items():
-                ledger.append(rows[name])
+                ledger.append(rows[name], {str(warning.message) for warning in warned})
         summary = settings | {
             "targets": {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()},
-            "warnings": {name: told for name, ledger in ledgers.items() if (told := caveats(ledger.rows))},
+            "warnings": {
+                name: told for name, ledger in ledgers.items() if (told := ledger.warnings + caveats(ledger.rows))
+            },
             "images_resumed": len(first.images) - len(missing),
             "provenance": provenance(first.images.labels.device),
         }
         write_json(out / SUMMARY, summary)
     return summary
+
+
+def _first_logits(network: Subject) -> list[float]:
+    return first_logits(network.model, to_float(network.images[:1].pixels))
 
 
 def _check(networks: Mapping[str, Subject], by_gradients: bool) -> None:

@@ -64,7 +64,7 @@ def accuracies(results: Results, evaluations: Sequence[str], attacks: Sequence[s
 
 
 def headline(results: Results) -> str:
-    """README's table: four networks, one number of images."""
+    """README's table: four networks, one number of images; below it what the paper's longer attack leaves on MNIST."""
     runs = ("fashion-mnist-normal", "fashion-mnist-bpfc", "mnist-normal", "mnist-bpfc")
     summaries = {run: results.summary(f"{run}/evaluation-10000") for run in runs}
     check_same(summaries, "images")
@@ -73,8 +73,11 @@ def headline(results: Results) -> str:
         name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
         shares = [without(summary["attacks"][attack]) for attack in ("fgsm", "ifgsm-40")]
         rows.append([name, without(summary["clean"]), *shares, with_interval(summary["attacks"]["pgd-100"])])
+    longer = results.summary("mnist-bpfc/evaluation-pgd-1000")
     told = (
-        f"Accuracy in %. {shown_images(summaries[runs[0]])}. {shown_seeds(results, runs)} In brackets: 95 % interval."
+        f"Accuracy in %. {shown_images(summaries[runs[0]])}. {shown_seeds(results, runs)} In brackets: 95 % interval. "
+        f"The paper's own attack, PGD-1000, leaves {with_interval(longer['attacks']['pgd-1000'])} of MNIST's first "
+        f"{longer['images']:,} to BPFC, where the paper has {paper('mnist', 'bpfc', 'pgd-1000')} of all."
     )
     return captioned(["", "clean", "FGSM", "I-FGSM-40", "PGD-100"], rows, told)
 

@@ -5,27 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bpfc.files import AUDIT, read_json
-from bpfc.report.captions import shown_machine, shown_sources
+from bpfc.report.captions import shown_images, shown_machine, shown_sources
 from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.markdown import WIDTH, prose, table
 
 
-def audit(results: Results, name: str, checks: bool = True) -> str:
+def audit(results: Results, name: str) -> str:
     """An audit as its verb prints it: the checks, then the verdict.
 
     Args:
         results: where the audits are.
         name: of the audit's folder, such as fashion-mnist-bpfc/audit-quick.
-        checks: show them; else the verdict alone.
     """
     found = read_json(results.folder / name / AUDIT)
     made = found["provenance"]
     lines = [f"$ {made['command']}"]
-    for each in found["findings"] if checks else []:
+    for each in found["findings"]:
         begin = f"{each['id']:3} {each['title']:25} {_outcome(each):14} "
         lines += textwrap.wrap(each["measured"], WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
     lines += textwrap.wrap(found["sentence"], WIDTH)
-    told = f"Exit status {found['exit_status']}, after {found['seconds'] / 60:.1f} minutes on "
+    told = f"{shown_images(found)}. Exit status {found['exit_status']}, after {found['seconds'] / 60:.1f} minutes on "
     told += f"{shown_machine(made['hardware'])}. {shown_sources([name])}"
     return "\n".join(["```text", *lines, "```", "", prose(told)])
 

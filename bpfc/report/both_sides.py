@@ -28,17 +28,17 @@ def both_sides(results: Results, evaluations: Sequence[str]) -> str:
 
 
 def beyond(results: Results, evaluations: Sequence[str]) -> str:
-    """README's table of the best recipes beside BPFC, in %: clean, under AutoAttack, and certified.
+    """README's table of the best recipes, in %: clean, under AutoAttack, and certified.
 
     Args:
-        evaluations: folders such as mnist-ibp/evaluation-standard, of the same number of images.
+        evaluations: folders such as mnist-ibp/evaluation-standard with certificates, of the same number of images.
     """
     summaries = {name: results.summary(name) for name in evaluations}
     check_same(summaries, "images")
     runs = [name.split("/")[0] for name in evaluations]
     rows = []
     for run, summary in zip(runs, summaries.values(), strict=True):
-        certified = percent(summary["between"]["certified"]) if "between" in summary else "–"
+        certified = percent(summary["between"]["certified"])
         name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
         rows.append([name, without(summary["clean"]), with_interval(summary["worst_case"]), certified])
     told = (

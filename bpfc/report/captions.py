@@ -40,5 +40,5 @@ def check_same(summaries: dict[str, dict[str, Any]], *fields: str) -> None:
     """Raises ValueError, naming the field, if the rows of one table differ in it."""
     for field in fields:
         found = {name: summary[field] for name, summary in summaries.items()}
-        if len(set(found.values())) > 1:
+        if any(value != next(iter(found.values())) for value in found.values()):
             raise ValueError(f"one table with different {field}: {found}; make two tables of it")

@@ -40,7 +40,10 @@ def overfitting(results: Results, runs: Sequence[str]) -> str:
 
 def benchmark(results: Results, name: str) -> str:
     """The output of a benchmark as it is in results/benchmarks, without the lines that tell the machine at length."""
-    lines = (results.folder / "benchmarks" / f"{name}.txt").read_text().rstrip().splitlines()
+    path = results.folder / "benchmarks" / f"{name}.txt"
+    if not path.exists():
+        return "Not run yet."
+    lines = path.read_text().rstrip().splitlines()
     return "\n".join(["```text", *(line for line in lines if not line.startswith("{")), "```"])
 
 

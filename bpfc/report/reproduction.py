@@ -81,8 +81,7 @@ def _summaries(run: Run) -> list[dict[str, Any]]:
     Raises:
         ValueError: the weights are not there, and its evaluations are of several.
     """
-    found = [read_json(path) for path in sorted(run.folder.glob(f"*/{SUMMARY}"))]
-    every = [summary for summary in found if {"clean", "attacks"} <= summary.keys()]
+    every = run.evaluations()
     if run.weights.is_file():
         return [each for each in every if each.get("weights_sha256") == run.digest]
     if len(named := {each.get("weights_sha256") for each in every}) > 1:

@@ -39,7 +39,11 @@ def paper_recipes(results: Results) -> str:
             f"{row['precision']}, {row['hardware']['device'].replace('(R)', '')}",
         ]
         rows.append([f"`{row['recipe']}`", f"{row['seed']}", f"{len(losses)}", fate, *cells])
-    told = (
+    told = ""
+    for recipe in dict.fromkeys(row["recipe"] for row in found):
+        failed = [row["failed"] is not None for row in found if row["recipe"] == recipe]
+        told += f"Of {len(failed)} trainings of `{recipe}`, {sum(failed)} diverged or collapsed. "
+    told += (
         "Loss: first epoch / largest after it / last. Training accuracy in %: first epoch / smallest after it / last. "
         "From `results/stability/paper.jsonl`."
     )

@@ -41,6 +41,27 @@ def cascade(results: Results, name: str) -> str:
     return captioned(["after", "stands", "images lost"], rows, told)
 
 
+def fast_on_all(results: Results, runs: Sequence[str]) -> str:
+    """AutoAttack's standard version and `fast`, on the images that no certificate covers."""
+    rows: list[list[str]] = []
+    summaries: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        found = {suite: results.summary(f"{run}/evaluation-{suite}") for suite in ("standard", "fast")}
+        check_same(found, "weights_sha256", "data", "eps", "certificates")
+        summaries |= {f"{run}/evaluation-{suite}": summary for suite, summary in found.items()}
+        stands = [percent(summary["worst_case"]["accuracy"]) for summary in found.values()]
+        seconds = [f"{summary['seconds']:,.0f}" for summary in found.values()]
+        rows.append([run, *stands, percent(found["fast"]["between"]["certified"]), *seconds])
+    check_same(summaries, "images")
+    check_same({name: summary["provenance"]["hardware"] for name, summary in summaries.items()}, "device", "threads")
+    first = next(iter(summaries.values()))
+    told = (
+        f"Accuracy in %. {shown_images(first)}. Seconds by the clock, {shown_machine(first['provenance']['hardware'])}"
+        f", which had other work too. {shown_seeds(results, runs)} {shown_sources(list(summaries))}"
+    )
+    return captioned(["", "AutoAttack", "`fast`", "certified", "AutoAttack: seconds", "`fast`: seconds"], rows, told)
+
+
 def costs(results: Results, runs: Sequence[str]) -> str:
     """What the long suites took: the part of each evaluation that ran in one go."""
     rows = []

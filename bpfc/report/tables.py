@@ -24,7 +24,7 @@ from bpfc.report.markdown import fill
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
 from bpfc.report.stability import paper_recipes, stability
-from bpfc.report.suites import cascade, costs, suites
+from bpfc.report.suites import cascade, costs, fast_on_all, suites
 from bpfc.report.torture import torture
 from bpfc.report.trade_off import RUNS, trade_off
 from bpfc.report.trade_off_picture import picture
@@ -50,6 +50,7 @@ _BENCHMARKS = (
     "bounds",
     "page",
     "first-command",
+    "make-test",
 )
 
 
@@ -97,6 +98,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
     "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
     "fast": fast,
+    "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
     "scale": scale,
     "imagenet": imagenet,
     "confusion": confusion,
@@ -107,14 +109,12 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "beyond": partial(
         beyond,
         evaluations=[
-            "fashion-mnist-bpfc/evaluation-standard",
-            "fashion-mnist-ibp-curve-20-epochs/evaluation-standard-1000",
-            "mnist-ibp-curve-half/evaluation-standard-1000",
+            "fashion-mnist-ibp-curve-20-epochs/evaluation-standard",
+            "mnist-ibp-curve-half/evaluation-standard",
         ],
     ),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
-    "verdict-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick", checks=False),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},

@@ -20,7 +20,7 @@ from bpfc.data import AnyImages, alternating_flips, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
 from bpfc.options import Arithmetic
-from bpfc.training.health import TrainingError, check_finite, collapse
+from bpfc.training.health import SOON, TrainingError, check_finite, collapse
 from bpfc.training.overfitting import warning
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run
@@ -89,12 +89,13 @@ def fit(
                 "peak_memory_mib": peak_memory_mib(fabric.device),
             }
             log = [*(state.log if state else []), row]
-            if told := collapse(log, training.labels.cpu(), len(validation), recipe.epochs, steps):
+            told = collapse(log, training.labels.cpu(), len(validation), recipe.epochs)
+            if told and len(log) * steps >= SOON:
                 raise TrainingError(f"{told}: {kept}")
             state = _next_state(recipe, model, averaged, optimizer, state, log)
             if fabric.is_global_zero:
                 run.save(state)
-                _report(state.log, recipe.epochs)
+                _report(state.log, recipe.epochs, told)
             fabric.barrier()
 
 
@@ -279,7 +280,7 @@ def _progress(fabric: "Fabric", total: int, done: int) -> Iterator[Callable[[], 
         yield lambda: progress.advance(task)
 
 
-def _report(log: list[dict[str, Any]], epochs: int) -> None:
+def _report(log: list[dict[str, Any]], epochs: int, collapsed: str | None) -> None:
     """A line an epoch, for terminals and log files alike."""
     row = log[-1]
     seconds = sum(row["train_seconds"] + row["validation_seconds"] for row in log[-5:]) / len(log[-5:])
@@ -289,10 +290,10 @@ def _report(log: list[dict[str, Any]], epochs: int) -> None:
         for name in ("loss", "cross_entropy", "regulariser", "lr", "weight", "images_per_second")
         if name in row
     }
-    accuracies = (
-        "train {train_accuracy:.1%} validation {validation_accuracy:.1%} I-FGSM {validation_ifgsm_accuracy:.1%}"
-    )
+    shares = "train {train_accuracy:.1%} validation {validation_accuracy:.1%} I-FGSM {validation_ifgsm_accuracy:.1%}"
     parts = " ".join(f"{name} {value}" for name, value in shown.items())
-    print(f"epoch {len(log)}/{epochs}: {parts} {accuracies.format(**row)}; {left} left", flush=True)
+    print(f"epoch {len(log)}/{epochs}: {parts} {shares.format(**row)}; {left} left", flush=True)
     if (told := warning(log)) and not (log[:-1] and warning(log[:-1])):
         print(f"warning: {told}", flush=True)
+    if collapsed and len(log) == epochs:
+        print(f"warning: {collapsed}", flush=True)

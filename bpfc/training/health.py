@@ -10,7 +10,7 @@ from torch import Tensor
 from bpfc.errors import UserError
 
 SOON = 150
-"""Steps before which a network may still stand at chance."""
+"""Steps before which a network may still stand at chance. A run that ends sooner is warned, not stopped."""
 
 
 class TrainingError(UserError):
@@ -23,7 +23,7 @@ def check_finite(total: Tensor, what: str, where: str, kept: str) -> None:
         raise TrainingError(f"{what} no longer finite ({where}): {kept}")
 
 
-def collapse(log: Sequence[dict[str, Any]], labels: Tensor, validated: int, epochs: int, steps: int) -> str | None:
+def collapse(log: Sequence[dict[str, Any]], labels: Tensor, validated: int, epochs: int) -> str | None:
     """What to say of a network that has collapsed to constant logits; None of one that has not.
 
     It has where it does no better than one class for all images would, after it had been better, or still after a third
@@ -35,7 +35,6 @@ def collapse(log: Sequence[dict[str, Any]], labels: Tensor, validated: int, epoc
         labels: of the training images, (N,).
         validated: how many validation images there are.
         epochs: of the whole run.
-        steps: an epoch.
     """
     share = labels.bincount().max().item() / len(labels)
 
@@ -48,7 +47,7 @@ def collapse(log: Sequence[dict[str, Any]], labels: Tensor, validated: int, epoc
 
     done, now = len(log), log[-1]["validation_accuracy"]
     last = done == epochs and now <= chance(validated)
-    if done * steps < SOON or (better(log[-1]) and not last):
+    if better(log[-1]) and not last:
         return None
     if any(better(row) for row in log[:-1]):
         before = max(row["validation_accuracy"] for row in log[:-1])

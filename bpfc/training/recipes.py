@@ -133,7 +133,6 @@ PAPER: dict[str, dict[str, tuple[float, float]]] = {
 UNCLIPPED = {
     "mnist-bpfc": "Of three trainings one diverged in its first 8 epochs (docs/methods.md); --clip-norm 1 clips the "
     "gradient, which the paper does not.",
-    "mnist-5k-bpfc": "Settings of mnist-bpfc, which did not always end well here; --clip-norm 1 clips the gradient.",
 }
 """What to know of the paper's settings where they did not always end well here (benchmarks/paper_recipes.py)."""
 

@@ -25,6 +25,7 @@ from torch import nn
 from bpfc.data import DataSet
 from bpfc.errors import UserError
 from bpfc.files import (
+    SUMMARY,
     flush_folder,
     read_json,
     read_jsonl,
@@ -96,10 +97,16 @@ class Run:
     @property
     def devices(self) -> set[str]:
         """Names of the processors that it was trained on; none where that is not kept."""
-        return {start["hardware"]["device"] for start in self._starts()}
+        return {start["hardware"]["device"] for start in self.starts()}
 
-    def _starts(self) -> list[dict[str, Any]]:
+    def starts(self) -> list[dict[str, Any]]:
+        """The provenance of each start: command, commit, versions, hardware; none where that is not kept."""
         return read_json(self._starts_file, list) if self._starts_file.exists() else []
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The summaries of the evaluations in the folder, of whichever weights."""
+        found = [read_json(path) for path in sorted(self.folder.glob(f"*/{SUMMARY}"))]
+        return [summary for summary in found if {"clean", "attacks"} <= summary.keys()]
 
     def settings(self) -> dict[str, Any]:
         """The recipe as it stands in its file, by the names of the version that wrote it.
@@ -143,7 +150,7 @@ class Run:
             raise self.lacks("recipe.json")
         else:
             write_json(self._recipe_file, recipe_json(recipe, precision))
-        write_json(self._starts_file, [*self._starts(), dict(provenance)])
+        write_json(self._starts_file, [*self.starts(), dict(provenance)])
 
     @property
     def has_states(self) -> bool:
@@ -266,7 +273,7 @@ class Run:
 
     def _require_weights(self) -> None:
         if not self.weights.is_file():
-            commands = [start["command"] for start in self._starts() if "command" in start]
+            commands = [start["command"] for start in self.starts() if "command" in start]
             again = f" with {commands[0]}" if commands else f" with the settings in {self._recipe_file}"
             raise RunError(
                 f"{self.weights}: no weights; where the run ended before its first epoch, go on with bpfc train "

@@ -22,7 +22,7 @@ class Steps(nn.Module):
 
 def measure(m: Measurements) -> Measured:
     images, labels = m.some(slice(MOST))
-    twin = undefended(m.handed[:MOST], m.logits.shape[1], m.epochs)
+    twin = undefended(m.images[:MOST], m.logits.shape[1], m.epochs)
     with torch.no_grad():
         right = twin(images).argmax(dim=1) == labels
     images, labels = images[right], labels[right]

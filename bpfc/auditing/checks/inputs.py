@@ -8,7 +8,7 @@ LIMIT = 0.05
 
 
 def measure(m: Measurements) -> Measured:
-    ends = [block.images.aminmax() for block in blocks(m.handed, range(len(m)), m.batch_size)]
+    ends = [block.images.aminmax() for block in blocks(m.images, range(len(m)), m.batch_size)]
     low, high = min(float(each.min) for each in ends), max(float(each.max) for each in ends)
     told = f"finite images in [{low:.3g}, {high:.3g}], ε {m.eps:.4g}, labels that the model knows"
     return Measured(high <= LIMIT, told, high)

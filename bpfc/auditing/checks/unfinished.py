@@ -7,7 +7,7 @@ LIMIT, LATE, PART = 0.05, 0.25, 0.1
 
 
 def measure(m: Measurements) -> Measured:
-    seen = m.climb
+    seen = m.margins_along_pgd
     if not seen.shape[1]:
         return Measured(False, "no image stands", 0.0)
     steps = len(seen) - 1
