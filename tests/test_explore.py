@@ -32,6 +32,7 @@ from bpfc.explore.page import Network, Scene, _Handlers, build_page
 from bpfc.explore.pictures import read_picture
 from bpfc.explore.server import POLICY, Guard, _asks_for, listen
 from bpfc.explore.steps import Step, pgd_steps, step_size
+from bpfc.files import read_json, without_checksum, write_json
 from bpfc.judge import run_attack
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
@@ -327,6 +328,18 @@ def test_runs_of_one_name_are_told_apart(demo: Path, tmp_path: Path) -> None:
     again = shutil.copytree(demo / "normal", tmp_path / "again")
     scene = explore.scene((demo / "normal", Path(again)))
     assert [network.name for network in scene.networks] == ["normal, normal", "normal, again"]
+
+
+def test_runs_of_several_data_sets_are_told_with_theirs(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own, which were in another order, and before a network is read."""
+    other = Path(shutil.copytree(demo / "normal", tmp_path / "other"))
+    recipe = without_checksum(read_json(other / "recipe.json"))
+    write_json(other / "recipe.json", recipe | {"data": "fashion-mnist"})
+    monkeypatch.setattr("bpfc.cli.subjects.from_run", lambda *_: pytest.fail("a network was read"))
+    with pytest.raises(ValueError, match="normal is of mnist-5k, .*other is of fashion-mnist; must be of one data set"):
+        explore.scene((demo / "normal", other))
 
 
 @pytest.mark.parametrize(
