@@ -92,6 +92,7 @@ def test_filters_show_what_is_asked_for(browser: Browser) -> None:
     shown = cards.count()
     assert 0 < shown < every
     assert page.locator("#rest .card:visible").count() > 0
+    assert not page.locator("#rest summary").is_visible()
     assert count.inner_text() == f"{shown} of {every} images"
     assert set(cards.evaluate_all("all => all.map(one => one.dataset.outcome + one.dataset.run)")) == {"brokenBPFC"}
     page.get_by_label("Broken by").select_option("fgsm")

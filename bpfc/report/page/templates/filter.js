@@ -17,7 +17,9 @@ if (form) {
   const show = () => {
     const { size, ...asked } = Object.fromEntries(new FormData(form));
     const wanted = Object.entries(asked).filter(([, value]) => value);
-    document.getElementById("gallery").classList.toggle("large", size === "large");
+    const gallery = document.getElementById("gallery").classList;
+    gallery.toggle("large", size === "large");
+    gallery.toggle("filtered", wanted.length > 0); // how many more there are says nothing then
     if (rest && wanted.length) rest.open = true;
     let shown = 0;
     for (const card of cards) {
