@@ -36,6 +36,19 @@ def test_bfloat16_gradients_give_nearly_the_same_verdicts(trained: nn.Module, te
     assert low == pytest.approx(full, abs=0.005)
 
 
+@pytest.mark.parametrize("attacks", ["square-40", "spsa-2"])
+def test_attacks_without_gradients_never_compute_in_bfloat16(
+    attacks: str, trained: nn.Module, test_digits: Digits
+) -> None:
+    """They go by gains of the margin that bfloat16 rounds away."""
+    images, labels = (part[:30] for part in test_digits)
+    full, low = (
+        bpfc.evaluate(trained, images, labels, attacks=attacks, eps=0.1, step_size=0.01, precision=precision).rows
+        for precision in ("fp32", "bf16")
+    )
+    assert low == full
+
+
 def test_rows_and_worst_case(trained: nn.Module, test_digits: Digits) -> None:
     images, labels = test_digits[0][:100], test_digits[1][:100]
     found = bpfc.evaluate(trained, images, labels, attacks="fgsm,pgd-20-last,pgd-20", eps=0.1, step_size=0.02)

@@ -88,6 +88,7 @@ def test_suites_name_every_attack() -> None:
     assert parse("fast", LINF).names == ["apgd-50", "apgd-t3-50x2", "fgsm", "square-200"]  # the tripwires last
     curved = replace(LINF, curve=True)
     assert parse("fast", curved).names == ["apgd-50", "behind-t3-20x2", "fgsm", "square-200"]
+    assert parse("fast", replace(L2, curve=True)).names == parse("fast", L2).names
     assert parse("fast", L2).names == ["apgd-50", "apgd-t3-50x2"]
     in_l2 = set(parse("worst", L2).names)
     assert in_l2 < everything

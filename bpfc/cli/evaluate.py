@@ -119,7 +119,8 @@ def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Pl
     if step_size is None and options.norm == "linf":  # the recipe's is an ℓ∞ length
         step_size = subject.step_size
     k = subject.k if options.k is None else options.k
-    threat, curve = ThreatModel(options.norm, eps), behind(subject.model) is not None
+    threat = ThreatModel(options.norm, eps)
+    curve = options.eot is None and behind(subject.model) is not None  # a mean of answers has none in front
     context = Context(threat, subject.images.channels, step_size, k, curve)
     return parse(
         options.attacks,

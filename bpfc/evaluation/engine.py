@@ -81,7 +81,7 @@ def run_block(
             restarts = [done + turn for turn in range(together) for _ in left]
             rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
-            with autocast(images.device, plan.precision):
+            with autocast(images.device, plan.precision_of(item)):
                 judge.run(item.attack, rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
@@ -107,7 +107,7 @@ def run_transfer_block(
                 _note_blind(source, block, at, rows[name])
         for item in plan.attacks:
             for restart in range(item.restarts):
-                with autocast(images.device, plan.precision):
+                with autocast(images.device, plan.precision_of(item)):
                     perturbed = item.attack(source, images, labels, ImageRng(plan.seed, indices, restart))
                 for name, at in right.items():
                     judge = Judge(targets[name], images[at], labels[at], plan.threat.ball)

@@ -80,7 +80,7 @@ class Plan:
         threat: the one threat model of them all.
         cascade: each attack runs only on what those before it left.
         seed: of the random starts.
-        precision: of the attacks' gradients; verdicts are in float32 always.
+        precision: of attacks by gradients; verdicts, and attacks without gradients, are in float32 always.
         batch_size: images at a time; bounds the memory.
 
     Raises:
@@ -114,6 +114,10 @@ class Plan:
     @property
     def names(self) -> list[str]:
         return [item.name for item in self.attacks]
+
+    def precision_of(self, item: PlannedAttack) -> Arithmetic:
+        """What an attack computes in. Without gradients it goes by small gains of the margin, which rounding hides."""
+        return self.precision if item.by_gradients else "fp32"
 
     @property
     def by_gradients(self) -> bool:
