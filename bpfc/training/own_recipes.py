@@ -11,6 +11,17 @@ from bpfc.training.settings import Schedule
 BLOCKS = (1, 2, 4, 7, 14)
 """Sides of noise blocks: divisors of 28."""
 
+MARGIN: dict[str, Any] = {"weight_schedule": Schedule(shape="ramp", milestones=(0.0, 0.2))}
+"""What the margin penalty asks of any recipe: ρ grows, for at first the gradient that it weighs says little."""
+BOUNDS: dict[str, Any] = {
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+    "averaging": 0.999,
+    "weight_schedule": Schedule(shape="ramp", milestones=(0.05, 0.5)),
+}
+"""What interval bounds ask of any recipe: ε and κ grow, for at first bounds are so wide that constant logits win."""
+
 BEST: dict[float, dict[str, Any]] = {
     0.1: {"epochs": 20},
     0.3: {"network": "m-lenet-half-sparse@0.4-0.6", "epochs": 12},
@@ -42,17 +53,8 @@ def _rows(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     plain = replace(
         base, lr=0.03, lr_schedule=Schedule(shape="one-cycle"), clip_norm=1.0, select="last", weights="bfloat16"
     )
-    growing = replace(plain, weight_schedule=Schedule(shape="ramp", milestones=(0.0, 0.2)))
-    bounded = replace(
-        plain,
-        network="m-lenet-sparse",
-        batch_size=32,
-        optimizer="adam",
-        lr=1e-3,
-        weight_decay=0.0,
-        averaging=0.999,
-        weight_schedule=Schedule(shape="ramp", milestones=(0.05, 0.5)),
-    )
+    growing = replace(plain, **MARGIN)
+    bounded = replace(plain, network="m-lenet-sparse", batch_size=32, **BOUNDS)
     settings: dict[str, tuple[str, Recipe, AnyMethod]] = {
         "normal-fast": ("Normal training, one-cycle", plain, Normal()),
         "bpfc-fast": ("BPFC, one-cycle", plain, BPFC(k=k, weight=weight)),
