@@ -11,8 +11,9 @@ import pytest
 
 from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
-from bpfc.report.figures import paper
+from bpfc.report.figures import paper, percent
 from bpfc.report.reproduction import Task, compared, shelf
+from bpfc.training.own_recipes import BEST
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 
@@ -63,9 +64,12 @@ def test_a_wide_tables_differences_are_of_the_same_column() -> None:
 @pytest.mark.parametrize("data", ["fashion-mnist", "mnist"])
 def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
     best = RECIPES[f"{data}-best"][1]
-    judged = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
-    assert judged
-    assert any("between" in summary for known in judged for summary in known.summaries)
+    (judged,) = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
+    summary = json.loads((judged.run.folder / "evaluation-standard" / "summary.json").read_text())
+    assert summary["images"] == 10_000
+    shares = summary["clean"]["accuracy"], summary["worst_case"]["accuracy"], summary["between"]["certified"]
+    assert [f"{figure:.1f}" for figure in BEST[data].expected] == [percent(share) for share in shares]
+    assert BEST[data].precision == judged.run.precision
 
 
 def test_a_recipe_says_how_many_of_its_trainings_diverged() -> None:
