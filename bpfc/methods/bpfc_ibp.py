@@ -60,3 +60,8 @@ class BPFCIBP:
     def weighted(self, factor: float) -> Self:
         """With ε and κ grown to that share of what they are to be; λ stays."""
         return replace(self, grown=self.grown * factor)
+
+    @property
+    def in_force(self) -> dict[str, float]:
+        """λ, κ f and f ε, for the log."""
+        return {"weight": self.weight, "share": self.share * self.grown, "eps": self.eps * self.grown}

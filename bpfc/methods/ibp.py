@@ -67,6 +67,11 @@ class IBP:
         """With ε and κ grown to that share of what they are to be."""
         return replace(self, grown=self.grown * factor)
 
+    @property
+    def in_force(self) -> dict[str, float]:
+        """κ f and f ε, for the log."""
+        return {"weight": self.weight * self.grown, "eps": self.eps * self.grown}
+
 
 def check_bounds(*, eps: float, **shares: float) -> None:
     if not 0 < eps <= 1:
