@@ -1,6 +1,6 @@
 """How training with interval bounds begins and ends, by its first weights; and what the best networks leave idle.
 
-    python benchmarks/bounds_start.py [START …] [--epochs 6]
+    python benchmarks/bounds_start.py [START …] [--epochs 4]
     python benchmarks/bounds_start.py --runs results/mnist-ibp-curve-half results/fashion-mnist-ibp-curve-20-epochs
 
 The recipe is mnist-5k-ibp-curve but for the network, a quarter of M-LeNet's width, fewer epochs, a shorter average of
@@ -111,6 +111,8 @@ def measure(name: str, data: DataSet, epochs: int, out: Path) -> None:
     loss, _ = worst(model, images, labels, eps)
     print(f"{name}, μ {STARTS[name]:g}\n  start: worst cross-entropy {loss:.3g}", flush=True)
     print(f"  start: idle {' '.join(idle(model, images, 0))}", flush=True)
+    if not epochs:
+        return
     recipe = replace(
         replace(base, method=method, network=f"bounds_start:{name}", epochs=epochs, averaging=0.98),
         validation_attacked=1,
@@ -140,7 +142,7 @@ def told(model: nn.Module, data: DataSet, eps: float) -> None:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("starts", nargs="*", metavar="START", help=f"of {', '.join(STARTS)}; all unless given")
-    words.add_argument("--epochs", type=int, default=6)
+    words.add_argument("--epochs", type=int, default=4, help="0: look at the start alone")
     words.add_argument("--runs", nargs="+", type=Path, default=[], metavar="RUN", help="look at these networks alone")
     given = words.parse_args()
     torch.set_num_threads(1)
