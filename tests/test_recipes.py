@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +121,15 @@ def test_every_method_has_a_class_and_pgd_s_cost_counts_its_steps() -> None:
     assert standing(PGDAT(steps=7)) == (5, 8)
     assert standing(TRADES(steps=10)) == (5, 12)
     assert all(found.number < len(MEANINGS) for found in STANDINGS.values())
+
+
+def test_the_tables_of_methods_md_have_each_method_s_class() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| `\S+` .*\| \d \| [^|]+ \|$|\| `\S+`, `", line)]
+    told = {name: int(row.split(" | ")[-2]) for row in rows for name in re.findall(r"`(\S+)`", row.split(" | ")[0])}
+    grey = {name.removeprefix("mnist-"): recipe for name, (_, recipe) in RECIPES.items() if name.startswith("mnist-")}
+    assert told == {
+        name: standing(recipe.method).number
+        for name, recipe in grey.items()
+        if not name.endswith(("-curve", "best")) and not name.startswith("5k-")
+    }
