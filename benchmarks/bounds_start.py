@@ -106,6 +106,9 @@ def measure(name: str, data: DataSet, epochs: int, out: Path) -> None:
     torch.manual_seed(base.seed)
     model = started(name, 1, 10, 28).train()
     images, labels = to_float(data.train[:IMAGES].pixels), data.train[:IMAGES].labels
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            part.momentum = None  # so that the running statistics are these images', as in the first step of training
     model(images)
     model.eval()
     loss, _ = worst(model, images, labels, eps)
@@ -115,7 +118,7 @@ def measure(name: str, data: DataSet, epochs: int, out: Path) -> None:
         return
     recipe = replace(
         replace(base, method=method, network=f"bounds_start:{name}", epochs=epochs, averaging=0.98),
-        validation_attacked=1,
+        validation_attacked=200,
         ifgsm_steps=1,
     )
     try:
