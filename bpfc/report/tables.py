@@ -50,6 +50,7 @@ _BENCHMARKS = (
     "pgd-amx",
     "bounds",
     "bounds-start",
+    "bounds-idle",
     "page",
     "first-command",
     "make-test",
