@@ -21,7 +21,8 @@ tables: $(VENV)/installed-test
 	$(BIN)/python -m bpfc.report.tables README.md docs/*.md
 
 # The page about the Fashion-MNIST networks. Its pictures need Fashion-MNIST, and its weights those in results/.
-PAGE := bpfc normal mixup fgsm-at rss-at pgd-at-6-epochs bpfc-simple-quantisation bpfc-uniform-noise bpfc-l1
+PAGE := bpfc normal mixup fgsm-at rss-at pgd-at-6-epochs bpfc-simple-quantisation bpfc-uniform-noise bpfc-l1 \
+	ibp-curve-20-epochs
 page: $(VENV)/installed-test
 	$(BIN)/bpfc report $(PAGE:%=results/fashion-mnist-%) --out docs/fashion-mnist.html
 

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, Request
 from test_page import FIGURES
 
 from bpfc.report.page.audits import drawings
+from bpfc.report.page.render import AT_FIRST
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "fashion-mnist.html"
@@ -83,16 +84,28 @@ def test_no_word_of_an_audit_s_figures_is_cut_off(browser: Browser) -> None:
 def test_filters_show_what_is_asked_for(browser: Browser) -> None:
     page, wrong = opened(browser)
     cards, count = page.locator(".card:visible"), page.locator("#count")
-    every = cards.count()
+    every = page.locator(".card").count()
+    assert cards.count() == AT_FIRST < every  # the rest is behind a word
     assert count.inner_text() == f"{every} of {every} images"
     page.get_by_label("Outcome").select_option("broken")
     page.get_by_label("Network").select_option("BPFC")
     shown = cards.count()
     assert 0 < shown < every
+    assert page.locator("#rest .card:visible").count() > 0
+    assert not page.locator("#rest summary").is_visible()
     assert count.inner_text() == f"{shown} of {every} images"
     assert set(cards.evaluate_all("all => all.map(one => one.dataset.outcome + one.dataset.run)")) == {"brokenBPFC"}
     page.get_by_label("Broken by").select_option("fgsm")
     assert set(cards.evaluate_all("all => all.map(one => one.dataset.attack)")) == {"fgsm"}
+    small = page.locator(".card:visible img").first.bounding_box()
+    page.get_by_label("Pictures").select_option("large")
+    large = page.locator(".card:visible img").first.bounding_box()
+    assert small
+    assert large
+    assert large["height"] > 2 * small["height"]
+    page.get_by_label("Outcome").select_option("misclassified")
+    assert cards.count() == 0
+    assert count.inner_text() == f"None of the {every} images is all of this; set one of these back to “all”."
     for name in ("Outcome", "Network", "Broken by"):
         page.get_by_label(name).select_option("")
     assert cards.count() == every
@@ -128,7 +141,40 @@ def test_names_and_order_serve_a_screen_reader(browser: Browser) -> None:
 def test_without_javascript_every_image_is_there_and_no_filter(browser: Browser) -> None:
     page, wrong = opened(browser, javascript=False)
     source = PAGE.read_text()
+    assert page.locator(".card:visible").count() == AT_FIRST
+    page.get_by_text("more", exact=False).and_(page.locator("#rest summary")).click()
     assert page.locator(".card:visible").count() == len(re.findall(r'class="card ', source))
     assert not page.locator("#filters").is_visible()
     assert page.locator("table").count() > 3
     assert wrong == []
+
+
+def test_what_is_closed_is_printed(browser: Browser) -> None:
+    page, _ = opened(browser, javascript=False)
+    seen = "all => [...new Set(all.map(one => one.checkVisibility()))]"
+    closed = page.locator("#provenance details pre, #training dd, #rest .card")
+    assert closed.evaluate_all(seen) == [False]
+    page.emulate_media(media="print")
+    assert closed.evaluate_all(seen) == [True]
+
+
+def test_a_browser_that_prints_only_what_is_open_is_given_that(browser: Browser) -> None:
+    page, _ = opened(browser)
+    closed = page.locator("details:not([open])")
+    count = closed.count()
+    assert count > 5
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert closed.count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert closed.count() == count
+
+
+def test_figures_are_about_as_wide_as_each_other_and_their_words_large_enough(browser: Browser) -> None:
+    """One was twice as large as the next, and 9.5 pixels a phone's smallest."""
+    size = """() => [...document.querySelectorAll('svg[role=img] text')].map(one => one.getBoundingClientRect().width &&
+        parseFloat(getComputedStyle(one).fontSize) * one.ownerSVGElement.getBoundingClientRect().width / 360)
+        .filter(size => size)"""
+    for width, least in ((360, 10.4), (1280, 11)):
+        sizes = opened(browser, width)[0].evaluate(size)
+        assert len(sizes) > 100
+        assert least < min(sizes) <= max(sizes) < 15

@@ -1,6 +1,7 @@
 """What the explorer does without a browser: pictures of strangers, the attack step by step, who may ask for what."""
 
 import asyncio
+import re
 import shutil
 import socket
 import struct
@@ -31,6 +32,7 @@ from bpfc.explore.page import Network, Scene, _Handlers, build_page
 from bpfc.explore.pictures import read_picture
 from bpfc.explore.server import POLICY, Guard, _asks_for, listen
 from bpfc.explore.steps import Step, pgd_steps, step_size
+from bpfc.files import read_json, without_checksum, write_json
 from bpfc.judge import run_attack
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
@@ -156,9 +158,40 @@ def test_an_attack_shows_every_step_and_ends_in_words(scene: Scene) -> None:
     handlers = _Handlers(scene)
     chosen = handlers.test_image(2, 6)[0]
     seen = list(handlers.attack(chosen, 0.2, 7))
-    assert [f"Step {number} of 7" in shown for number, (shown, _) in enumerate(seen)] == [True] * 8
-    assert [told for _, told in seen[:-1]] == [""] * 7
+    assert [f"Step {number} of 7" in shown for number, (shown, *_) in enumerate(seen)] == [True] * 8
+    assert [told for _, told, *_ in seen[:-1]] == [""] * 7
     assert 'role="status">BPFC: taken for' in seen[-1][1]
+    assert (seen[-1][3]["maximum"], seen[-1][3]["value"]) == (7, 7)
+
+
+def test_one_can_go_back_to_every_step_that_was_seen(scene: Scene) -> None:
+    handlers = _Handlers(scene)
+    chosen = handlers.test_image(2, 6)[0]
+    seen = list(handlers.attack(chosen, 0.2, 7))
+    walk = seen[0][2]
+    kinds = [re.sub(r">[-.\d]+</text>|(?:x|width)=\"[-.\d]+\"", "", shown) for shown, *_ in seen]  # but for the scale
+    for number in (0, 3, 7):
+        again = handlers.step(walk, number)
+        assert f"Step {number} of 7" in again
+        assert re.sub(r">[-.\d]+</text>|(?:x|width)=\"[-.\d]+\"", "", again) == kinds[number]
+    assert handlers.step(None, 3) == gr.skip()
+    stopped = handlers.attack(chosen, 0.2, 7)
+    walk = next(stopped)[2]
+    next(stopped)
+    assert "Step 1 of 7" in handlers.step(walk, 5)  # as far as it came
+
+
+def test_bars_of_all_networks_and_steps_have_one_scale_with_ticks() -> None:
+    """Each network and step had its own: a logit of 5 looked like one of 20."""
+    image = torch.zeros(1, 28, 28)
+    small, large = (Course(name, image, 0, torch.tensor([value, 0.0])) for name, value in (("a", 5.0), ("b", 21.0)))
+    shown = str(courses_of([small, large], ("x", "y"), 0.1, 5))
+    wide = [float(each) for each in re.findall(r'class="logit label" .*? width="([\d.]+)"', shown)]
+    assert wide[0] / wide[1] == pytest.approx(5 / 21, abs=0.01)
+    assert shown.count(">30</text>") == shown.count(">-15</text>") == 2
+    assert shown.count("<img") == 2
+    assert "no perturbation yet" in shown  # the room of three pictures, before an attack too
+    assert 'class="margins"' in shown
 
 
 def test_a_slow_attack_ends_in_time_and_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,12 +216,12 @@ def test_next_image_is_of_the_class_and_comes_round(scene: Scene) -> None:
 def test_a_picture_of_ones_own_is_attacked_away_from_each_answer(scene: Scene, tmp_path: Path) -> None:
     Image.new("L", (50, 80), 200).save(tmp_path / "a.png")
     handlers = _Handlers(scene)
-    chosen, _, _, shown, _, refused = handlers.own_picture(str(tmp_path / "a.png"), False, 6)
+    chosen, _, _, shown, _, refused, *_ = handlers.own_picture(str(tmp_path / "a.png"), False, 6)
     assert chosen.label is None
     assert "wrong before" not in shown
     assert refused == ""
-    *kept, refused = handlers.own_picture(str(Path(__file__)), False, 6)
-    assert kept == [gr.skip()] * 5
+    *kept, refused, walked, back = handlers.own_picture(str(Path(__file__)), False, 6)
+    assert [*kept, walked, back] == [gr.skip()] * 7
     assert "Not taken: not a picture that can be read" in refused
 
 
@@ -205,6 +238,13 @@ def test_values_beyond_the_sliders_are_refused(scene: Scene, values: tuple[Any, 
             handlers.test_image(index, 6)
     with pytest.raises(gr.Error, match="k: must be from 1 to 7"):
         handlers.planes(chosen, 8)
+    for asks in (
+        lambda: handlers.test_image(2.5, 6),
+        lambda: handlers.planes(chosen, 2.5),
+        lambda: next(handlers.attack(chosen, 0.1, 2.5)),
+    ):  # which was taken for 2
+        with pytest.raises(gr.Error, match="must be a whole number"):
+            asks()
 
 
 def test_the_queue_is_bounded(scene: Scene) -> None:
@@ -212,6 +252,8 @@ def test_the_queue_is_bounded(scene: Scene) -> None:
     assert page._queue.max_size == page_module.WAITING
     limits = {fn.concurrency_id: fn.concurrency_limit for fn in page.fns.values()}
     assert limits["attack"] == page_module.AT_ONCE
+    # Whatever queues counts, and a full queue turns it away: attacks alone do.
+    assert {fn.api_name for fn in page.fns.values() if fn.fn and fn.queue} == {"attack"}
 
 
 # Who may ask
@@ -286,6 +328,18 @@ def test_runs_of_one_name_are_told_apart(demo: Path, tmp_path: Path) -> None:
     again = shutil.copytree(demo / "normal", tmp_path / "again")
     scene = explore.scene((demo / "normal", Path(again)))
     assert [network.name for network in scene.networks] == ["normal, normal", "normal, again"]
+
+
+def test_runs_of_several_data_sets_are_told_with_theirs(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own, which were in another order, and before a network is read."""
+    other = Path(shutil.copytree(demo / "normal", tmp_path / "other"))
+    recipe = without_checksum(read_json(other / "recipe.json"))
+    write_json(other / "recipe.json", recipe | {"data": "fashion-mnist"})
+    monkeypatch.setattr("bpfc.cli.subjects.from_run", lambda *_: pytest.fail("a network was read"))
+    with pytest.raises(ValueError, match="normal is of mnist-5k, .*other is of fashion-mnist; must be of one data set"):
+        explore.scene((demo / "normal", other))
 
 
 @pytest.mark.parametrize(

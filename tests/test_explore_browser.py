@@ -170,6 +170,30 @@ def test_sliders_move_by_keys_and_the_page_follows(page: Page) -> None:
     assert attack(page, 3)
 
 
+def test_one_goes_back_to_an_earlier_step_by_keys(page: Page) -> None:
+    name = "range slider for Look at step"
+    assert page.get_by_label(name).is_disabled()
+    attack(page, 5)
+    page.get_by_label(name).focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("Step 3 of 5").first.wait_for()
+    assert page.locator(".told [role=status]").count() == 1  # what became of it stays
+    page.get_by_role("button", name="Next image").click()
+    page.get_by_text("Not attacked").first.wait_for()
+    assert page.get_by_label(name).is_disabled()
+
+
+def test_text_and_controls_begin_at_one_line_and_nothing_jumps(page: Page) -> None:
+    left = "all => [...new Set(all.map(one => Math.round(one.getBoundingClientRect().left)))]"
+    assert len(page.locator("h1, .told, .networks, button:text-is('Attack')").evaluate_all(left)) == 1
+    place = """one => { const box = one.getBoundingClientRect();
+        return [box.left, box.top + scrollY, box.width, box.height].map(Math.round); }"""
+    before = page.locator(".network").first.evaluate(place)
+    attack(page, 3)
+    assert page.locator(".network").first.evaluate(place) == before
+
+
 def test_keys_reach_every_control_and_start_an_attack(page: Page) -> None:
     name = "one => one.getAttribute('aria-label') || one.labels?.[0]?.innerText || one.innerText"
     page.get_by_label("number input for Steps of PGD").fill("3")
@@ -235,12 +259,16 @@ def test_a_picture_of_ones_own_and_hostile_ones(page: Page, visited: tuple[Page,
     hand_in(tmp_path / "page.png")
     page.get_by_role("alert").get_by_text("Not taken: not a picture that can be read").wait_for()
     assert visited[1] == []
-    hand_in(tmp_path / "large.png")
+    page.get_by_role("button", name="Clear").first.click()
+    page.locator("[role=alert]").get_by_text("Not taken").wait_for(state="detached")  # else it stays beside the next
+    with page.expect_response(re.compile("upload_progress")):  # of what was refused: 404, as the console tells
+        hand_in(tmp_path / "large.png")
     page.get_by_text(re.compile("too large|exceeds|maximum", re.IGNORECASE)).first.wait_for()
     assert page.get_by_text("your picture, at 28 × 28 pixels").count() == 1  # what was there stays
     page.get_by_role("button", name="Next image").click()
     page.get_by_text("test image 1,").wait_for()
-    visited[1].clear()  # the console tells of the answer 413
+    page.wait_for_timeout(200)
+    visited[1].clear()  # the console tells of the answers 413 and 404
 
 
 def send(address: str, path: str, content: Any = None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
@@ -265,6 +293,7 @@ def place(address: str, name: str) -> int:
 def test_an_address_in_place_of_a_picture_is_not_fetched(address: str, asked_elsewhere: list[str]) -> None:
     elsewhere = {"path": "http://192.0.2.1/a.png", "meta": {"_type": "gradio.FileData"}}
     joined = {"data": [elsewhere, False, 6], "fn_index": place(address, "own_picture"), "session_hash": "fetcher"}
+    assert send(address, "gradio_api/run/predict", joined)[0] == 500
     assert send(address, "gradio_api/queue/join", joined)[0] == 200
     told = send(address, "gradio_api/queue/data?session_hash=fetcher")[1].decode()
     assert '"success":false' in told.replace(" ", "")
@@ -280,7 +309,9 @@ def test_other_hosts_are_refused(address: str) -> None:
     assert send(address, "", headers={"host": "elsewhere.example"})[0] == 421
 
 
-def test_a_full_queue_turns_attacks_away(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_turns_attacks_away_and_nobody_else(
+    page: Page, address: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     over, ended = threading.Event(), threading.Semaphore(0)
 
     def lasts(*_: object) -> Iterator[Step]:
@@ -295,12 +326,20 @@ def test_a_full_queue_turns_attacks_away(address: str, monkeypatch: pytest.Monke
     def join(visitor: str, function: int, *data: Any) -> int:
         return send(address, "gradio_api/queue/join", {"data": data, "fn_index": function, "session_hash": visitor})[0]
 
-    for visitor in crowd:
-        assert join(visitor, image, 0, 6) == 200
-        send(address, f"gradio_api/queue/data?session_hash={visitor}")  # until it is done
+    def look(visitor: str) -> int:
+        """As the page itself asks for what does not queue."""
+        asked = {"data": [0, 6], "fn_index": image, "session_hash": visitor}
+        return send(address, "gradio_api/run/predict", asked)[0]
+
+    assert [look(visitor) for visitor in crowd] == [200] * len(crowd)
     states = [join(visitor, attack, None, 0.1, 100) for visitor in crowd]
     assert states[: AT_ONCE + 1] == [200] * (AT_ONCE + 1)
     assert 503 in states
+    assert look("somebody else") == 200
+    page.get_by_role("button", name="Next image").click()
+    page.get_by_text(f"test image 1, {int(scene.images.labels[1])}").wait_for()
+    page.get_by_label("number input for k").fill("2")
+    page.wait_for_function("document.querySelectorAll('.planes .dropped').length === 2")
     over.set()
     for _ in range(states.count(200)):
         assert ended.acquire(timeout=60)

@@ -1,6 +1,7 @@
 """The page about runs: made of their files alone, whole in one file, and honest about what it does not know."""
 
 import base64
+import html
 import json
 import re
 import shlex
@@ -26,14 +27,15 @@ from bpfc.methods import BPFC
 from bpfc.models import NETWORKS
 from bpfc.report.page import gallery as gallery_module
 from bpfc.report.page import planes, render_page
-from bpfc.report.page.curves import over_eps, over_restarts, over_steps
+from bpfc.report.page.curves import _small, empty_bounds, over_eps, over_restarts, over_steps
 from bpfc.report.page.gallery import gallery, images_of
-from bpfc.report.page.gaps import gaps
-from bpfc.report.page.outcomes import outcomes
+from bpfc.report.page.gaps import _without_gradients, gaps
+from bpfc.report.page.glossary import glossary
+from bpfc.report.page.outcomes import accuracy_dots, outcomes
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.records import NothingToReportError, read_run
 from bpfc.report.page.svg import Axis, Series, chart, ticks
-from bpfc.report.page.tables import attack_tables, cascade_tables
+from bpfc.report.page.tables import PROVEN, WORST, attack_tables, cascade_tables, glance
 from bpfc.training.recipes import RECIPES
 from bpfc.training.start import train
 
@@ -252,14 +254,16 @@ def test_the_nearest_images_found_and_certificates_draw_curves_over_eps(run: Pat
 
 def test_why_nothing_is_certified_is_said_with_the_radius_up_to_which_something_is(run: Path) -> None:
     certify(run, lambda row: False)
-    caption = over_eps([read_run(run)])[0].caption
-    assert "Of BPFC nothing is certified at ε" in caption
-    assert "reach to ε 0.00047 in the median, 0.0012 at most" in caption
+    told = empty_bounds([read_run(run)])
+    assert "Of BPFC nothing is certified at ε" in told
+    assert "reach to ε 0.00047 in the median, 0.0012 at most" in told
+    assert told in render_page([run], Path("page.html"))
+    assert _small(6.34e-05) == "0.000063"
 
 
 def test_of_a_network_with_proofs_no_excuse_is_made(run: Path) -> None:
     certify(run, lambda row: row["broken_by"] is None)
-    assert "nothing is certified" not in over_eps([read_run(run)])[0].caption
+    assert empty_bounds([read_run(run)]) == ""
 
 
 def test_outcomes_count_every_image_once(run: Path) -> None:
@@ -275,6 +279,50 @@ def test_outcomes_count_every_image_once(run: Path) -> None:
     assert found.shares["open"] == pytest.approx((len(standing) - 1) / LIMIT)
     assert sum(share or 0 for share in found.shares.values()) == pytest.approx(1)
     assert sum(found.by.values()) == pytest.approx((found.shares["broken"] or 0) * LIMIT)
+
+
+def test_outcomes_and_proofs_are_shown_where_only_summaries_were_kept(run: Path) -> None:
+    """As of networks in results/ whose ledgers are too large to commit: seven of nine had no bar."""
+    certify(run, lambda row: row["broken_by"] is None)
+    (before,) = outcomes([read_run(run)])
+    between = {"certified": before.shares["certified"], "not_broken": before.shares["certified"], "open": 0.0}
+    change(run / "evaluation" / "summary.json", between=between, cascade=True)
+    for name in ("evaluation/ledger.jsonl", "evaluation/evaluation.json", "certification/certificates.jsonl"):
+        (run / name).unlink()
+    record = read_run(run)
+    (after,) = outcomes([record])
+    assert after.shares == pytest.approx(before.shares)
+    assert (before.by != {}, after.by) == (True, {})
+    assert not any("no certificate" in line for line in gaps([record], {record.data: None}))
+    (table,) = cascade_tables([record])
+    assert table.title.startswith("evaluation: mnist-5k, ℓ∞ ε 0.1")
+    share = f"{100 * (before.shares['certified'] or 0):.1f}"
+    assert table.rows[-1] == ("certified", [(share, "")])
+    _, ((_, marks),) = glance([record])
+    assert list(marks) == ["clean", WORST, PROVEN]
+    assert marks[PROVEN][0] == before.shares["certified"]
+    assert marks[PROVEN][1] < marks[PROVEN][0] < marks[PROVEN][2]
+
+
+def test_no_mark_of_the_first_figure_hides_another() -> None:
+    """pgd-100 lay under pgd-1000, and intervals under both."""
+    drawn = str(accuracy_dots([("A", dict.fromkeys("abcdef", (0.5, 0.4, 0.6))), ("B", {"b": (0.5, 0.4, 0.6)})]))
+    spots = re.findall(r'class="mark s\d" transform="translate\(([\d.]+) ([\d.]+)\)"', drawn.partition("</svg>")[0])
+    assert len(set(spots)) == len(spots) == 7
+    assert all(float(high) > 8 for high in re.findall(r'class="interval s\d" .*? height="([\d.]+)"', drawn))
+
+
+def test_attacks_names_are_explained_each_with_what_it_refers_to(made: Path) -> None:
+    told = dict(glossary([read_run(made)]))
+    assert told == {
+        "fgsm": "one step of ε along the gradient's sign",
+        "pgd-STEPS[xRESTARTS]": "random start, steps of a fixed length",
+        "deepfool": "nearest misclassified image, in ε's norm",
+    }
+    item = read_run(made).evaluations[0]
+    other = replace(item, summary=item.summary | {"attacks": dict.fromkeys(("pgd-dlr-9", "aa-square", "aa-apgd-t"))})
+    found = glossary([replace(read_run(made), evaluations=[other])])
+    assert [name for name, _ in found] == ["pgd-STEPS[xRESTARTS]", "pgd-dlr-STEPS[xRESTARTS]", "aa-apgd-t, aa-square"]
 
 
 def test_certified_and_broken_at_once_is_no_page(run: Path) -> None:
@@ -360,6 +408,34 @@ def test_what_was_not_done_is_said(made: Path, run: Path) -> None:
     )
 
 
+def test_how_many_images_each_attack_met_is_said_and_where_no_ledger_is_kept(made: Path, run: Path) -> None:
+    """Only the largest evaluation was looked at, so that a suite on a tenth of its images seemed to be on all."""
+    record = read_run(made)
+    met = f"fgsm, pgd-5, pgd-3x2, deepfool met the first {LIMIT} of 500, of BPFC."
+    assert any(met in line for line in gaps([record], {record.data: None}))
+    assert not any("no ledger" in line or "none were kept" in line for line in gaps([record], {record.data: None}))
+    evaluation = run / "evaluation"
+    shutil.copytree(evaluation, run / "evaluation-all")
+    for name in ("ledger.jsonl", "evaluation.json"):
+        (run / "evaluation-all" / name).unlink()
+    shares = json.loads((evaluation / "summary.json").read_text())["attacks"]
+    change(run / "evaluation-all" / "summary.json", images=500, attacks={"fgsm": shares["fgsm"]})
+    told = gaps([read_run(run)], {record.data: None})
+    assert any(f"show: pgd-5, pgd-3x2, deepfool met the first {LIMIT} of 500" in line for line in told)
+    shutil.rmtree(evaluation)
+    told = gaps([replace(read_run(run), label="A1, short"), replace(record, label="A2, long")], {record.data: None})
+    assert any(line.startswith("What became of each image of A1, short: no ledger") for line in told)
+    assert any("AutoAttack leaves of any network here" in line for line in told)
+    assert any("none without gradients was run at length" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("names", "long"), [({"square-500"}, False), ({"spsa-10"}, False), ({"square-5000"}, True), ({"aa-square"}, True)]
+)
+def test_a_short_attack_without_gradients_settles_nothing(names: set[str], long: bool) -> None:
+    assert _without_gradients(names) == long
+
+
 def test_an_audit_s_verdict_stands_on_the_page(run: Path) -> None:
     finding = {"id": "C1", "title": "one step", "outcome": "flag", "settled": "open", "measured": "12.0 below"}
     made_by = json.loads((run / "evaluation" / "summary.json").read_text())["provenance"]
@@ -367,7 +443,7 @@ def test_an_audit_s_verdict_stands_on_the_page(run: Path) -> None:
     content = {"verdict": "open", "sentence": "open: it may be lower.", "findings": [finding], "provenance": made_by}
     write_json(run / "audit" / "audit.json", content)
     page = render_page([run], Path("page.html"))
-    assert "open: it may be lower." in page
+    assert "<b>open</b> it may be lower." in page  # the word once
     assert '<td data-label="outcome">flag, open</td>' in page
     assert "no audit was made" not in page
 
@@ -428,6 +504,24 @@ def test_the_gallery_shows_each_image_and_what_the_network_takes_it_for(made: Pa
         assert guess[1] != card.label
     assert all(picture(card.address).size == (28, 28) for card in found.cards if card.outcome != "broken")
     assert set(found.values("outcome")) <= {"broken", "stands", "misclassified"}
+
+
+def test_images_are_looked_for_where_data_dir_says_and_the_command_says_so_too(
+    made: Path, tmp_path: Path, digits: DataSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without BPFC_DATA the predictions were looked up elsewhere, by a download, and left out."""
+    asked = []
+    monkeypatch.setattr(gallery_module, "load", lambda _, where=None: asked.append(where) or digits)
+    elsewhere, out = tmp_path / "my data", tmp_path / "page.html"
+    report.main(report.parse([str(made), "--out", str(out), "--data-dir", str(elsewhere)]))
+    assert asked == [elsewhere] * 2  # the images, and the network's answers to them
+    page = out.read_text()
+    assert ", read as " in page
+    command = re.search(r"<code>(bpfc report .*?)</code>", page)
+    assert command
+    again = report.parse(shlex.split(html.unescape(command[1]))[2:])
+    assert (again.runs, again.out, again.data_dir) == ((made,), out, elsewhere)
+    assert "data-dir" not in render_page([made], out)  # a page that is meant for others names no folder of this machine
 
 
 def test_without_weights_or_pictures_the_gallery_says_so(run: Path) -> None:

@@ -1,22 +1,26 @@
 """The paper's tables by one command: what is there is taken, what is missing is made, what a kill left goes on."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import small_network
 from rich.console import Console
 
 from bpfc.cli import jobs, reproduce
 from bpfc.cli.jobs import Job
 from bpfc.cli.reproduce import Reproduce
+from bpfc.cli.side_by_side import do
 from bpfc.cli.speed import Estimate, Speed, passes
 from bpfc.data import DataSet
 from bpfc.files import read_json, without_checksum, write_json
@@ -111,9 +115,17 @@ def test_seeds_have_a_mean_and_a_deviation(capsys: pytest.CaptureFixture[str]) -
     printed = run(capsys, methods=("normal",), seeds=2)
     assert len(list(Path("runs").glob("*-seed*"))) == 2
     assert "±" in printed.split("Accuracy in %")[0]
-    assert _spread([]) == "not run"
-    assert _spread([61.0]) == "61.0"
-    assert _spread([60.0, 62.0, 64.0]) == "62.0 ± 2.0"
+    assert _spread([], 2) == "not run"
+    assert _spread([61.0], 1) == "61.0"
+    assert _spread([60.0, 62.0, 64.0], 3) == "62.0 ± 2.0"
+    assert _spread([60.0, 64.0], 3) == "62.0 ± 2.8 (n = 2)"
+    path = Path("runs/mnist-5k-normal-quick-seed1/evaluation-pgd-3/summary.json")
+    summary = read_json(path)
+    write_json(path, without_checksum(summary) | {"attacks": {}})  # as of a seed whose attack is still to come
+    row = compared(Task("table2", "mnist-5k", TINY, None, 2, ("normal",)), shelf([Path("runs")]))[1][0]
+    assert row[1] == "2"
+    assert "±" in row[3]
+    assert row[6].endswith("(n = 1)")
     assert _difference([80.4], "85.7") == "−5.3"
     assert _difference([75.3], "15.1") == "+60.2"
     assert _difference([1.0], "no row") == ""
@@ -166,6 +178,16 @@ def test_runs_that_are_there_are_taken_and_evaluated(capsys: pytest.CaptureFixtu
     assert "train" in run(capsys, methods=("bpfc",), out=Path("third"), dry_run=True)
 
 
+def test_seeds_whose_epochs_were_chosen_otherwise_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """± then holds more than the seed's share."""
+    told = run(capsys, methods=("bpfc",), seeds=2)
+    assert "holds that difference" not in " ".join(told.split())
+    path = Path("runs/mnist-5k-bpfc-quick-seed0/recipe.json")
+    write_json(path, without_checksum(read_json(path)) | {"validation_attacked": 7})
+    told = " ".join(run(capsys, methods=("bpfc",), seeds=2, dry_run=True).split())
+    assert "on 7 or 10 validation images; in the row BPFC ± holds that difference too." in told
+
+
 def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, methods=("normal",))
     assert figures()[0][6] != "not run"
@@ -187,6 +209,8 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
     for name in ("recipe.json", "log.jsonl"):
         shutil.copy(Path("first/mnist-5k-bpfc-quick-seed0") / name, kept)
     assert "there    mnist-5k-bpfc, seed 0: results/kept" in run(capsys, methods=("bpfc",), dry_run=True)
+    again = run(capsys, methods=("bpfc",), dry_run=True, limit=11)
+    assert "train    mnist-5k-bpfc-quick-seed0, 2 epochs (results/kept has no weights); attack 11 images" in again
     assert "0 pieces of work" in run(capsys, methods=("bpfc",), dry_run=True)
     other = read_json(kept / "evaluation" / "summary.json") | {"weights_sha256": "0" * 64}
     (kept / "other").mkdir()
@@ -234,24 +258,47 @@ def test_one_failure_does_not_stop_the_others(
     assert [row[1] for row in figures()] == ["not run", "1"]
     assert "failed: mnist-5k-normal" in capsys.readouterr().out
 
+    def breaks(*_: object, **__: object) -> Run:
+        raise RuntimeError("out of memory")
 
-def test_several_processes_do_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    """One suffices to show it: a run is copied in another process, whose words go to a file."""
+    monkeypatch.setattr(jobs, "train", breaks)
+    with pytest.raises(ValueError, match="normal-quick-seed0: RuntimeError: out of memory; .*bpfc-quick-seed0: Runt"):
+        reproduce.main(options(out=Path("broken")))
+    assert "Accuracy in %" in capsys.readouterr().out  # the table is printed all the same
+
+
+@dataclass(frozen=True)
+class Dies(Job):
+    """Sent to other processes, it is killed there, or breaks."""
+
+    def do(self, *_: object) -> None:
+        if self.attacks == "breaks":
+            raise RuntimeError("of a kind that nobody foresaw")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_or_breaks_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that ran out of memory took the pool and all that waited with it, and no table was printed."""
     run(capsys, methods=("normal",))
-    done = Path("runs/mnist-5k-normal-quick-seed0")
+    done = Path("runs/mnist-5k-normal-quick-seed0").resolve()
     recipe = Run(done).recipe()
-    console = Console()
-    work = [Job(Path("side/copy"), recipe, done.resolve(), "", 12)]
-    assert jobs.do(work, 2, "cpu", None, console) == []
+    work = [Dies(Path(f"side/{how}"), recipe, None, how, 12) for how in ("killed", "breaks")]
+    failed = do([*work, Job(Path("side/copy"), recipe, done, "", 12)], 2, "cpu", None, Console())
+    assert sorted(failed) == [
+        "breaks: RuntimeError: of a kind that nobody foresaw",
+        "killed: its process was killed, as it is where memory runs out; fewer --jobs take less",
+    ]
     assert Run(Path("side/copy")).digest == Run(done).digest
-    assert Path("side/copy.log").exists()
-    assert "1/1 done: reuse" in capsys.readouterr().out.replace("\n", " ")
+    assert "Traceback" in Path("side/breaks.log").read_text()
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "begun: train    killed, 2 epochs; attack 12 images with killed; its output is in side/killed.log" in printed
+    assert "1/3 done: reuse" in printed
 
 
 def test_a_process_ends_when_what_began_it_is_killed() -> None:
     """Else it would train on, and the reproduction that goes on would find its folder taken."""
     child = (
-        "import os, sys; from bpfc.cli.jobs import _end_with; print(os.getpid(), flush=True); _end_with(os.getppid())"
+        "import os; from bpfc.cli import side_by_side as s; print(os.getpid(), flush=True); s._end_with(os.getppid())"
     )
     began = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     parent = subprocess.Popen([sys.executable, "-c", began], stdout=subprocess.PIPE, text=True)
@@ -272,6 +319,45 @@ def test_costs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].startswith("| normal | 1 | ")
     assert lines[2].endswith("| 1.00 |")
     assert lines[3].startswith("| BPFC | 2 | ")
+
+
+def test_several_jobs_on_one_cpu_take_as_long_as_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The total was divided by --jobs, though they share the cores that the one timing had."""
+    monkeypatch.setattr(Speed, "step", lambda *_: 100.0)
+    monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.0)
+    told = [run(capsys, dry_run=True, jobs=count).split("about ")[1][:14] for count in (1, 4)]
+    assert told[0] == told[1]
+    monkeypatch.setattr("bpfc.machine.pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("bpfc.machine.resolve", lambda *_: "bf16")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert run(capsys, dry_run=True, jobs=1).split("about ")[1][:14] == told[0]
+    assert run(capsys, dry_run=True, jobs=4).split("about ")[1][:14] != told[0]
+
+
+def test_a_machine_with_other_work_to_do_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wall time alone showed 40 minutes where 3 were due."""
+    clock = {"wall": 0.0, "busy": 0.0}
+
+    def works(wall: float, busy: float) -> None:
+        clock["wall"] += wall
+        clock["busy"] += busy
+
+    monkeypatch.setattr("bpfc.cli.speed.time.perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr("bpfc.cli.speed.time.process_time", lambda: clock["busy"])
+    speed, threads = Speed(torch.device("cpu"), "fp32"), torch.get_num_threads()
+    assert speed._seconds(lambda: works(1.0, 1.0)) == 1.0
+    assert speed.got == 1
+    assert speed._seconds(lambda: works(10.0, 1.0)) == 10.0
+    assert speed.got == pytest.approx(0.1 / threads)
+    monkeypatch.setattr(Speed, "step", lambda self, *_: setattr(self, "got", 0.25) or 100.0)
+    monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.0)
+    printed = " ".join(run(capsys, dry_run=True, methods=("normal",)).split())
+    assert "about 0:06:40 here" in printed
+    assert "had 25% of its cores; alone it would take 0:01:40 at best" in printed
 
 
 def test_estimates_multiply_a_step_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,3 +416,24 @@ def test_every_column_has_the_paper_s_figure_where_the_paper_has_one() -> None:
         "24.8",
     ]
     assert {method for experiment in EXPERIMENTS.values() for method in experiment.methods} == set(METHODS)
+
+
+def test_a_figure_stands_beside_the_paper_s_of_the_same_attack_or_has_no_difference() -> None:
+    """quick set PGD-20 beside the paper's PGD-1000, under the words PGD-20: paper."""
+    cpu, whole = BUDGETS["cpu"], BUDGETS["paper"]
+    quick = replace(whole, steps=20, restarts=2)  # BUDGETS["quick"] is the tests' own here
+    last = columns("table1", "cifar-10", quick)[-1]
+    assert (last.shown, last.beside, last.attacks[0]) == ("PGD-20", "", "pgd-20-last")
+    assert paper("cifar-10", "bpfc", last.paper) == "35.7"
+    assert columns("table2", "fashion-mnist", quick)[-1].beside == "PGD-1000"
+    assert columns("table1", "cifar-10", cpu)[-1].beside == "PGD-1000"
+    assert [each.beside for each in columns("restarts", "cifar-10", cpu)] == ["", "PGD-500", "PGD-500, worst of 100"]
+    some = columns("restarts", "cifar-10", BUDGETS["fast"])
+    assert [each.beside for each in some] == ["", "", "PGD-500, worst of 100"]
+    for name in ("table1", "table2", "restarts"):
+        assert not any(each.beside for each in columns(name, "cifar-10", whole))  # type: ignore[arg-type]
+    header, rows, _ = compared(Task("table2", "fashion-mnist", cpu, None, 1, ("bpfc",)), shelf([]))
+    assert header[5:] == ["PGD-100: paper (PGD-1000)", "ours", "difference"]
+    assert rows[0][5:] == ["67.7", "not run", ""]
+    header, _, _ = compared(Task("table1", "cifar-10", cpu, None, 1, ("bpfc",)), shelf([]))
+    assert header[-1] == "PGD-100 (paper: PGD-1000)"

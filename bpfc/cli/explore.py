@@ -85,12 +85,11 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
     from bpfc.training.run_data import class_names
 
     folders = _folders(runs)
+    data = [Run(folder).recipe().data for folder in folders]
+    if len(set(data)) > 1:
+        told = ", ".join(f"{folder} is of {of}" for folder, of in zip(folders, data, strict=True))
+        raise ValueError(f"{told}; must be of one data set")
     subjects = [from_run(folder, data_dir) for folder in folders]
-    data = {subject.data for subject in subjects}
-    if len(data) > 1:
-        raise ValueError(
-            f"{', '.join(map(str, folders))}: are of {' and '.join(sorted(data))}; must be of one data set"
-        )
     names = [Results(folder.resolve().parent).label(folder.resolve().name) for folder in folders]
     names = [
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)

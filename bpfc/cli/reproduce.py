@@ -77,7 +77,8 @@ def main(options: Reproduce) -> None:
 
 def run(options: Reproduce, console: "Console") -> list[str]:
     """Does what is missing and prints the tables; gives back what went wrong on the way, a line each."""
-    from bpfc.cli.jobs import do, missing
+    from bpfc.cli.jobs import missing
+    from bpfc.cli.side_by_side import do
     from bpfc.report.reproduction import shelf
 
     tasks = _tasks(options)
@@ -131,7 +132,8 @@ def _print_table(task: "Task", on: "Shelf", markdown: bool, console: "Console") 
         return
     table = Table(title=f"{EXPERIMENTS[task.name].title}, {DATA[task.data]}")
     for name in header:
-        table.add_column(name.replace(": ", "\n"), justify="right" if name else "left", overflow="fold")
+        shown = "diff" if name == "difference" else name.replace(": ", "\n")  # a terminal of 80 columns broke the word
+        table.add_column(shown, justify="right" if name else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -143,6 +145,8 @@ def _print_work(
 ) -> None:
     """What is there, what is missing, and how long that takes, by a step and a pass timed now."""
     from datetime import timedelta
+
+    import torch
 
     from bpfc.cli.speed import Estimate, Speed
     from bpfc.machine import pick_device, resolve
@@ -158,14 +162,22 @@ def _print_work(
                         soft_wrap=True,
                     )
     device = pick_device(options.device)
-    estimate = Estimate(Speed(device, resolve("auto", device)))
+    speed = Speed(device, resolve("auto", device))
+    estimate = Estimate(speed)
     total = 0.0
     for job in jobs:
         seconds = job.seconds(estimate)
         total += seconds
         console.print(f"{job.told}: {timedelta(seconds=round(seconds))}", highlight=False, soft_wrap=True)
-    shared = timedelta(seconds=round(total / options.jobs))
-    console.print(f"{len(jobs)} pieces of work, about {shared} here with --jobs {options.jobs}.", highlight=False)
+    # Processes share the cores, all of which the timing had, and a GPU; only several GPUs make several as fast as one.
+    total /= max(1, min(options.jobs, torch.cuda.device_count() if device.type == "cuda" else 1))
+    told = f"{len(jobs)} pieces of work, about {timedelta(seconds=round(total))} here with --jobs {options.jobs}."
+    if speed.got < 1:
+        told += (
+            f" Other work holds this machine up: what was timed had {speed.got:.0%} of its cores; alone it would take "
+            f"{timedelta(seconds=round(total * speed.got))} at best."
+        )
+    console.print(told, highlight=False)
 
 
 def _print_costs(options: Reproduce, console: "Console") -> None:

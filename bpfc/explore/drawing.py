@@ -1,7 +1,8 @@
 """What the page shows: an image with its bit planes, and iterates with the logits of each network. HTML and SVG."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from markupsafe import Markup
@@ -12,8 +13,8 @@ from bpfc.explore.steps import Step
 from bpfc.report.page.pictures import amplified, strip
 from bpfc.report.page.svg import Axis, Series, chart, frame, legend, places, text, ticks
 
-ROW, MIDDLE = 19, 222
-"""Of the bars of logits: the height of a row, and where zero is."""
+ROW, MIDDLE, REACH = 19, 232, 104
+"""Of the bars of logits: the height of a row, where zero is, and how far a bar goes to either side."""
 
 
 def image_of(image: Tensor, told: str) -> Markup:
@@ -70,24 +71,39 @@ class Course:
 
     @property
     def margins(self) -> list[float]:
-        """For each iterate, by how much the label's logit is above the largest other; below 0 it is misclassified."""
+        """For each iterate, by how much the label's logit is above the largest other; below 0 it is misclassified.
+
+        Before the first step, of the image itself.
+        """
         found = []
-        for step in self.steps:
-            others = step.logits.clone()
+        for logits in [step.logits for step in self.steps] or [self.clean]:
+            others = logits.clone()
             others[self.label] = -torch.inf
-            found.append(float(step.logits[self.label] - others.max()))
+            found.append(float(logits[self.label] - others.max()))
         return found
+
+    def until(self, number: int) -> "Course":
+        """As it was after so many steps."""
+        return replace(self, steps=self.steps[: number + 1])
 
 
 def courses_of(courses: Sequence[Course], classes: Sequence[str], eps: float, total: int) -> Markup:
-    """Each network with its iterate, and the margins of all over the steps."""
-    cards = [_card(course, place, classes, eps, total) for place, course in enumerate(courses)]
-    if courses[0].steps:
-        cards.append(_margins(courses, total))
+    """Each network with its iterate, and the margins of all over the steps; the same room before the first step."""
+    end = _end(courses)
+    cards = [_card(course, place, classes, eps, total, end) for place, course in enumerate(courses)]
+    cards.append(_margins(courses, total))
     return Markup('<div class="networks">{}</div>').format(Markup("").join(cards))
 
 
-def _card(course: Course, place: int, classes: Sequence[str], eps: float, total: int) -> Markup:
+def _end(courses: Sequence[Course]) -> float:
+    """A round number that no logit of any network and step is beyond: one scale for all bars."""
+    every = [logits for course in courses for logits in (course.clean, *(step.logits for step in course.steps))]
+    most = max(float(torch.stack(every).abs().max()), 1e-6)
+    power = 10 ** math.floor(math.log10(most))
+    return next(factor * power for factor in (1, 2, 3, 5, 10) if most <= factor * power)
+
+
+def _card(course: Course, place: int, classes: Sequence[str], eps: float, total: int, end: float) -> Markup:
     if course.steps:
         last = course.steps[-1]
         logits, change = last.logits, last.image - course.image
@@ -95,10 +111,11 @@ def _card(course: Course, place: int, classes: Sequence[str], eps: float, total:
         alt = f"image, perturbation and perturbed image after step {last.number}"
         told = f"Step {last.number} of {total}: {verdict(course, classes)}"
     else:
-        logits, pictures, alt = course.clean, [course.image], "image"
+        pictures = [course.image, amplified(torch.zeros_like(course.image), eps), course.image]
+        logits, alt = course.clean, "image, no perturbation yet, and the image again"
         told = f"Not attacked: {verdict(course, classes)}"
     return Markup('<section class="network"><h3>{}</h3><img src="{}" alt="{}"><p>{}</p>{}</section>').format(
-        course.name, strip(pictures), f"{course.name}: {alt}", told, _bars(course, logits, place, classes)
+        course.name, strip(pictures), f"{course.name}: {alt}", told, _bars(course, logits, place, classes, end)
     )
 
 
@@ -113,24 +130,26 @@ def verdict(course: Course, classes: Sequence[str]) -> str:
     return told + ("; not broken" if course.steps else "")
 
 
-def _bars(course: Course, logits: Tensor, place: int, classes: Sequence[str]) -> Markup:
-    """A bar for each class's logit, from zero to either side; the label's has an edge, the answer's name is marked."""
-    every = torch.stack([course.clean, *(step.logits for step in course.steps)])
-    scale = 100 / max(float(every.abs().max()), 1e-6)
-    answer, parts = int(logits.argmax()), []
+def _bars(course: Course, logits: Tensor, place: int, classes: Sequence[str], end: float) -> Markup:
+    """A bar for each class's logit, from zero to either side; the label's is blue, the answer's name is marked."""
+    floor, parts = 8 + ROW * len(classes), []
+    for tick in (-1, -0.5, 0, 0.5, 1):
+        x = MIDDLE + REACH * tick
+        parts.append(f'<path class="{"axis" if tick == 0 else "grid"}" d="M{x:g} 4V{floor}"/>')
+        parts.append(text(x, floor + 14, f"{end * tick:g}", "tick", "middle"))
+    answer = int(logits.argmax())
     for row, (name, value) in enumerate(zip(classes, logits.tolist(), strict=True)):
-        y, length = 8 + ROW * row, abs(value) * scale
+        y, length = 8 + ROW * row, abs(value) / end * REACH
         begin = MIDDLE if value >= 0 else MIDDLE - length
         kind = "label" if row == course.label else "other"
         parts.append(f'<rect class="logit {kind}" x="{begin:.1f}" y="{y}" width="{length:.1f}" height="{ROW - 5}"/>')
         shown = ("▸ " if row == answer else "") + name
         parts.append(text(76, y + ROW - 8, shown, "name" if row == answer else "tick", "end"))
         parts.append(text(118, y + ROW - 8, f"{value:.1f}", "tick", "end"))
-    parts.append(f'<path class="axis" d="M{MIDDLE} 4V{8 + ROW * len(classes)}"/>')
-    parts.append(text(MIDDLE, 22 + ROW * len(classes), "logit", "label", "middle"))
+    parts.append(text(MIDDLE, floor + 30, "logit", "label", "middle"))
     title = f"{course.name}: logits of {len(classes)} classes"
     told = f"largest: {classes[answer]}; label: {classes[course.label]}"
-    return frame(f"logits{place}", title, told, "".join(parts), 28 + ROW * len(classes))
+    return frame(f"logits{place}", title, told, "".join(parts), floor + 38)
 
 
 def _margins(courses: Sequence[Course], total: int) -> Markup:

@@ -24,7 +24,8 @@ STEPS = 100
 SECONDS = 30.0
 """After which an attack ends, whatever is left of it."""
 AT_ONCE, WAITING = 2, 8
-"""Attacks of all visitors: that run side by side, and that wait. One more is turned away with a word."""
+"""Attacks of all visitors: that run side by side, and that wait. One more is turned away with a word. What takes one
+forward does not queue: Gradio counts whatever does, and would turn away who only looks at an image."""
 FRAME = 0.1
 """Seconds that each step is to be seen, at least; a browser that falls behind would show them after the end."""
 
@@ -58,6 +59,15 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Walk:
+    """An attack, as far as it went: that of each network, with ε and the steps that were asked for."""
+
+    courses: Sequence[Course]
+    eps: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class Chosen:
     """An image (C, H, W) in [0, 1]. Without a label, each network's answer to it is what an attack leads away from."""
 
@@ -72,7 +82,7 @@ def build_page(scene: Scene) -> gr.Blocks:
     names = " and ".join(network.name for network in scene.networks)
     title = f"{names} on {scene.data}"
     with gr.Blocks(title=f"bpfc explore: {title}", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-        chosen = gr.State()
+        chosen, walked = gr.State(), gr.State()
         _words(
             Markup(
                 "<h1>{}</h1><p class='soft'>Choose an image. Drop its low bit planes. Attack it, and watch the "
@@ -86,7 +96,7 @@ def build_page(scene: Scene) -> gr.Blocks:
                     with gr.Column(min_width=180):
                         picture = _words("")
                     with gr.Column(min_width=180):
-                        index = gr.Number(0, label=f"Test image, 0 to {len(scene.images) - 1}", precision=0, minimum=0)
+                        index = gr.Number(0, label=f"Test image, 0 to {len(scene.images) - 1}", minimum=0)
                         wanted = gr.Dropdown(["any class", *scene.classes], value="any class", label="Next of class")
                         following = gr.Button("Next image")
                 upload = gr.File(label="Or a picture of your own", file_types=["image"], type="filepath", height=160)
@@ -108,25 +118,27 @@ def build_page(scene: Scene) -> gr.Blocks:
             attack = gr.Button("Attack", variant="primary")
             stop = gr.Button("Stop")
         told = gr.HTML("", elem_classes="explore told", js_on_load=None)
+        back = gr.Slider(0, STEPS, value=0, step=1, label="Look at step (after an attack)", interactive=False)
         shown = _words("")
         _words(
             "<p class='soft'>Each network is attacked for itself, with its own gradient, from the same random start. "
             "From left to right: the image, the perturbation (amplified: mid-grey is no change, black −ε, white ε), "
-            "the perturbed image. A step is 2.5 ε / steps long. The label’s bar is blue; ▸ marks the answer. A step "
-            "breaks the network if the judge of <code>bpfc evaluate</code> says so.</p>"
+            "the perturbed image. A step is 2.5 ε / steps long. The label’s bar is blue, ▸ marks the answer, all bars "
+            "have one scale. A step breaks the network if the judge of <code>bpfc evaluate</code> says so.</p>"
         )
 
         look = _Handlers(scene)
-        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        views = [picture, planes, shown, told, refused]
+        plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        quick = plain | {"queue": False}
+        views = [picture, planes, shown, told, refused, walked, back]
         blocks.load(look.test_image, [index, k], [chosen, *views], **quick)
         running = attack.click(
             look.attack,
             [chosen, eps, steps],
-            [shown, told],
+            [shown, told, walked, back],
             concurrency_id="attack",
             concurrency_limit=AT_ONCE,
-            **quick,
+            **plain,
         )
         # Another image ends the attack on the one before, and is shown after that.
         for event, handler, given, more in (
@@ -139,7 +151,9 @@ def build_page(scene: Scene) -> gr.Blocks:
             ended.then(handler, given, [*more, chosen, *views], trigger_mode="always_last", **quick)
         k.change(look.planes, [chosen, k], planes, trigger_mode="always_last", **quick)
         stop.click(None, cancels=[running], api_visibility="private")
-    blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+        back.input(look.step, [walked, back], shown, trigger_mode="always_last", **quick)
+        upload.clear(lambda: "", None, refused, **quick)
+    blocks.queue(max_size=WAITING)
     return blocks
 
 
@@ -154,7 +168,7 @@ def _words(html: str) -> gr.HTML:
     return gr.HTML(html, elem_classes="explore", js_on_load=None)
 
 
-UNCHANGED = (gr.skip(),) * 6
+UNCHANGED = (gr.skip(),) * 8
 """Of the image and all that shows it."""
 
 
@@ -167,14 +181,14 @@ class _Handlers:
     def test_image(self, index: float | None, k: float) -> tuple[Any, ...]:
         if index is None:  # while one types
             return UNCHANGED
-        place = int(_within(index, 0, len(self.scene.images) - 1, "test image"))
+        place = _whole(index, 0, len(self.scene.images) - 1, "test image")
         label = int(self.scene.images.labels[place])
         image = to_float(self.scene.images[place : place + 1].pixels[0])
         return self._views(Chosen(image, label, place, f"test image {place}, {self.scene.classes[label]}"), k)
 
     def next_image(self, index: float | None, wanted: str, k: float) -> tuple[Any, ...]:
         labels = self.scene.images.labels
-        after = torch.arange(len(labels)).roll(-1 - int(_within(index or 0, 0, len(labels) - 1, "test image")))
+        after = torch.arange(len(labels)).roll(-1 - _whole(index or 0, 0, len(labels) - 1, "test image"))
         if wanted in self.scene.classes:
             after = after[labels[after] == self.scene.classes.index(wanted)]
         if not len(after):
@@ -189,11 +203,12 @@ class _Handlers:
         try:
             image = read_picture(Path(path), channels, size, inverted=inverted)
         except DataError as error:
-            return *UNCHANGED[:-1], Markup('<p role="alert">Not taken: {}.</p>').format(error)
+            told = Markup('<p role="alert">Not taken: {}.</p>').format(error)
+            return *UNCHANGED[:5], told, *UNCHANGED[6:]
         return self._views(Chosen(image, None, 0, f"your picture, at {size} × {size} pixels"), k)
 
     def planes(self, chosen: Chosen, k: float) -> str:
-        drop = int(_within(k, 1, 7, "k"))
+        drop = _whole(k, 1, 7, "k")
         coarse = quantize(chosen.image, drop, generator=torch.Generator().manual_seed(0))
         both = torch.stack([chosen.image, coarse])
         answers = []
@@ -202,10 +217,14 @@ class _Handlers:
             answers.append((network.name, classes[0], classes[1]))
         return planes_of(chosen.image, coarse, drop, answers)
 
-    def attack(self, chosen: Chosen, eps: float, steps: float) -> Iterator[tuple[str, str]]:
-        """The iterates of all networks, as they are made; the words come at the end, for a screen reader too."""
-        radius, count = _within(eps, 0.001, 1, "ε"), int(_within(steps, 1, STEPS, "steps"))
+    def attack(self, chosen: Chosen, eps: float, steps: float) -> Iterator[tuple[Any, ...]]:
+        """The iterates of all networks, as they are made; the words come at the end, for a screen reader too.
+
+        From the first on one can go back to earlier ones, also after a stop.
+        """
+        radius, count = _within(eps, 0.001, 1, "ε"), _whole(steps, 1, STEPS, "steps")
         courses, began = self._courses(chosen), time.monotonic()
+        walk = Walk(courses, radius, count)
         walks = [
             pgd_steps(network.model, course.image, course.label, radius, count, chosen.index)
             for network, course in zip(self.scene.networks, courses, strict=True)
@@ -217,14 +236,24 @@ class _Handlers:
             ended = f"Ended after {number} steps: {SECONDS:.0f} s are over. " if late and number < count else ""
             over = bool(ended) or number == count
             view = courses_of(courses, self.scene.classes, radius, count)
-            yield view, _summary(courses, self.scene.classes, ended) if over else ""
+            words = _summary(courses, self.scene.classes, ended) if over else ""
+            slider = gr.update(maximum=count, value=number, interactive=True) if over or number == 0 else gr.skip()
+            yield view, words, walk if number == 0 else gr.skip(), slider
             if over:
                 return
             time.sleep(max(0.0, began + (number + 1) * FRAME - time.monotonic()))
 
+    def step(self, walk: Walk | None, number: float) -> Any:
+        """What was seen after so many steps of the attack before."""
+        if walk is None:
+            return gr.skip()
+        until = _whole(number, 0, STEPS, "step")
+        return courses_of([each.until(until) for each in walk.courses], self.scene.classes, walk.eps, walk.steps)
+
     def _views(self, chosen: Chosen, k: float) -> tuple[Any, ...]:
         shown = courses_of(self._courses(chosen), self.scene.classes, self.scene.eps, 0)
-        return chosen, image_of(chosen.image, chosen.told), self.planes(chosen, k), shown, "", ""
+        still = gr.update(value=0, interactive=False)
+        return chosen, image_of(chosen.image, chosen.told), self.planes(chosen, k), shown, "", "", None, still
 
     def _courses(self, chosen: Chosen) -> list[Course]:
         courses = []
@@ -244,3 +273,9 @@ def _within(value: Any, low: float, high: float, name: str) -> float:
     if not isinstance(value, int | float) or not low <= value <= high:
         raise gr.Error(f"{name}: must be from {low:g} to {high:g}", print_exception=False)
     return float(value)
+
+
+def _whole(value: Any, low: int, high: int, name: str) -> int:
+    if (number := _within(value, low, high, name)) != int(number):
+        raise gr.Error(f"{name}: must be a whole number, from {low} to {high}", print_exception=False)
+    return int(number)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from bpfc.report.budgets import Budget, ExperimentName
+from bpfc.report.figures import METHODS, paper
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.settings import Schedule
@@ -17,12 +18,14 @@ class Column:
         paper: what the paper's figure is called in `bpfc.report.figures.paper`.
         attacks: any of them gives it; the first is run where none was. None for clean accuracy.
         source: the network that the images are made on, for black-box figures.
+        beside: the paper's attack, where it is a longer one than ours, so that no difference says anything.
     """
 
     shown: str
     paper: str
     attacks: tuple[str, ...] = ()
     source: str | None = None
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,15 @@ def sources(data: str) -> tuple[str, str]:
 def columns(name: ExperimentName, data: str, budget: Budget) -> tuple[Column, ...]:
     """The figures of a table, in order, as far as the budget goes.
 
-    The paper judges PGD's last iterate. So do the short columns of Table 1 here; in the long runs any iterate counts,
-    which is at least as strong and hardly stronger.
+    The paper judges PGD's last iterate. So do the columns here that stand beside a short run of the paper's; in the
+    long runs any iterate counts, which is at least as strong and hardly stronger.
     """
     clean, steps = Column("clean", "clean"), budget.steps
-    long = Column(f"PGD-{steps}", "pgd-1000", (f"pgd-{steps}", f"pgd-{steps}-last"))
+    any_iterate, last = f"pgd-{steps}", f"pgd-{steps}-last"
+    if steps < 1_000 and any(paper(data, method, any_iterate) != "no row" for method in METHODS):
+        long = Column(f"PGD-{steps}", any_iterate, (last, any_iterate))
+    else:
+        long = Column(f"PGD-{steps}", "pgd-1000", (any_iterate, last), beside="PGD-1000" if steps < 1_000 else "")
     if name == "table1":
         few = 7 if data == "cifar-10" else 40
         short = [
@@ -80,10 +87,11 @@ def columns(name: ExperimentName, data: str, budget: Budget) -> tuple[Column, ..
         return (clean, *one, *short, long)
     if name == "restarts":
         half, many = steps // 2, budget.restarts
+        once, worst = "PGD-500" if half < 500 else "", "PGD-500, worst of 100" if (half, many) != (500, 100) else ""
         return (
             clean,
-            Column(f"PGD-{half}", "pgd-500", (f"pgd-{half}",)),
-            Column(f"PGD-{half}, worst of {many}", "pgd-500x100", (f"pgd-{half}x{many}",)),
+            Column(f"PGD-{half}", "pgd-500", (f"pgd-{half}",), beside=once),
+            Column(f"PGD-{half}, worst of {many}", "pgd-500x100", (f"pgd-{half}x{many}",), beside=worst),
         )
     if name == "table3":
         return (clean, *(Column(f"on {source}", f"from-{source}", ("fgsm",), source) for source in sources(data)))

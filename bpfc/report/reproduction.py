@@ -189,8 +189,8 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     stacked = len(task.columns) > SIDE_BY_SIDE
     header = ["", "seeds"]
     for column in task.columns:
-        header += [column.shown] if stacked else [f"{column.shown}: paper", "ours", "difference"]
-    body, used = [], []
+        header += _headed(column, stacked)
+    body, used, mixed = [], [], []
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
         there = [row for row in every if any(figure is not None for figure in row.figures)]
@@ -199,7 +199,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
         for place, column in enumerate(task.columns):
             told = paper(task.data, method, column.paper)
             ours = [100 * figure for row in there if (figure := row.figures[place]) is not None]
-            figures.append((told, _spread(ours), _difference(ours, told)))
+            figures.append((told, _spread(ours, len(there)), "" if column.beside else _difference(ours, told)))
         if stacked:
             theirs, found, apart = (list(each) for each in zip(*figures, strict=True))
             body += [[*name, *found], ["– the paper", "", *theirs]]
@@ -207,8 +207,11 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
                 body.append(["– difference", "", *apart])
         else:
             body.append([*name, *chain.from_iterable(figures)])
-        used += [row.known for row in there if row.known is not None]
-    return header, body, _caption(task, used)
+        known = [row.known for row in there if row.known is not None]
+        used += known
+        if len(_validated(known)) > 1:
+            mixed.append(name[0])
+    return header, body, _caption(task, used, mixed)
 
 
 def reproduced(
@@ -228,11 +231,22 @@ def reproduced(
     return captioned(["", "class", *header[1:]], rows, told)
 
 
-def _spread(ours: Sequence[float]) -> str:
+def _headed(column: Column, stacked: bool) -> list[str]:
+    """Above a column's figures: of what they are, and the paper's where these are of another attack."""
+    if stacked:
+        return [f"{column.shown} (paper: {column.beside})" if column.beside else column.shown]
+    theirs = f"paper ({column.beside})" if column.beside else "paper"
+    return [f"{column.shown}: {theirs}", "ours", "difference"]
+
+
+def _spread(ours: Sequence[float], seeds: int) -> str:
+    """Mean ± deviation; with the number of seeds, if it is not that which stands before the row."""
     if not ours:
         return "not run"
-    mean = f"{statistics.fmean(ours):.1f}"
-    return mean if len(ours) == 1 else f"{mean} ± {statistics.stdev(ours):.1f}"
+    shown = f"{statistics.fmean(ours):.1f}"
+    if len(ours) > 1:
+        shown += f" ± {statistics.stdev(ours):.1f}"
+    return shown if len(ours) == seeds else f"{shown} (n = {len(ours)})"
 
 
 def _difference(ours: Sequence[float], told: str) -> str:
@@ -242,16 +256,21 @@ def _difference(ours: Sequence[float], told: str) -> str:
     return "0.0" if difference == 0 else f"{difference:+.1f}".replace("-", "−")
 
 
-def _caption(task: Task, used: Sequence[Known]) -> str:
+def _validated(used: Sequence[Known]) -> list[int]:
+    """On how many validation images epochs were chosen."""
+    return sorted({known.recipe.validation_attacked for known in used if known.recipe.select == "ifgsm"})
+
+
+def _caption(task: Task, used: Sequence[Known], mixed: Sequence[str]) -> str:
     whole = task.counted == TEST_IMAGES[task.data]
     images = f"all {task.counted:,} test images" if whole else f"the first {task.counted:,} test images"
     told = (
         f"Accuracy in %, {DATA[task.data]}, {images}. Trained by {task.budget.told}. ± is the standard deviation over "
         "seeds; without it, one seed."
     )
-    validated = sorted({known.recipe.validation_attacked for known in used if known.recipe.select == "ifgsm"})
-    if validated:
-        told += f" Epochs were chosen on {' or '.join(f'{count:,}' for count in validated)} validation images."
+    if validated := _validated(used):
+        told += f" Epochs were chosen on {' or '.join(f'{count:,}' for count in validated)} validation images"
+        told += f"; in the row {', '.join(mixed)} ± holds that difference too." if mixed else "."
     arithmetic = sorted({known.run.precision or "unknown" for known in used})
     if arithmetic:
         told += f" Trained in {' or '.join(arithmetic)}."

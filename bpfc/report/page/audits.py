@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from bpfc.report.page.svg import PERCENT, RIGHT, WIDTH, Axis, Series, chart, frame, places, text, ticks
+from bpfc.report.page.svg import LEFT, PERCENT, RIGHT, WIDTH, Axis, Series, chart, frame, places, text, ticks
 
 STYLE = """
 svg { background: #fff; font-family: system-ui, sans-serif; font-size: 11px; fill: #222 }
@@ -15,6 +15,8 @@ svg { background: #fff; font-family: system-ui, sans-serif; font-size: 11px; fil
 COLOURS = ("#0b5fa5", "#c2500a", "#0a7a57")
 SIDE = 210
 """Height of the loss surface, in a figure's units."""
+SCALE = 70
+"""Room for its scale of shades beside it."""
 
 
 class Drawing(NamedTuple):
@@ -88,12 +90,17 @@ def _climb(slug: str, climb: Mapping[str, Sequence[float]]) -> Drawing:
 
 
 def _surface(slug: str, surface: Mapping[str, Any]) -> Drawing:
-    """Cells from blue (the label is ahead) to red (another class is)."""
+    """Cells from blue (the label is ahead) to red (another class is), and what the shades stand for beside them."""
     rows, columns, loss = surface["gradient"], surface["random"], surface["loss"]
     end = max(abs(value) for row in loss for value in row) or 1.0
     x = Axis("ε along random signs", columns[0], columns[-1], (-1, 0, 1))
     y = Axis("ε along the gradient's signs", rows[0], rows[-1], (-1, 0, 1))
-    at_x, at_y = places(x, y, SIDE)
+    whole, at_y = places(x, y, SIDE)
+
+    def at_x(value: float) -> float:
+        """Leaves room for the scale."""
+        return round(LEFT + (whole(value) - LEFT) * (1 - SCALE / (WIDTH - LEFT - RIGHT)), 1)
+
     wide, high = (at_x(columns[1]) - at_x(columns[0])), (at_y(rows[0]) - at_y(rows[1]))
     cells = [
         f'<rect x="{at_x(u) - wide / 2:.1f}" y="{at_y(t) - high / 2:.1f}" width="{wide:.1f}" height="{high:.1f}" '
@@ -101,21 +108,33 @@ def _surface(slug: str, surface: Mapping[str, Any]) -> Drawing:
         for t, row in zip(rows, loss, strict=True)
         for u, value in zip(columns, row, strict=True)
     ]
-    body = "".join(cells) + "".join(
+    crisp = f'<g shape-rendering="crispEdges">{"".join(cells)}{_scale(at_y(1), at_y(-1))}</g>'
+    body = crisp + "".join(
         [
             text((at_x(x.low) + at_x(x.high)) / 2, SIDE - 5, x.label, "label", "middle"),
             text(6, 14, y.label, "label"),
-            text(WIDTH - 6, 14, "blue: label ahead; red: not", "label", "end"),
+            text(WIDTH - 6, 14, "margin", "label", "end"),
+            *(text(WIDTH - 6, at_y(t) + 4, f"{t * end:.3g}", "tick", "end") for t in (-1, 0, 1)),
             *(text(at_x(t), SIDE - 20, f"{t:g}", "tick", "middle") for t in x.ticks),
             *(text(18, at_y(t) + 4, f"{t:g}", "tick", "end") for t in y.ticks),
         ]
     )
     said = f"mean margin of {surface['images']} images, from {min(map(min, loss)):.3g} to {max(map(max, loss)):.3g}"
     told = (
-        f"Loss surface: the {said}, at x + ε (t · sign of the gradient + u · random signs). A surface that rises along "
-        "the gradient and hardly aside is one that gradients can climb."
+        f"Loss surface: the {said}, at x + ε (t · sign of the gradient + u · random signs). Blue: the label is ahead; "
+        "red: another class. A surface that rises along the gradient and hardly aside is one that gradients can climb."
     )
     return Drawing("loss-surface.svg", frame(f"{slug}-surface", "Loss surface", said, body, SIDE), [], told)
+
+
+def _scale(top: float, floor: float, parts: int = 21) -> str:
+    """The shades, from the bluest below to the reddest."""
+    high = (floor - top) / parts
+    return "".join(
+        f'<rect x="{WIDTH - RIGHT - SCALE + 14}" y="{floor - high * (n + 1):.1f}" width="12" height="{high + 0.1:.1f}" '
+        f'fill="{_shade(2 * n / (parts - 1) - 1)}"/>'
+        for n in range(parts)
+    )
 
 
 def _shade(share: float) -> str:

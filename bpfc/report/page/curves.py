@@ -106,22 +106,30 @@ def over_eps(records: Sequence[Record]) -> list[Figure]:
             "Accuracy over ε. What an attack finds is an upper bound: another attack may find nearer images. What is "
             "certified is a lower bound."
         )
-        figures.append(Figure(drawn + legend((each.name, each.style) for each in series), told + _empty(records)))
+        figures.append(Figure(drawn + legend((each.name, each.style) for each in series), told))
     return figures
 
 
-def _empty(records: Sequence[Record]) -> str:
+def empty_bounds(records: Sequence[Record]) -> str:
     """Where nothing is certified at the ε that was asked for: why, and up to which radius something is."""
-    told = ""
-    for record in records:
-        for content in record.certifications.values():
-            if "radius" in content and not content["certified"]["accuracy"]:
-                told += (
-                    f" Of {record.label} nothing is certified at ε {content['eps']:g}: bounds widen with every layer "
-                    "of a network that was not trained for them, and empty ones say nothing against it. They reach "
-                    f"to ε {content['radius']['median']:.2g} in the median, {content['radius']['largest']:.2g} at most."
-                )
-    return told
+    told = [
+        f"Of {record.label} nothing is certified at ε {content['eps']:g}; bounds reach to ε "
+        f"{_small(content['radius']['median'])} in the median, {_small(content['radius']['largest'])} at most."
+        for record in records
+        for content in record.certifications.values()
+        if "radius" in content and not content["certified"]["accuracy"]
+    ]
+    if told:
+        told.append(
+            "Bounds widen with every layer of a network that was not trained for them, and empty ones say nothing "
+            "against it."
+        )
+    return " ".join(told)
+
+
+def _small(radius: float) -> str:
+    """Two digits, and no power of ten."""
+    return f"{float(f'{radius:.2g}'):.8f}".rstrip("0").rstrip(".")
 
 
 def _several(record: Record) -> dict[str, list[tuple[float, float]]]:

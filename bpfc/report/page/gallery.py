@@ -85,7 +85,7 @@ def class_name(data: str, label: int, own: Sequence[str] = ()) -> str:
     return names[label] if label < len(names) else str(label)
 
 
-def gallery(records: Sequence[Record], images: dict[str, AnyImages | None]) -> Gallery:
+def gallery(records: Sequence[Record], images: dict[str, AnyImages | None], data_dir: Path | None = None) -> Gallery:
     """The images of each run's evaluation that has saved some; `images` are the test images by data set."""
     found, spent = Gallery(), 0
     shown = [(record, item) for record in records if (item := _with_pictures(record)) is not None]
@@ -101,7 +101,7 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None]) -> G
             way = "name their folder with --data-dir" if record.data in DATA_SETS else "put them back as they were"
             found.advice.append(f"the images of {record.data} are not to be had here: {way}")
             continue
-        for number, card in enumerate(_cards(record, item, test)):
+        for number, card in enumerate(_cards(record, item, test, data_dir)):
             if number < each and spent + len(card.address) < BYTES:
                 spent += len(card.address)
                 found.cards.append(card)
@@ -116,8 +116,8 @@ def _with_pictures(record: Record) -> Evaluated | None:
     return max(every, key=lambda item: len(item.saved)) if every else None
 
 
-def _cards(record: Record, item: Evaluated, test: AnyImages) -> Iterator[Card]:
-    answers = _answers(record, item)
+def _cards(record: Record, item: Evaluated, test: AnyImages, data_dir: Path | None) -> Iterator[Card]:
+    answers = _answers(record, item, data_dir)
     for row in item.rows:
         index, by = row["index"], row["broken_by"]
         image = to_float(test[index : index + 1].pixels[0])
@@ -160,13 +160,14 @@ def _saved(item: Evaluated, index: int) -> Tensor | None:
         ) from error
 
 
-def _answers(record: Record, item: Evaluated) -> dict[int, int]:
+def _answers(record: Record, item: Evaluated, data_dir: Path | None) -> dict[int, int]:
     """What the network of the run takes the saved images for: one forward, no attack. Empty without its weights."""
     run = Run(record.folder)
     try:
         if record.recipe is None or run.digest != item.summary.get("weights_sha256"):
             return {}
-        model = run.model(load(record.data) if record.data in DATA_SETS else data_of(run, None))
+        data = load(record.data, data_dir) if record.data in DATA_SETS else data_of(run, data_dir)
+        model = run.model(data)
     except (UserError, ValueError):
         return {}
     indices = [index for index in item.saved if index in {row["index"] for row in item.rows}]

@@ -1,6 +1,7 @@
 """What a page does not know: attacks not run, images not attacked, seeds not repeated. It is said on the page."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -18,7 +19,9 @@ def gaps(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list
     return [
         *_seeds(records),
         *_images(records, images),
+        *_few(records, images),
         *_attacks(records),
+        *_unseen(records),
         *_shorter(records),
         *_other_weights(records),
         *_never(records),
@@ -28,7 +31,7 @@ def gaps(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list
 def _named(records: Sequence[Record], every: Sequence[Record]) -> str:
     if len(records) == len(every):
         return "any network here" if len(every) > 1 else "this network"
-    return ", ".join(record.label for record in records)
+    return "; ".join(record.label for record in records)  # labels hold commas
 
 
 def _seeds(records: Sequence[Record]) -> list[str]:
@@ -52,8 +55,7 @@ def _seeds(records: Sequence[Record]) -> list[str]:
 def _images(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[str]:
     told = []
     for record in records:
-        test = images[record.data]
-        whole = SIZES.get(record.data) or (None if test is None else len(test))
+        whole = _whole(record, images)
         most = max((item.images for item in record.evaluations), default=0)
         if whole and most < whole:
             told.append(f"{record.label}: {whole - most:,} of {whole:,} test images were attacked by nothing.")
@@ -63,6 +65,50 @@ def _images(records: Sequence[Record], images: dict[str, AnyImages | None]) -> l
                     f"{record.label}, {item.name}: stopped after {item.images:,} of {item.planned:,} images; the same "
                     "command goes on."
                 )
+    return told
+
+
+def _whole(record: Record, images: dict[str, AnyImages | None]) -> int | None:
+    """How many test images there are, if that is known."""
+    test = images[record.data]
+    return SIZES.get(record.data) or (None if test is None else len(test))
+
+
+def _few(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[str]:
+    """Attacks, certificates and audits that met fewer than all images; a sentence for those that met as many."""
+    met: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    for record in records:
+        whole, most = _whole(record, images) or 0, defaultdict[str, int](int)
+        for item in record.evaluations:
+            for name in item.attacks:
+                most[name] = max(most[name], item.images)
+        for word, contents in (("certificates", record.certifications), ("the audit", record.audits)):
+            if counts := [int(each["images"]) for each in contents.values() if "images" in each]:
+                most[word] = max(counts)
+        for name, count in most.items():
+            if count < whole:
+                met[name, count, whole].append(record.label)
+    alike: dict[tuple[int, int, str], list[str]] = defaultdict(list)
+    for (name, count, whole), labels in met.items():
+        alike[count, whole, "; ".join(labels)].append(name)
+    return [
+        f"What the other test images would show: {', '.join(names)} met the first {count:,} of {whole:,}, of {labels}."
+        for (count, whole, labels), names in alike.items()
+    ]
+
+
+def _unseen(records: Sequence[Record]) -> list[str]:
+    """Where nothing is kept image by image."""
+    told = []
+    attacked = [record for record in records if record.evaluations]
+    if bare := [record for record in attacked if not any(item.rows for item in record.evaluations)]:
+        told.append(
+            f"What became of each image of {_named(bare, records)}: no ledger of its evaluations is kept, so that it "
+            "has no curve over steps and no picture here."
+        )
+    seen = [record for record in attacked if any(item.rows for item in record.evaluations)]
+    if bare := [record for record in seen if not any(item.saved for item in record.evaluations)]:
+        told.append(f"How images look that broke {_named(bare, records)}: none were kept (--save-images).")
     return told
 
 
@@ -83,14 +129,18 @@ def _attacks(records: Sequence[Record]) -> list[str]:
     free = [record for record in records if record.evaluations and not _without_gradients(ran(record))]
     if free:
         told.append(
-            f"Whether gradients mislead the attacks on {_named(free, records)}: none without gradients was run "
-            "(square-5000, spsa-100)."
+            f"Whether gradients mislead the attacks on {_named(free, records)}: none without gradients was run at "
+            "length (square-5000, spsa-100)."
         )
     return told
 
 
 def _without_gradients(names: set[str]) -> bool:
-    return any(name.startswith(("square-", "spsa-", "aa-square")) for name in names)
+    """Whether one of them asks for answers alone, and for as many as could tell."""
+    if "aa-square" in names:
+        return True
+    lengths = [re.fullmatch(r"(square|spsa)-(\d+)(?:x\d+)?", name) for name in names]
+    return any(found and int(found[2]) >= {"square": 5_000, "spsa": 100}[found[1]] for found in lengths)
 
 
 def _shorter(records: Sequence[Record]) -> list[str]:

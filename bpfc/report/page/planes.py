@@ -43,7 +43,7 @@ def kept(images: Tensor, k: int, bits: int = 8) -> str:
     values = ", ".join(f"{round(float(value) * most)}" for value in coarse.unique())
     change = (coarse - images).abs()
     return (
-        f"k = {k}: of {bits} bit planes the {k} lowest go. On the {len(images)} images below q(x) takes the pixel "
+        f"k = {k}: of {bits} bit planes the {k} lowest go. On the {len(images)} images above q(x) takes the pixel "
         f"values {values}; a pixel moves by {float(change.mean()) * most:.1f} of {most} in the mean, at most by "
         f"{float(change.max()) * most:.0f}."
     )

@@ -69,7 +69,7 @@ class Record:
         log: a row an epoch.
         starts: the provenance of each start of the training.
         evaluations: in the order of their names.
-        certifications: summaries by folder, with the rows under `rows`.
+        certifications: summaries by folder, with the rows under `rows`, if they were kept.
         audits: by folder.
         class_names: of data of somebody's own.
         weights: SHA-256 by evaluation, certification or audit.
@@ -204,10 +204,13 @@ def _agreed(ledger: Path, settings: dict[str, Any], rows: list[Any], summary: di
 
 
 def _certified(folder: Path) -> dict[str, Any] | None:
-    """Summary and rows of the certification in a folder, if there is one."""
+    """Summary and rows of the certification in a folder, if there is one; no rows where only the summary was kept."""
     summary = _object(folder / "summary.json")
-    if summary is None or not (folder / "certificates.jsonl").is_file():
+    if summary is None:
         return None
+    if not (folder / "certificates.jsonl").is_file():
+        alone = {"images", "eps", "clean", "certified"} <= summary.keys() and "attacks" not in summary
+        return summary | {"rows": []} if alone else None
     _have(folder / "summary.json", [summary], "images", "eps", "clean", "certified")
     rows = _lines(folder / "certificates.jsonl", "index", "label", "certified_by", "margin_lower")
     rows = [row for row in rows if row["index"] < summary["images"]]  # what goes on to more images may be half-way

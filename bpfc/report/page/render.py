@@ -16,9 +16,10 @@ from bpfc.data import AnyImages, to_float
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
 from bpfc.report.page.audits import drawings
-from bpfc.report.page.curves import Figure, over_eps, over_restarts, over_steps, training, training_legend
+from bpfc.report.page.curves import Figure, empty_bounds, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps
+from bpfc.report.page.glossary import glossary
 from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
 from bpfc.report.page.records import Record, read_run
 from bpfc.report.page.svg import legend
@@ -26,6 +27,8 @@ from bpfc.report.page.tables import attack_tables, cascade_tables, glance, train
 
 PICTURED = 5
 """Images whose bit planes are shown."""
+AT_FIRST = 24
+"""Images of the gallery; the rest is behind a word, so that what comes after is not a long way off on a phone."""
 
 
 def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None) -> str:
@@ -45,6 +48,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
     images = {record.data: images_of(record, data_dir) for record in records}
     about, dots = glance(records)
     bars = outcomes(records)
+    data = ["--data-dir", str(data_dir)] if data_dir is not None else []
     content: dict[str, Any] = {
         "title": _title(records),
         "records": records,
@@ -53,16 +57,19 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "tables": attack_tables(records),
         "cascades": cascade_tables(records),
         "bars": outcome_bars(bars) if bars else None,
-        "bars_by": bars,
+        "bars_by": [outcome for outcome in bars if outcome.by],
         "over": [*over_eps(records), *over_steps(records), *over_restarts(records)],
+        "over_note": empty_bounds(records),
+        "glossary": glossary(records),
         "audited": [(record, _audits(record, n)) for n, record in enumerate(records) if record.audits],
         "trained": [(record, trained(record), training(record, str(n))) for n, record in enumerate(records)],
         "training_legend": training_legend(records),
         "planes": _planes(records, images),
-        "gallery": gallery(records, images),
+        "at_first": AT_FIRST,
+        "gallery": gallery(records, images, data_dir),
         "gaps": gaps(records, images),
         "provenance": [(record, _provenance(record)) for record in records],
-        "command": shlex.join(["bpfc", "report", *map(str, folders), "--out", str(out)]),
+        "command": shlex.join(["bpfc", "report", *map(str, folders), "--out", str(out), *data]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "style": Markup(_template_file("style.css")),
         "script": Markup(_template_file("filter.js")),

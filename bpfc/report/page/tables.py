@@ -1,13 +1,17 @@
 """Tables of a page: networks under attacks on the same images, what a cascade leaves, and how networks were trained."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bpfc.evaluation.plan import SHOWN_NORMS
+from bpfc.ledger import wilson_interval
 from bpfc.report.captions import shown_images
 from bpfc.report.figures import DATA, PRECISIONS, percent
+from bpfc.report.page.gaps import STANDARD
 from bpfc.report.page.records import Evaluated, Record
+from bpfc.report.page.svg import STYLES
 
 
 class Cell(NamedTuple):
@@ -89,15 +93,26 @@ def cascade_tables(records: Sequence[Record]) -> list[Table]:
                 names = tuple(name for name in item.attacks if not name.startswith(("adaptive-", "behind-")))
                 groups.setdefault((denominator(record, item), names), {})[record.label] = item
     found = []
-    for (of, _), columns in groups.items():
+    for (of, names), columns in groups.items():
         longest = max((list(item.attacks) for item in columns.values()), key=len)
         rows = [("none: clean", [cell(item.summary["clean"]) for item in columns.values()])]
         rows += [(name, [cell(item.attacks.get(name)) for item in columns.values()]) for name in longest]
         rows.append(("worst case", [cell(item.summary["worst_case"]) for item in columns.values()]))
         told = ["What stands after each attack, in %; each ran on what those before it left."]
+        sides = [item.summary.get("between") for item in columns.values()]
+        if any(sides):
+            rows.append(("certified", [Cell(percent(each and each["certified"])) for each in sides]))
+            told[0] += " Certified is what is proven, below which no attack can get."
         told += [note for item in columns.values() for note in item.summary.get("warnings", [])]
-        found.append(Table(shown(of), ["after", *columns], rows, list(dict.fromkeys(told))))
+        found.append(Table(f"{_suite(names, columns)}: {shown(of)}", ["after", *columns], rows, [*dict.fromkeys(told)]))
     return found
+
+
+def _suite(names: Sequence[str], columns: dict[str, Evaluated]) -> str:
+    """What a suite is called: by its attacks, or by the folders of its evaluations."""
+    if names == STANDARD:
+        return "AutoAttack, standard"
+    return " and ".join(dict.fromkeys(item.name.removeprefix("evaluation-") for item in columns.values()))
 
 
 def _notes(record: Record, item: Evaluated) -> list[str]:
@@ -106,24 +121,39 @@ def _notes(record: Record, item: Evaluated) -> list[str]:
     return [f"Gradients of the attacks on {record.label} ({item.name}) in {precision}; verdicts in float32.", *told]
 
 
+WORST, PROVEN = "worst of a suite", "certified"
+
+
 def glance(records: Sequence[Record]) -> tuple[str, list[tuple[str, dict[str, tuple[float, float, float]]]]]:
-    """For the first figure: the set of images that most networks were attacked on, and the attacks most were met by."""
+    """For the first figure: the set of images that most networks were attacked on, and the attacks most were met by.
+
+    What stands after a suite, and what is certified, is shown wherever it is known.
+    """
     groups: dict[Denominator, dict[str, dict[str, dict[str, Any]]]] = {}
     for record in records:
         for item in record.evaluations:
             row = groups.setdefault(denominator(record, item), {}).setdefault(record.label, {})
             row |= {"clean": item.summary["clean"]}
-            if item.cascade:
-                row["worst case"] = item.summary["worst_case"]
-            else:
+            if not item.cascade:
                 row |= {name: share for name, share in item.attacks.items() if name not in row}
+                continue
+            worst = item.summary["worst_case"]
+            if WORST not in row or worst["accuracy"] < row[WORST]["accuracy"]:
+                row[WORST] = worst
+            if "between" in item.summary:
+                share = item.summary["between"]["certified"]
+                row[PROVEN] = {
+                    "accuracy": share,
+                    "interval_95": wilson_interval(round(share * item.images), item.images),
+                }
     if not groups:
         return "", []
     of, rows = max(groups.items(), key=lambda entry: (len(entry[1]), entry[0][3]))
-    counts = {name: sum(name in row for row in rows.values()) for row in rows.values() for name in row}
+    counts = Counter(name for row in rows.values() for name in row if name not in ("clean", WORST, PROVEN))
     common = [name for name, count in counts.items() if count == max(counts.values())]
+    order = ["clean", *common[: STYLES - 3], WORST, PROVEN]
     picked = [
-        (label, {name: (row[name]["accuracy"], *row[name]["interval_95"]) for name in common if name in row})
+        (label, {name: (row[name]["accuracy"], *row[name]["interval_95"]) for name in order if name in row})
         for label, row in rows.items()
     ]
     return shown(of), picked

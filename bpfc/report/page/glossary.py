@@ -1,0 +1,21 @@
+"""What the names of attacks mean, for who has not met them: of those that a page speaks of."""
+
+import re
+from collections.abc import Sequence
+
+from bpfc.evaluation.names import FORMS
+from bpfc.report.page.records import Record
+
+
+def glossary(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Forms of names, each with what it does as `bpfc attacks` says it; those that do alike stand together."""
+    names = {name.removesuffix("-last") for record in records for item in record.evaluations for name in item.attacks}
+    found: dict[str, list[str]] = {}
+    before = FORMS[0]
+    for form in FORMS:
+        if not form.what.startswith("the same"):
+            before = form
+        if any(re.fullmatch(form.pattern, name, re.ASCII) for name in names):
+            for each in dict.fromkeys((before, form)):  # the same as what?
+                found.setdefault(each.what, []).append(each.shown)
+    return [(", ".join(dict.fromkeys(shown)), what) for what, shown in found.items()]
