@@ -5,7 +5,8 @@ from conftest import small_network
 from torch import Tensor, nn
 
 import bpfc
-from bpfc.attacks import PGD, Behind, Box, ImageRng
+from bpfc.attacks import PGD, AutoAttackBehind, Behind, Box, ImageRng
+from bpfc.attacks.autoattack import Part
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
 from bpfc.judge import run_attack
@@ -189,3 +190,23 @@ def test_wrong_use_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("part", ["apgd-ce", "square"])
+def test_autoattack_behind_finds_the_optimum_of_a_linear_network(
+    part: Part, linear: nn.Sequential, images: Tensor
+) -> None:
+    """It breaks what can be broken with something to spare, by the closed form, and nothing that cannot be at all."""
+    with torch.no_grad():
+        linear[1][1].bias[0] += 0.5  # so that some of the images stand
+    labels = linear(images).argmax(dim=1)
+    best = torch.stack([optimum(linear, images, labels, (labels + shift) % 3) for shift in (1, 2)]).amax(dim=0)
+    found = AutoAttackBehind(EPS, part)(linear, images, labels, ImageRng(0, range(6)))
+    broken = ~found.isnan().flatten(1).any(dim=1)
+    assert ((best > 0.2) <= broken).all()
+    assert (broken <= (best > 0)).all()
+    assert (best > 0.2).sum() == 3
+    assert (best < 0).any()
+    assert (linear(found[broken]).argmax(dim=1) != labels[broken]).all()
+    assert ((found - images)[broken].abs() <= EPS + 1e-6).all()
+    assert (found[broken].clamp(0, 1) == found[broken]).all()

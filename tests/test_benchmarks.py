@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import attacks
+import bounds_start
 import fast
 import first_command
 import pytest
@@ -22,6 +23,7 @@ from bpfc.attacks import Behind, ImageRng
 from bpfc.data import DataSet
 from bpfc.errors import UserError
 from bpfc.evaluation import Block, parse
+from bpfc.methods.ibp import ball_bounds
 from bpfc.models import NETWORKS
 from bpfc.models.cost import multiply_adds
 from bpfc.models.curve import with_curve
@@ -245,3 +247,22 @@ def test_the_clock_of_a_gpu_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert waited == [device, device]
     assert clock(torch.device("cpu")) <= clock(torch.device("cpu"))
     assert len(waited) == 2
+
+
+def test_idle_neurons_are_counted_at_a_point_and_in_its_ball() -> None:
+    """Of three: one is on at the image, one only elsewhere in its ball, one nowhere."""
+    layer = nn.Linear(1, 3)
+    model = nn.Sequential(nn.Flatten(), layer, nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        layer.weight.copy_(torch.ones(3, 1))
+        layer.bias.copy_(torch.tensor([0.0, -0.6, -2.0]))
+    image = torch.full((1, 1, 1, 1), 0.5)
+    assert bounds_start.idle(model, image, 0) == ["2/3"]
+    assert bounds_start.idle(model, image, 0.2) == ["1/3"]
+
+
+@pytest.mark.parametrize("name", bounds_start.STARTS)
+def test_every_start_of_interval_training_is_a_network(name: str) -> None:
+    model = getattr(bounds_start, name)(1, 10, 28).eval()
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert ball_bounds(model, torch.rand(2, 1, 28, 28), 0.1)[1][-1].upper.shape == (2, 10)

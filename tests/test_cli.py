@@ -55,9 +55,12 @@ def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: p
     call(monkeypatch, "recipes")
     table = capsys.readouterr().out
     for name, (_, recipe) in RECIPES.items():
-        assert name.removeprefix(f"{recipe.data}-").removesuffix("-curve") in table
+        short = name.removeprefix(f"{recipe.data}-")
+        assert short.removesuffix("-curve").removesuffix("-fast" if recipe.data == "cifar-10" else "") in table
     assert "87.2/67.7" in table  # the paper's BPFC on Fashion-MNIST
     assert "as METHOD-curve, behind a tone curve: normal-fast, bpfc-fast," in " ".join(table.split())
+    assert "as METHOD-fast, in 15 epochs: normal, bpfc, bpfc-simple-quantisation," in " ".join(table.split())
+    assert ["pgd-at", "5", "41/8", "✓"] in [line.split()[:4] for line in table.splitlines()]
     monkeypatch.setenv("COLUMNS", "80")
     call(monkeypatch, "recipes")
     narrow = capsys.readouterr().out
@@ -67,6 +70,9 @@ def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: p
     call(monkeypatch, "recipes", "fashion-mnist-bpfc")
     shown = capsys.readouterr().out
     assert "--method.k 6 " in shown
+    call(monkeypatch, "recipes", "mnist-best")
+    best = capsys.readouterr().out
+    assert all(word in best for word in ("Class 0, cost 3", "certified, of all test images", "--precision fp32"))
     call(monkeypatch, "attacks")
     assert "pgd-STEPS" in capsys.readouterr().out
 

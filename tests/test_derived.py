@@ -18,10 +18,11 @@ from bpfc.data import DataSet, Images
 from bpfc.errors import UserError
 from bpfc.files import read_jsonl
 from bpfc.methods import BPFC, METHODS, Margin
-from bpfc.models import NETWORKS
+from bpfc.models import NETWORKS, build
 from bpfc.report.page.gallery import gallery, images_of
 from bpfc.report.page.records import read_run
 from bpfc.training.derived import derived, told
+from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.settings import QUARTERS, Schedule
 
@@ -70,6 +71,31 @@ def test_the_weight_starts_low_where_batchnorm_or_depth_needs_it() -> None:
     assert (deep.network, deep.method.weight) == ("resnet-18", 1.0)
     assert deep.weight_schedule == Schedule(milestones=QUARTERS, factor=9.0)  # the paper's on CIFAR-10
     assert "λ: 1, 9, 81, 729" in "\n".join(told(deep, some_data()))
+
+
+@pytest.mark.parametrize("method", ["ibp", "bpfc-ibp", "margin"])
+def test_what_must_grow_starts_at_nothing_as_in_our_own_recipes(method: str) -> None:
+    """At full ε from the start, the first loss of a ResNet-18 with bounds is of order 1e14."""
+    data, own = some_data(), RECIPES[f"mnist-{method}"][1]
+    recipe = derived(method, data, eps=0.1)
+    assert recipe.weight_schedule == own.weight_schedule
+    grown = [
+        getattr(recipe.method_at(share * recipe.epochs), "strength" if method == "margin" else "grown")
+        for share in (0, 0.6)
+    ]
+    assert grown == [0, 1]
+    assert any(": 0, " in line and "times full size after" in line for line in told(recipe, data))
+    if method == "margin":
+        assert (recipe.network, recipe.optimizer) == ("resnet-18", "sgd")
+        return
+    settings = [(each.network, each.optimizer, each.lr, each.weight_decay) for each in (recipe, own)]
+    assert settings[0] == settings[1]
+    assert recipe.averaging == 0.5  # of 20 images: the recipe's 0.999 would keep the fresh weights to the end
+    warned = derived(method, data, eps=0.1, network="resnet-18-half")
+    assert any("warning: bounds of dense" in line for line in told(warned, data))
+    model = build(warned.network, channels=1, classes=4, size=8)
+    images, labels = data.train.pixels.float() / 255, data.train.labels
+    assert warned.method_at(0)(model, images, labels).loss < 10
 
 
 def test_the_bits_are_those_of_the_images() -> None:

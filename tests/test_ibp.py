@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -119,6 +121,63 @@ def test_balance_equals_its_formula(batch: tuple[Tensor, Tensor]) -> None:
     without = IBP(eps=0.02, weight=0.8, grown=0.5)(network, images, labels)
     assert (ours.loss - without.loss).item() == pytest.approx(0.25 * twin.item(), rel=1e-3)
     assert "balance" not in IBP(eps=0.02)(network, images, labels).parts
+
+
+def test_balance_pulls_from_the_first_step_on(batch: tuple[Tensor, Tensor]) -> None:
+    """At ε = 0 no interval has a width, and how they widen would have no gradient."""
+    torch.manual_seed(1)
+    network = small_network()
+    start, later = (
+        IBP(eps=0.1, balance=1.0).weighted(factor)(network, *batch).parts["balance"].item() for factor in (0, 1e-3)
+    )
+    assert start == later
+    assert start != pytest.approx(balance(*ball_bounds(network, batch[0], 0.0)).item(), rel=0.01)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_bounds_take_batchnorm_as_the_clean_images_have_it(training: bool, batch: tuple[Tensor, Tensor]) -> None:
+    """In train mode by the batch's mean and variance, through which the loss differentiates."""
+    images, labels = batch
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(1, 4, 5, 2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(576, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
+    network(torch.rand(8, 1, 28, 28))  # so that the running statistics are not the batch's
+    with torch.no_grad():
+        network[1].weight[0] *= -1  # whose bounds change places
+    network.train(training)
+    once = copy.deepcopy(network)
+    once(images)
+    ours = IBP(eps=0.02, weight=0.8)(network, images, labels)
+    for name, value in once.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value)
+
+    clean, (lower, upper) = images, box(images, 0.02, None)
+    for layer in network[:-1]:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            halves = [{"weight": half} for half in (layer.weight.clamp_min(0), layer.weight.clamp_max(0))]
+            ends = [
+                sum(torch.func.functional_call(layer, half, x) for half, x in zip(halves, each, strict=True))
+                for each in ((lower, upper), (upper, lower))
+            ]
+            (lower, upper), clean = ends, layer(clean)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            places, shape = ((0, 2, 3), (-1, 1, 1)) if clean.dim() == 4 else ((0,), (-1,))
+            mean, variance = layer.running_mean, layer.running_var
+            if training:
+                mean = clean.mean(places)
+                variance = (clean - mean.view(shape)).square().mean(places)
+            scale = (layer.weight / (variance + layer.eps).sqrt()).view(shape)
+            shift = layer.bias.view(shape) - mean.view(shape) * scale
+            ends = [lower * scale + shift, upper * scale + shift]
+            lower, upper, clean = torch.minimum(*ends), torch.maximum(*ends), clean * scale + shift
+        else:
+            lower, upper, clean = layer(lower), layer(upper), layer(clean)
+    last, rows = network[-1], []
+    for low, high, y in zip(lower, upper, labels, strict=True):
+        weight, bias = last.weight - last.weight[y], last.bias - last.bias[y]
+        rows.append(weight.clamp_min(0) @ high + weight.clamp_max(0) @ low + bias)
+    twin = 0.2 * F.cross_entropy(last(clean), labels) + 0.8 * F.cross_entropy(torch.stack(rows), labels)
+    same(ours.loss, twin, network)
 
 
 def test_worst_is_above_every_image_of_the_ball(batch: tuple[Tensor, Tensor]) -> None:

@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -111,7 +113,7 @@ def test_ours_train_without_adversarial_examples_and_stand_with_and_without_a_cu
             assert standing(plain[1].method).number <= 1
             assert f"Class {standing(plain[1].method).number}, cost" in plain[0]
             assert getattr(plain[1].method, "eps", plain[1].eps) == plain[1].eps
-        assert standing(RECIPES[f"{data}-best"][1].method).number <= 1
+    assert {name for name in RECIPES if name.endswith("-best")} == {"mnist-best", "fashion-mnist-best"}
 
 
 def test_every_method_has_a_class_and_pgd_s_cost_counts_its_steps() -> None:
@@ -119,3 +121,15 @@ def test_every_method_has_a_class_and_pgd_s_cost_counts_its_steps() -> None:
     assert standing(PGDAT(steps=7)) == (5, 8)
     assert standing(TRADES(steps=10)) == (5, 12)
     assert all(found.number < len(MEANINGS) for found in STANDINGS.values())
+
+
+def test_the_tables_of_methods_md_have_each_method_s_class() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| `\S+` .*\| \d \| [^|]+ \|$|\| `\S+`, `", line)]
+    told = {name: int(row.split(" | ")[-2]) for row in rows for name in re.findall(r"`(\S+)`", row.split(" | ")[0])}
+    grey = {name.removeprefix("mnist-"): recipe for name, (_, recipe) in RECIPES.items() if name.startswith("mnist-")}
+    assert told == {
+        name: standing(recipe.method).number
+        for name, recipe in grey.items()
+        if not name.endswith(("-curve", "best")) and not name.startswith("5k-")
+    }

@@ -59,8 +59,10 @@ def results(tmp_path: Path) -> Results:
 def test_a_row_is_the_summary_beside_the_paper(results: Results) -> None:
     made = accuracies(results, ["one/evaluation"], ("fgsm", "pgd-100", "pgd-1000"), "clean")
     lines = made.splitlines()
-    assert lines[0] == "| | epochs | paper: clean | clean | FGSM | PGD-100 | PGD-1000 | arithmetic |"
-    assert lines[2] == ("| BPFC | 50 | 87.2 | 86.0 (85.0 … 87.0) | 71.0 | 65.4 (64.4 … 66.4) | not run | fp32, bf16 |")
+    assert lines[0] == "| | class | epochs | paper: clean | clean | FGSM | PGD-100 | PGD-1000 | arithmetic |"
+    assert lines[2] == (
+        "| BPFC | 0 | 50 | 87.2 | 86.0 (85.0 … 87.0) | 71.0 | 65.4 (64.4 … 66.4) | not run | fp32, bf16 |"
+    )
     for said in ("The first 1,000 test images, ε 0.1.", "n = 1, seed 0", "`results/one/evaluation`"):
         assert said in " ".join(lines[3:])
 

@@ -11,8 +11,9 @@ import pytest
 
 from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
-from bpfc.report.figures import paper
+from bpfc.report.figures import paper, percent
 from bpfc.report.reproduction import Task, compared, shelf
+from bpfc.training.own_recipes import BEST
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 
@@ -60,12 +61,31 @@ def test_a_wide_tables_differences_are_of_the_same_column() -> None:
     assert " minutes, on NVIDIA" in told
 
 
+def test_how_far_the_short_bpfc_is_below_training_on_adversarial_examples() -> None:
+    """As results.md has it in words."""
+    found = {}
+    for method in ("bpfc", "rss-at", "fgsm-at", "pgd-at"):
+        summary = json.loads((RESULTS / f"cifar-10-{method}-fast" / "evaluation-1000" / "summary.json").read_text())
+        found[method] = summary["clean"]["accuracy"], summary["attacks"]["pgd-1000"]["accuracy"]
+    clean, robust = (
+        {name: round(100 * (each[at] - found["bpfc"][at])) for name, each in found.items()} for at in (0, 1)
+    )
+    assert (robust["rss-at"], robust["fgsm-at"], robust["pgd-at"]) == (4, 4, 7)
+    assert sorted(clean.values())[1:] == [4, 5, 7]
+    told = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    assert "stands four points below RSS-AT and FGSM-AT under PGD-1000, and seven below PGD-AT" in told
+    assert "On clean images it is four to seven points below the three" in told
+
+
 @pytest.mark.parametrize("data", ["fashion-mnist", "mnist"])
 def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
     best = RECIPES[f"{data}-best"][1]
-    judged = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
-    assert judged
-    assert any("between" in summary for known in judged for summary in known.summaries)
+    (judged,) = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
+    summary = json.loads((judged.run.folder / "evaluation-standard" / "summary.json").read_text())
+    assert summary["images"] == 10_000
+    shares = summary["clean"]["accuracy"], summary["worst_case"]["accuracy"], summary["between"]["certified"]
+    assert [f"{figure:.1f}" for figure in BEST[data].expected] == [percent(share) for share in shares]
+    assert BEST[data].precision == judged.run.precision
 
 
 def test_a_recipe_says_how_many_of_its_trainings_diverged() -> None:

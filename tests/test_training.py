@@ -17,7 +17,7 @@ from bpfc.cli import train as verb
 from bpfc.data import DataSet, load
 from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
-from bpfc.methods import BPFC, Normal
+from bpfc.methods import BPFC, BPFCIBP, IBP, AnyMethod, Margin, Normal
 from bpfc.models import NETWORKS, build
 from bpfc.training import engine
 from bpfc.training.engine import averaged_model
@@ -25,6 +25,7 @@ from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
+from bpfc.training.settings import Schedule
 from bpfc.training.start import train
 from bpfc.training.state import State
 
@@ -75,6 +76,29 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
     row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
     engine._report([row], epochs=2, collapsed=None)
     assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
+
+
+@pytest.mark.parametrize(
+    ("method", "moved"),
+    [
+        (IBP(eps=0.2, weight=0.8), {"weight": 0.8, "eps": 0.2}),
+        (BPFCIBP(eps=0.2, share=0.8), {"share": 0.8, "eps": 0.2}),
+        (Margin(eps=0.2, strength=3.0), {"strength": 3.0}),
+    ],
+)
+def test_the_log_says_what_is_in_force(
+    method: AnyMethod, moved: dict[str, float], small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not what will be, once a ramp has risen."""
+    ramp = Schedule("ramp", (0.0, 0.8))
+    recipe = replace(SHORT, network=small, method=method, epochs=2, limit=64, weight_schedule=ramp, select="last")
+    first, second = Run(run(recipe, tmp_path / "run")).log
+    told = capsys.readouterr().out
+    for name, full in moved.items():
+        assert (first[name], second[name]) == (0, pytest.approx(0.625 * full))
+        assert f" {name} {0.625 * full:.4g} " in told
+    if "weight" not in moved:
+        assert first["weight"] == second["weight"] == 10  # λ, which stays
 
 
 def test_what_a_run_leaves(unbroken: Path, digits: DataSet) -> None:
@@ -199,16 +223,20 @@ def test_the_averaged_copy_is_made_where_the_engine_has_put_the_network(
 def test_the_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
     """And they are as the plain twin has them: m ← a m + (1 − a) w, from the first w on."""
     torch.manual_seed(0)
-    model = nn.Linear(3, 2)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     averaged = averaged_model(replace(SHORT, averaging=0.9), model)
     assert averaged is not None
-    twin = None
+    names, twin = ("0.weight", "1.running_mean", "1.running_var"), {}
     for _ in range(5):
         with torch.no_grad():
-            model.weight += torch.randn(2, 3)
+            model[0].weight += torch.randn(2, 3)
+            model(torch.randn(8, 3))
         averaged.update_parameters(model)
-        twin = model.weight.detach().clone() if twin is None else 0.9 * twin + 0.1 * model.weight.detach()
-        torch.testing.assert_close(averaged.module.weight.detach(), twin)
+        for name in names:
+            now = model.state_dict()[name].clone()
+            twin[name] = 0.9 * twin[name] + 0.1 * now if name in twin else now
+            torch.testing.assert_close(averaged.module.state_dict()[name], twin[name])
+    assert averaged.module.state_dict()["1.num_batches_tracked"].dtype == torch.int64
     run(replace(SHORT, epochs=1, averaging=0.9, select="last"), tmp_path)
     state = Run(tmp_path).load()
     assert state is not None

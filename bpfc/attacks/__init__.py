@@ -4,6 +4,7 @@ from bpfc.attacks.adaptive import Adaptive
 from bpfc.attacks.apgd import APGD
 from bpfc.attacks.apgd_targeted import TargetedAPGD
 from bpfc.attacks.autoattack import AutoAttackPart
+from bpfc.attacks.autoattack_behind import AutoAttackBehind
 from bpfc.attacks.balls import Ball, Box, L2Ball, LinfBall, ball
 from bpfc.attacks.base import Attack, BatchRng, ImageRng, Norm, Rng, Watch
 from bpfc.attacks.behind import Behind
@@ -27,6 +28,7 @@ __all__ = [
     "SPSA",
     "Adaptive",
     "Attack",
+    "AutoAttackBehind",
     "AutoAttackPart",
     "Ball",
     "BatchRng",

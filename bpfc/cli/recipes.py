@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes with the paper's figures and cost, or one recipe's settings."""
+    """List the recipes with figures, class and cost, or one recipe's settings."""
 
     recipe: tyro.conf.Positional[str | None] = None
     """A recipe's name: print the command with all its settings."""
@@ -32,6 +32,7 @@ def main(options: Recipes) -> None:
     from rich.table import Table
 
     from bpfc.data import DATA_SETS
+    from bpfc.methods.classes import standing
     from bpfc.training.recipes import PAPER, RECIPES
 
     console = Console()
@@ -43,27 +44,36 @@ def main(options: Recipes) -> None:
     console.print("Train with: bpfc train DATA-METHOD. In the cells the paper's accuracy in %, clean/PGD-1000.")
     table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)  # fits a terminal of 80 columns
     table.add_column("METHOD", no_wrap=True)
+    table.add_column("class", justify="right")
     table.add_column("cost", justify="right")
     for data in DATA_SETS:
         table.add_column(data, justify="right")
-    methods = list(dict.fromkeys(name.removeprefix(f"{recipe.data}-") for name, (_, recipe) in RECIPES.items()))
-    curved = []
-    for method in methods:
+    classes = {
+        name.removeprefix(f"{recipe.data}-"): standing(recipe.method).number for name, (_, recipe) in RECIPES.items()
+    }
+    curved, short = [], []
+    for method, number in classes.items():
         if method.endswith("-curve"):
             curved.append(method.removesuffix("-curve"))
             continue
+        if f"cifar-10-{method}" in RECIPES and method.endswith("-fast"):
+            short.append(method.removesuffix("-fast"))
+            if f"mnist-{method}" not in RECIPES:
+                continue
         cells = []
         for data in DATA_SETS:
             row = PAPER.get(data, {}).get(method)
             there = f"{data}-{method}" in RECIPES
             cells.append(f"{row[0]}/{row[1]}" if there and row else "✓" if there else "")
-        table.add_row(method, "/".join(costs(method)), *cells)
+        table.add_row(method, f"{number}", "/".join(costs(method)), *cells)
     console.print(table)
     console.print(
-        "cost: forwards and backwards an image, normal training is 1; on grey sets/on CIFAR-10 where these differ. "
-        "✓: a recipe without a row in the paper."
+        "class: what training does with the gradient by the image, from 0, nothing, to 5, adversarial images "
+        "(docs/methods.md). cost: forwards and backwards an image, normal training is 1; on grey sets/on CIFAR-10 "
+        "where these differ. ✓: a recipe without a row in the paper."
     )
     console.print(f"On the grey sets also as METHOD-curve, behind a tone curve: {', '.join(curved)}.")
+    console.print(f"On CIFAR-10 also as METHOD-fast, in 15 epochs: {', '.join(short)}.")
 
 
 def costs(method: str) -> list[str]:

@@ -66,7 +66,7 @@ class Own:
     eps: float | None = None
     """ε: ℓ∞ radius that the network should stand, in units of [0, 1], such as 4/255."""
     network: str | None = None
-    """See bpfc networks; or timm:NAME or torchvision:NAME, or package.module:function; resnet-18 unless given."""
+    """See bpfc networks; timm:NAME; torchvision:NAME; package.module:function. Or resnet-18, for ibp m-lenet-sparse."""
     bits: int | None = None
     """Of the images; 16 where they are stored so, else 8, unless given."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bpfc.ledger import Row
 
-WITHOUT_GRADIENTS = ("aa-square", "square-", "spsa-", "noise-", "corners-")
+WITHOUT_GRADIENTS = ("aa-square", "aa-behind-square", "square-", "spsa-", "noise-", "corners-")
 """How the names of attacks begin that ask for answers alone."""
 SMALL_STEPS = ("pgd-", "apgd-", "mt-pgd-", "ifgsm-", "aa-apgd-")
 """How the names of attacks begin that can do all that one step can."""

@@ -14,6 +14,7 @@ from bpfc.attacks import (
     SPSA,
     Adaptive,
     Attack,
+    AutoAttackBehind,
     AutoAttackPart,
     Behind,
     CarliniWagner,
@@ -114,8 +115,8 @@ def _noise(corners: bool) -> Callable[..., Attack]:
     return lambda c, draws: Noise(c.eps, draws, corners)
 
 
-def _autoattack(part: Part) -> Callable[..., Attack]:
-    return lambda c: AutoAttackPart(c.eps, part, c.norm)
+def _autoattack(part: Part, behind: bool) -> Callable[..., Attack]:
+    return lambda c: AutoAttackBehind(c.eps, part) if behind else AutoAttackPart(c.eps, part, c.norm)
 
 
 FORMS = (
@@ -201,8 +202,10 @@ FORMS = (
     ),
     Form(r"adaptive-(\d+)", "adaptive-STEPS", "PGD that knows BPFC's regulariser", _adaptive, linf_only=True),
     *(
-        Form(f"aa-{part}", f"aa-{part}", "a part of AutoAttack, the authors' code", _autoattack(part), last=False)
+        Form(name, name, f"{what}, the authors' code", _autoattack(part, behind), behind, last=False)
+        for behind, what in ((False, "a part of AutoAttack"), (True, "it behind a tone curve"))
         for part in PARTS
+        for name in [f"aa-behind-{part}" if behind else f"aa-{part}"]
     ),
 )
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.bounds import interval_margins
+from bpfc.bounds.batch import noted
 from bpfc.methods.base import MethodOutput
 from bpfc.methods.bpfc import BPFC, both_logits
 from bpfc.methods.ibp import ball_bounds, check_bounds
@@ -43,10 +44,11 @@ class BPFCIBP:
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images. Raises UntraceableError as IBP does."""
-        logits, coarse_logits = both_logits(model, images, self.consistency.coarsen(images))
+        with noted(model) as statistics:  # of the clean images, whose forward comes last
+            logits, coarse_logits = both_logits(model, images, self.consistency.coarsen(images))
         cross_entropy = F.cross_entropy(logits, labels)
         distance = (logits - coarse_logits).square().sum(dim=1).mean()
-        graph, bounds = ball_bounds(model, images, self.grown * self.eps)
+        graph, bounds = ball_bounds(model, images, self.grown * self.eps, statistics)
         worst = F.cross_entropy(-interval_margins(graph, bounds, labels).float(), labels)
         share = self.share * self.grown
         parts = {
@@ -60,3 +62,8 @@ class BPFCIBP:
     def weighted(self, factor: float) -> Self:
         """With ε and κ grown to that share of what they are to be; λ stays."""
         return replace(self, grown=self.grown * factor)
+
+    @property
+    def in_force(self) -> dict[str, float]:
+        """λ, κ f and f ε, for the log."""
+        return {"weight": self.weight, "share": self.share * self.grown, "eps": self.eps * self.grown}

@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.bounds import Bounds, Graph, interval_margins, propagate, trace
+from bpfc.bounds.batch import Statistics, normalised_by, noted
 from bpfc.bounds.operations import Rectify
 from bpfc.methods.base import MethodOutput
 from bpfc.models.curve import behind
 
 TOLERANCE = 0.5
 """τ of Shi's regulariser."""
+FLOOR = 1e-3
+"""The least share of ε that the regulariser is taken at: intervals of no width tell it nothing of how they widen."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class IBP:
     it ε: bounds of a network that was never trained for them are so wide that constant logits win. R is Shi's
     regulariser (`balance`).
 
-    Bounds start behind a tone curve, if the model has one in front, and take BatchNorm by its running statistics. A
-    step costs about three normal ones.
+    Bounds start behind a tone curve, if the model has one in front, and take BatchNorm as the clean images have it: in
+    train mode by the batch's statistics, gradient and all. A step costs about three normal ones.
     """
 
     eps: float = 0.1
@@ -51,9 +54,11 @@ class IBP:
         Raises:
             UntraceableError: the network holds something that no bound is known for.
         """
-        logits = model(images).float()
+        with noted(model) as statistics:
+            logits = model(images).float()
         cross_entropy = F.cross_entropy(logits, labels)
-        graph, bounds = ball_bounds(model, images, self.grown * self.eps)
+        reached = max(self.grown, FLOOR) if self.balance else self.grown
+        graph, bounds = ball_bounds(model, images, reached * self.eps, statistics)
         worst = F.cross_entropy(-interval_margins(graph, bounds, labels).float(), labels)
         share = self.weight * self.grown
         loss = (1 - share) * cross_entropy + share * worst
@@ -67,6 +72,11 @@ class IBP:
         """With ε and κ grown to that share of what they are to be."""
         return replace(self, grown=self.grown * factor)
 
+    @property
+    def in_force(self) -> dict[str, float]:
+        """κ f and f ε, for the log."""
+        return {"weight": self.weight * self.grown, "eps": self.eps * self.grown}
+
 
 def check_bounds(*, eps: float, **shares: float) -> None:
     if not 0 < eps <= 1:
@@ -76,15 +86,21 @@ def check_bounds(*, eps: float, **shares: float) -> None:
             raise ValueError(f"{name}={value!r}: must be a share, from 0 to 1")
 
 
-def ball_bounds(model: nn.Module, images: Tensor, eps: float) -> tuple[Graph, Bounds]:
-    """The network behind the model's tone curve, if it has one, and interval bounds of its values over the ball."""
+def ball_bounds(
+    model: nn.Module, images: Tensor, eps: float, statistics: Statistics | None = None
+) -> tuple[Graph, Bounds]:
+    """The network behind the model's tone curve, if it has one, and interval bounds of its values over the ball.
+
+    BatchNorm is taken by `statistics`, or where there are none by the running ones.
+    """
     found = behind(model)
     if found is None:
         lower, upper = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
     else:
         lower, upper = found[0].image(images, eps)
     graph = _traced(model, tuple(images.shape[1:]))
-    return graph, propagate(graph, lower, upper)
+    with normalised_by(statistics or {}):
+        return graph, propagate(graph, lower, upper)
 
 
 def balance(graph: Graph, bounds: Bounds) -> Tensor:

@@ -84,6 +84,11 @@ class Margin:
         """With ρ `factor` times as large; λ stays."""
         return replace(self, strength=self.strength * factor)
 
+    @property
+    def in_force(self) -> dict[str, float]:
+        """λ and ρ, for the log."""
+        return {"weight": self.weight, "strength": self.strength}
+
 
 def reach(gradient: Tensor, points: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """P: the most that a linear function of that gradient gains from `points` to a point between the bounds, (N,)."""

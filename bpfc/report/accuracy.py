@@ -39,26 +39,27 @@ def accuracies(results: Results, evaluations: Sequence[str], attacks: Sequence[s
     runs = [name.split("/")[0] for name in evaluations]
     check_same(summaries, "data", "eps", "images")
     first = summaries[evaluations[0]]
-    header = ["", "epochs", "clean", *(ATTACKS[name] for name in attacks), "arithmetic"]
+    header = ["", "class", "epochs", "clean", *(ATTACKS[name] for name in attacks), "arithmetic"]
     rows = []
     for run, summary in zip(runs, summaries.values(), strict=True):
-        found = summary["attacks"]
+        found, arithmetic = summary["attacks"], (results.recipe(run)["precision"], summary["precision"])
         rows.append(
             [
                 results.label(run),
+                results.class_of(run),
                 f"{results.recipe(run)['epochs']}",
                 with_interval(summary["clean"]),
                 *((with_interval if attack in HEADLINES else without)(found.get(attack)) for attack in attacks),
-                f"{results.recipe(run)['precision']}, {summary['precision']}",
+                ", ".join(dict.fromkeys(arithmetic)),
             ]
         )
     if against:
-        header.insert(2, {"clean": "paper: clean", "pgd-1000": "paper: PGD-1000"}[against])
+        header.insert(3, {"clean": "paper: clean", "pgd-1000": "paper: PGD-1000"}[against])
         for run, row in zip(runs, rows, strict=True):
-            row.insert(2, paper(first["data"], results.method(run), against))
+            row.insert(3, paper(first["data"], results.method(run), against))
     told = (
         f"{shown_images(first)}, ε {first['eps']:g}. {shown_seeds(results, runs)} In brackets: 95 % intervals. "
-        "Arithmetic: of training, then of the attacks' gradients; verdicts are in float32. "
+        "Arithmetic: of training, and after it that of the attacks' gradients, if another; verdicts are in float32. "
     )
     return captioned(header, rows, told + shown_sources(evaluations))
 
@@ -72,14 +73,15 @@ def headline(results: Results) -> str:
     for run, summary in summaries.items():
         name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
         shares = [without(summary["attacks"][attack]) for attack in ("fgsm", "ifgsm-40")]
-        rows.append([name, without(summary["clean"]), *shares, with_interval(summary["attacks"]["pgd-100"])])
+        name_and_class = [name, results.class_of(run)]
+        rows.append([*name_and_class, without(summary["clean"]), *shares, with_interval(summary["attacks"]["pgd-100"])])
     longer = results.summary("mnist-bpfc/evaluation-pgd-1000")
     told = (
         f"Accuracy in %. {shown_images(summaries[runs[0]])}. {shown_seeds(results, runs)} In brackets: 95 % interval. "
         f"The paper's own attack, PGD-1000, leaves {with_interval(longer['attacks']['pgd-1000'])} of MNIST's first "
         f"{longer['images']:,} to BPFC, where the paper has {paper('mnist', 'bpfc', 'pgd-1000')} of all."
     )
-    return captioned(["", "clean", "FGSM", "I-FGSM-40", "PGD-100"], rows, told)
+    return captioned(["", "class", "clean", "FGSM", "I-FGSM-40", "PGD-100"], rows, told)
 
 
 def demo(results: Results) -> str:
@@ -101,10 +103,20 @@ def demo(results: Results) -> str:
 def black_box(results: Results, data: str) -> str:
     """FGSM images made on source networks, judged on targets, beside the paper's Table 3."""
     summary = results.summary(f"{data}-table-3")
-    header = ["target", "clean", "paper: Net-A", "ours", "paper: M-LeNet", "ours", "white box: FGSM", "PGD-100"]
+    header = [
+        "target",
+        "class",
+        "clean",
+        "paper: Net-A",
+        "ours",
+        "paper: M-LeNet",
+        "ours",
+        "white box: FGSM",
+        "PGD-100",
+    ]
     rows = []
     for run, target in summary["targets"].items():
-        row = [results.label(run), without(target["clean"])]
+        row = [results.label(run), results.class_of(run), without(target["clean"])]
         for source, what in ((f"{data}-net-a", "from-net-a"), (f"{data}-normal", "from-m-lenet")):
             ours = without(target["attacks"][f"fgsm@{source}"])
             row += [paper(data, results.method(run), what), f"{ours} (the source)" if source == run else ours]

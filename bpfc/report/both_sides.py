@@ -18,13 +18,14 @@ def both_sides(results: Results, evaluations: Sequence[str]) -> str:
     for name, summary in summaries.items():
         sides = summary["between"]
         shares = [percent(sides[what]) for what in ("certified", "not_broken", "open")]
-        rows.append([name.split("/")[0], without(summary["clean"]), *shares])
+        run = name.split("/")[0]
+        rows.append([run, results.class_of(run), without(summary["clean"]), *shares])
     first = next(iter(summaries.values()))
     told = (
         f"{shown_images(first)}, ε {first['eps']:g}, {len(first['attacks'])} attacks on what is not certified. In %; "
     )
     told += f"the last column is their difference. {shown_sources(evaluations)}"
-    return captioned(["", "clean", "certified", "not broken", "open"], rows, told)
+    return captioned(["", "class", "clean", "certified", "not broken", "open"], rows, told)
 
 
 def beyond(results: Results, evaluations: Sequence[str]) -> str:
@@ -40,12 +41,14 @@ def beyond(results: Results, evaluations: Sequence[str]) -> str:
     for run, summary in zip(runs, summaries.values(), strict=True):
         certified = percent(summary["between"]["certified"])
         name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
-        rows.append([name, without(summary["clean"]), with_interval(summary["worst_case"]), certified])
+        rows.append(
+            [name, results.class_of(run), without(summary["clean"]), with_interval(summary["worst_case"]), certified]
+        )
     told = (
         f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. In brackets: 95 % interval. "
         f"{shown_seeds(results, runs)} {shown_sources(evaluations)}"
     )
-    return captioned(["", "clean", "AutoAttack, standard", "certified"], rows, told)
+    return captioned(["", "class", "clean", "AutoAttack, standard", "certified"], rows, told)
 
 
 def reach(results: Results, runs: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.files import SUMMARY
+from bpfc.methods.classes import STANDINGS
 from bpfc.training.recipes import PAPER
 from bpfc.training.run import Run
 
@@ -116,6 +117,10 @@ class Results:
             if not settings["noise"]:
                 return "bpfc-simple-quantisation"
         return str(settings["name"])
+
+    def class_of(self, run: str) -> str:
+        """Which class a training's method is of (bpfc.methods.classes)."""
+        return f"{STANDINGS[self.recipe(run)['method']['name']].number}"
 
     def label(self, run: str) -> str:
         """A training as a table's first column names it."""

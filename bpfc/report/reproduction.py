@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from bpfc.errors import UserError
 from bpfc.files import SUMMARY, read_json
+from bpfc.methods.classes import standing
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
@@ -221,9 +222,13 @@ def reproduced(
     images: int | None = None,
     budget: BudgetName = "paper",
 ) -> str:
-    """The table as markdown, of what stands in results/ alone: for README and docs."""
+    """The table as markdown with each method's class, of what stands in results/ alone: for README and docs."""
     task = Task(name, data, BUDGETS[budget], images, seeds, EXPERIMENTS[name].methods)
-    return captioned(*compared(task, shelf([results.folder])))
+    header, rows, told = compared(task, shelf([results.folder]))
+    numbers = iter([standing(task.recipe(method, 0).method).number for method in task.methods])
+    for row in rows:
+        row.insert(1, "" if row[0].startswith("–") else f"{next(numbers)}")
+    return captioned(["", "class", *header[1:]], rows, told)
 
 
 def _headed(column: Column, stacked: bool) -> list[str]:

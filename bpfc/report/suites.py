@@ -18,11 +18,11 @@ def suites(results: Results, runs: Sequence[str]) -> str:
         summaries |= {f"{run}/evaluation-{suite}": summary for suite, summary in found.items()}
         shares = [with_interval(summary["worst_case"]) for summary in found.values()]
         count = f"{len(found['worst']['attacks'])}"
-        rows.append([results.label(run), with_interval(found["worst"]["clean"]), *shares, count])
+        rows.append([results.label(run), results.class_of(run), with_interval(found["worst"]["clean"]), *shares, count])
     check_same(summaries, "data", "eps", "images")
     first = next(iter(summaries.values()))
     told = f"{shown_images(first)}, ε {first['eps']:g}. {shown_seeds(results, runs)} {shown_sources(list(summaries))}"
-    return captioned(["", "clean", "AutoAttack, standard", "`worst`", "attacks in it"], rows, told)
+    return captioned(["", "class", "clean", "AutoAttack, standard", "`worst`", "attacks in it"], rows, told)
 
 
 def cascade(results: Results, name: str) -> str:

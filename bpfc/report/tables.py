@@ -18,6 +18,7 @@ from bpfc.files import write_file
 from bpfc.report.accuracy import accuracies, black_box, demo, headline
 from bpfc.report.audits import audit, confusion
 from bpfc.report.both_sides import beyond, both_sides, reach
+from bpfc.report.classes import classes
 from bpfc.report.figures import Results
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
@@ -48,6 +49,8 @@ _BENCHMARKS = (
     "pgd-epyc",
     "pgd-amx",
     "bounds",
+    "bounds-start",
+    "bounds-idle",
     "page",
     "first-command",
     "make-test",
@@ -100,6 +103,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "fast": fast,
     "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
     "scale": scale,
+    "classes": classes,
     "imagenet": imagenet,
     "confusion": confusion,
     "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-standard"]),

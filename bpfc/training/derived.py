@@ -4,7 +4,7 @@ The rest is what our own recipes have (one-cycle, a clipped gradient, the last e
 the paper's of the nearest case, and want tuning.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bpfc.bitplanes import k_for
 from bpfc.data import DataSet
-from bpfc.methods import BPFC, METHODS
+from bpfc.methods import BPFC, BPFCIBP, IBP, METHODS, Margin
 from bpfc.models import build
+from bpfc.training.own_recipes import BOUNDS, MARGIN
 from bpfc.training.recipe import Recipe
 from bpfc.training.settings import QUARTERS, Schedule
 
@@ -52,7 +53,7 @@ def derived(method: str, data: DataSet, *, eps: float, network: str | None = Non
         method: a name of METHODS.
         data: what to train on.
         eps: ε in ℓ∞, in units of [0, 1].
-        network: see bpfc.models.build; ResNet-18 unless given.
+        network: see bpfc.models.build; unless given ResNet-18, and for interval bounds M-LeNet of sparse weights.
         bits: of the images; 16 where they are stored so, else 8, unless given.
 
     Raises:
@@ -68,23 +69,35 @@ def derived(method: str, data: DataSet, *, eps: float, network: str | None = Non
             f"--bits {bits}: values up to {most} lie in the low bits, but 1 is {LARGEST}; multiply them by "
             f"{2 ** (16 - bits)} first"
         )
-    network = network or "resnet-18"
+    bounded = method in (IBP.name, BPFCIBP.name)
+    network = network or ("m-lenet-sparse" if bounded else "resnet-18")
     built = _build(network, data)
     kind = METHODS[method]
     names = {field.name for field in fields(kind)}
-    # λ of the others is their own default; BPFC's is that of the nearest of the paper's data sets.
+    # λ of BPFC is that of the nearest of the paper's data sets, beside bounds our recipe's; others have their default.
     follow: dict[str, Any] = {"eps": eps, "step_size": eps / 4, "bits": bits}
     if "k" in names:  # of 8 planes where the method knows no others
         follow["k"] = k_for(eps, bits if "bits" in names else 8)
     if method == BPFC.name:
         follow["weight"] = 1.0 if built.slow else 25.0
+    if method == BPFCIBP.name or (method == Margin.name and built.slow):
+        follow["weight"] = 1.0
     if method == "rss-at":
         follow["alpha"] = eps / 4
     chosen = kind(**{name: follow[name] for name in names & follow.keys()})
-    growing = Schedule(milestones=QUARTERS, factor=9.0) if built.slow else Schedule("ramp", (0.0, 0.5))
     count = len(data.train)
+    batch_size = 128 if count > 20_000 else 32 if count < 2_000 else 64
+    changes: dict[str, Any] = {}
+    if method == BPFC.name:
+        growth = Schedule(milestones=QUARTERS, factor=9.0) if built.slow else Schedule("ramp", (0.0, 0.5))
+        changes = {"weight_schedule": growth}
+    elif method == Margin.name:
+        changes = MARGIN
+    elif bounded:  # over an epoch of few steps at most: a longer average of a short run is of fresh weights
+        steps = max(2, count // batch_size)
+        changes = {**BOUNDS, "averaging": min(BOUNDS["averaging"], 1 - 1 / steps)}
     held = max(1, round(VALIDATION * count))
-    return Recipe(
+    recipe = Recipe(
         data=data.name,
         network=network,
         method=chosen,
@@ -92,15 +105,15 @@ def derived(method: str, data: DataSet, *, eps: float, network: str | None = Non
         step_size=eps / 4,
         ifgsm_steps=10,
         epochs=30,
-        batch_size=128 if count > 20_000 else 32 if count < 2_000 else 64,
+        batch_size=batch_size,
         lr=0.1 if built.normalised else 0.03,
         lr_schedule=Schedule("one-cycle"),
-        weight_schedule=growing if method == BPFC.name else Schedule(),
         clip_norm=1.0,
         validation=held,
         validation_attacked=min(1_000, held),
         select="last",
     )
+    return replace(recipe, **changes)
 
 
 def brightest(data: DataSet) -> int:
@@ -117,6 +130,11 @@ def told(recipe: Recipe, data: DataSet) -> list[str]:
         f"network: {recipe.network}, {built.layers} layers with weights, "
         f"{'with' if built.normalised else 'without'} BatchNorm",
     ]
+
+    def course(full: float) -> str:
+        schedule, epochs = recipe.weight_schedule, recipe.epochs
+        return ", ".join(f"{full * schedule.at(tenths / 10 * epochs, epochs):.4g}" for tenths in (0, 3, 6, 9))
+
     if pixel == torch.uint16 and (most := brightest(data)) <= LARGEST // 2:
         lines.append(
             f"warning: the values end at {most} of {LARGEST}: what was recorded in fewer bits must be brought to 16 "
@@ -129,11 +147,20 @@ def told(recipe: Recipe, data: DataSet) -> list[str]:
             f"ε is {recipe.eps * largest:.3g}"
         )
         why = "BatchNorm" if built.normalised else "depth" if built.slow else "neither BatchNorm nor depth"
-        course = [recipe.weight_schedule.at(share * recipe.epochs, recipe.epochs) for share in (0.0, 0.3, 0.6, 0.9)]
-        shown = ", ".join(f"{method.weight * factor:.4g}" for factor in course)
-        lines.append(f"λ: {shown} after 0, 3, 6 and 9 tenths of the run ({why}); --method.weight scales it")
+        lines.append(
+            f"λ: {course(method.weight)} after 0, 3, 6 and 9 tenths of the run ({why}); --method.weight scales it"
+        )
+    if isinstance(method, IBP | BPFCIBP | Margin):
+        grows = "ρ" if isinstance(method, Margin) else "ε and κ of the bounds"
+        lines.append(f"{grows}: {course(1)} times full size after 0, 3, 6 and 9 tenths of the run")
+    if isinstance(method, IBP | BPFCIBP) and "sparse" not in recipe.network:
+        lines.append(
+            "warning: bounds of dense fresh weights are wide, and constant logits may win; m-lenet-sparse and "
+            "m-lenet-half-sparse begin with narrow ones"
+        )
     augmented = "crops and flips" if recipe.augment else "no augmentation"
-    return [*lines, f"{recipe.epochs} epochs, batches of {recipe.batch_size}, lr {recipe.lr:g}, {augmented}"]
+    steps = f"{recipe.optimizer.upper() if recipe.optimizer == 'sgd' else 'Adam'}, lr {recipe.lr:g}"
+    return [*lines, f"{recipe.epochs} epochs, batches of {recipe.batch_size}, {steps}, {augmented}"]
 
 
 def _build(network: str, data: DataSet) -> Build:

@@ -241,8 +241,9 @@ def train_epoch(
     check_finite(weights, "the weights are", f"epoch {epoch + 1}, after its last step", kept)
     means = {name: total(fabric, value).item() for name, value in sums.items()}
     images_seen = total(fabric, seen).item()
-    rate = {"lr": recipe.lr_at(epoch), "weight": getattr(recipe.method_at(epoch), "weight", 0.0)}
-    return {**rate, **{name: value / images_seen for name, value in means.items()}}
+    method = recipe.method_at(epoch)
+    moved = getattr(method, "in_force", {"weight": getattr(method, "weight", 0.0)})
+    return {"lr": recipe.lr_at(epoch), **moved, **{name: value / images_seen for name, value in means.items()}}
 
 
 def engine(device: torch.device) -> "Fabric":
@@ -285,13 +286,9 @@ def _report(log: list[dict[str, Any]], epochs: int, collapsed: str | None) -> No
     row = log[-1]
     seconds = sum(row["train_seconds"] + row["validation_seconds"] for row in log[-5:]) / len(log[-5:])
     left = timedelta(seconds=round(seconds * (epochs - len(log))))
-    shown = {
-        name: f"{row[name]:.4g}"
-        for name in ("loss", "cross_entropy", "regulariser", "lr", "weight", "images_per_second")
-        if name in row
-    }
+    names = ("loss", "cross_entropy", "regulariser", "lr", "weight", "share", "strength", "eps", "images_per_second")
     shares = "train {train_accuracy:.1%} validation {validation_accuracy:.1%} I-FGSM {validation_ifgsm_accuracy:.1%}"
-    parts = " ".join(f"{name} {value}" for name, value in shown.items())
+    parts = " ".join(f"{name} {row[name]:.4g}" for name in names if name in row)
     print(f"epoch {len(log)}/{epochs}: {parts} {shares.format(**row)}; {left} left", flush=True)
     if (told := warning(log)) and not (log[:-1] and warning(log[:-1])):
         print(f"warning: {told}", flush=True)

@@ -1,21 +1,48 @@
 """Recipes beyond the paper: classifiers that never see an adversarial example, each with and without a tone curve."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from bpfc.methods import BPFC, BPFCIBP, IBP, AnyMethod, BoxConsistency, Margin, Normal
 from bpfc.methods.classes import standing
+from bpfc.options import Arithmetic
 from bpfc.training.recipe import Recipe
 from bpfc.training.settings import Schedule
 
 BLOCKS = (1, 2, 4, 7, 14)
 """Sides of noise blocks: divisors of 28."""
 
-BEST: dict[float, dict[str, Any]] = {
-    0.1: {"epochs": 20},
-    0.3: {"network": "m-lenet-half-sparse@0.4-0.6", "epochs": 12},
+MARGIN: dict[str, Any] = {"weight_schedule": Schedule(shape="ramp", milestones=(0.0, 0.2))}
+"""What the margin penalty asks of any recipe: ρ grows, for at first the gradient that it weighs says little."""
+BOUNDS: dict[str, Any] = {
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+    "averaging": 0.999,
+    "weight_schedule": Schedule(shape="ramp", milestones=(0.05, 0.5)),
 }
-"""By ε, where DATA-best departs from DATA-ibp-curve: nothing is called best that was not trained and attacked."""
+"""What interval bounds ask of any recipe: ε and κ grow, for at first bounds are so wide that constant logits win."""
+
+
+class Best(NamedTuple):
+    """A recipe that is called best of its data set.
+
+    Attributes:
+        changes: where it departs from DATA-ibp-curve.
+        expected: accuracy in % of all test images, clean, under AutoAttack and certified, as it was judged.
+        precision: what it was trained in.
+    """
+
+    changes: dict[str, Any]
+    expected: tuple[float, float, float]
+    precision: Arithmetic
+
+
+BEST: dict[str, Best] = {
+    "fashion-mnist": Best({"epochs": 20}, (85.6, 77.4, 76.3), "bf16"),
+    "mnist": Best({"network": "m-lenet-half-sparse@0.4-0.6", "epochs": 12}, (97.7, 91.1, 89.4), "fp32"),
+}
+"""By data set: nothing is called best that was not trained and attacked (tests/test_results.py)."""
 
 
 def own_recipes(*bases: Recipe) -> dict[str, tuple[str, Recipe]]:
@@ -23,11 +50,14 @@ def own_recipes(*bases: Recipe) -> dict[str, tuple[str, Recipe]]:
     found = {}
     for base in bases:
         rows = _rows(base)
-        _, recipe = rows["ibp-curve"]
-        rows["best"] = (
-            f"Our best, {base.data}-ibp-curve as it was judged (docs/results.md): interval bounds behind a tone curve",
-            replace(recipe, **BEST[base.eps]),
-        )
+        if best := BEST.get(base.data):
+            clean, stands, certified = best.expected
+            rows["best"] = (
+                f"Our best, {base.data}-ibp-curve as it was judged: interval bounds behind a tone curve. {clean} "
+                f"clean, {stands} under AutoAttack, {certified} certified, of all test images, trained with "
+                f"--precision {best.precision}",
+                replace(rows["ibp-curve"][1], **best.changes),
+            )
         for name, (text, recipe) in rows.items():
             number, cost = standing(recipe.method)
             found[f"{base.data}-{name}"] = (f"{text}. Class {number}, cost {cost}", recipe)
@@ -42,17 +72,8 @@ def _rows(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     plain = replace(
         base, lr=0.03, lr_schedule=Schedule(shape="one-cycle"), clip_norm=1.0, select="last", weights="bfloat16"
     )
-    growing = replace(plain, weight_schedule=Schedule(shape="ramp", milestones=(0.0, 0.2)))
-    bounded = replace(
-        plain,
-        network="m-lenet-sparse",
-        batch_size=32,
-        optimizer="adam",
-        lr=1e-3,
-        weight_decay=0.0,
-        averaging=0.999,
-        weight_schedule=Schedule(shape="ramp", milestones=(0.05, 0.5)),
-    )
+    growing = replace(plain, **MARGIN)
+    bounded = replace(plain, network="m-lenet-sparse", batch_size=32, **BOUNDS)
     settings: dict[str, tuple[str, Recipe, AnyMethod]] = {
         "normal-fast": ("Normal training, one-cycle", plain, Normal()),
         "bpfc-fast": ("BPFC, one-cycle", plain, BPFC(k=k, weight=weight)),
