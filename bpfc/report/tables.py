@@ -120,6 +120,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
+    "audit-mnist-best": partial(audit, name="mnist-ibp-curve-half/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
     "overfitting": partial(overfitting, runs=_WATCHED),
