@@ -201,7 +201,10 @@ def test_autoattack_behind_finds_the_optimum_of_a_linear_network(
         linear[1][1].bias[0] += 0.5  # so that some of the images stand
     labels = linear(images).argmax(dim=1)
     best = torch.stack([optimum(linear, images, labels, (labels + shift) % 3) for shift in (1, 2)]).amax(dim=0)
-    found = AutoAttackBehind(EPS, part)(linear, images, labels, ImageRng(0, range(6)))
+    # One that cannot be broken is enough: it takes all of their steps.
+    some = torch.cat([(best > 0.2).nonzero()[:, 0], (best < 0).nonzero()[:1, 0]])
+    images, labels, best = images[some], labels[some], best[some]
+    found = AutoAttackBehind(EPS, part)(linear, images, labels, ImageRng(0, some.tolist()))
     broken = ~found.isnan().flatten(1).any(dim=1)
     assert ((best > 0.2) <= broken).all()
     assert (broken <= (best > 0)).all()
