@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from looking import CUT_OFF, FAINT, hard_to_use
 from playwright.sync_api import Browser, Page, Request
-from test_page import FIGURES
+from test_page_figures import FIGURES
 
 from bpfc.report.page.audits import drawings
 from bpfc.report.page.render import AT_FIRST
