@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def measure(name: str, data: DataSet, epochs: int, out: Path) -> None:
         ifgsm_steps=1,
     )
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), redirect_stdout(sys.stderr):
             run = train(recipe, out / name, device="cpu", precision="fp32")
     except TrainingError as error:
         print(f"  {error}")
