@@ -126,7 +126,7 @@ def measure(name: str, data: DataSet, epochs: int, out: Path) -> None:
         with torch.enable_grad(), redirect_stdout(sys.stderr):
             run = train(recipe, out / name, device="cpu", precision="fp32")
     except TrainingError as error:
-        print(f"  {error}")
+        print(f"  {str(error).partition(': the last state')[0]}")  # which went with its folder
         return
     model = run.model(data, trusted=recipe.network)
     told(model, data, eps)
