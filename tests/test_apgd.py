@@ -175,6 +175,16 @@ def test_each_restart_starts_elsewhere_and_at_its_own_place(
     assert (start(0) - start(1)).abs().amax() > 0.01
 
 
+@pytest.mark.parametrize("attack", EVERY, ids=repr)
+def test_no_images_are_no_error(attack: Attack, trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:0], test_digits[1][:0]
+    assert attack(trained, images, labels, ImageRng(0, [])).shape == images.shape
+    judge = Judge(trained, images, labels, ball(attack.norm, attack.eps))
+    judge.run(attack, ImageRng(0, []))
+    assert judge.queries is not None
+    assert judge.broken.shape == judge.queries.shape == (0,)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("attack", [APGD(0.2, 10, "dlr"), TargetedAPGD(0.2, 10), TargetedAPGD(0.2, 10, 1)], ids=repr)
 def test_few_classes(classes: int, attack: Attack) -> None:

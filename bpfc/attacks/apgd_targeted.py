@@ -38,6 +38,8 @@ class TargetedAPGD:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        if not len(images):
+            return images.clone()
         inside, count = ball(self.norm, self.eps), len(images)
         firsts, same = _distinct(images, labels)
         found, logits = nearest_classes(model, images[firsts], labels[firsts], self.targets, inside)
