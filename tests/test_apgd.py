@@ -224,10 +224,29 @@ def test_targets_are_found_once_for_an_image_and_counted(targets: int, trained: 
     each = targets * (4 + 1)  # the last iterates are looked at as well
     assert passes[0] == 4
     assert judge.queries is not None
-    assert judge.queries.tolist() == [each + 1] * 4 + [each] * 11
-    assert sum(passes) == judge.queries.sum() + 15  # the judge's own
+    assert judge.queries.tolist() == [each + 1] * 15  # what each would take alone
+    assert sum(passes) == judge.queries.sum() - 11 + 15  # the judge's own
     alone = [attack(trained, images[i : i + 1], labels[i : i + 1], rng[torch.tensor([i])]) for i in range(15)]
     torch.testing.assert_close(torch.cat(alone), attack(trained, images, labels, rng), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("targets", [2, 9])
+def test_all_that_is_asked_about_an_image_is_shown_to_the_end(
+    targets: int, trained: nn.Module, test_digits: Digits
+) -> None:
+    """Images that fall in the midst of their targets were asked about at the rest of them too."""
+    images, labels = (part[:12] for part in test_digits)
+    asked: list[int] = []
+    shown: list[int] = []
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        shown.append(len(at))
+        return logits.argmax(1) != labels[at]
+
+    handle = trained.register_forward_hook(lambda _, args, __: asked.append(len(args[0])))
+    TargetedAPGD(0.1, 10, targets)(trained, images, labels, ImageRng(0, range(12)), watch)
+    handle.remove()
+    assert sum(shown) == sum(asked)
 
 
 def test_no_forward_is_larger_than_the_batch(trained: nn.Module, test_digits: Digits) -> None:

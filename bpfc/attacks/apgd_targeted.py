@@ -21,8 +21,9 @@ class TargetedAPGD:
     """APGD on the targeted DLR loss, at all targets side by side; an image leaves when one of them breaks it.
 
     With more other classes than `targets`, those that a straight line through the network's gradient reaches first
-    (`nearest_classes`). They are found once for an image, whatever the number of its restarts in the batch. What comes
-    back is, of the last iterates at the targets, the one nearest to being taken for another class.
+    (`nearest_classes`). They are found once for an image, whatever the number of its restarts in the batch, but shown
+    for each of these, so that what an image is said to have cost does not depend on the batch. What comes back is, of
+    the last iterates at the targets, the one nearest to being taken for another class.
     """
 
     eps: float
@@ -48,12 +49,12 @@ class TargetedAPGD:
         of = torch.arange(count, device=images.device).repeat(each)
         done = torch.zeros(count, dtype=torch.bool, device=images.device)
         if watch is not None:
-            done[firsts] = watch(firsts, images[firsts], logits, 0)
+            done = watch(of[:count], images, logits[same], 0)
 
         def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
             assert watch is not None
-            for turn in range(each):  # an image once in each call, and no more once it is done
-                rows = torch.nonzero((copies // count == turn) & ~done[of[copies]])[:, 0]
+            for turn in range(each):  # an image once in each call; also one just done, for it was asked about
+                rows = torch.nonzero(copies // count == turn)[:, 0]
                 if len(rows):
                     done[of[copies[rows]]] = watch(of[copies[rows]], candidates[rows], logits[rows], step)
             return done[of[copies]]
