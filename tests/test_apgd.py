@@ -10,6 +10,7 @@ from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import l2_norms
 from bpfc.attacks.objectives import LOSSES, targeted_dlrs
+from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
 from bpfc.judge import Judge
 
 Digits = tuple[Tensor, Tensor]
@@ -249,12 +250,26 @@ def test_all_that_is_asked_about_an_image_is_shown_to_the_end(
     assert sum(shown) == sum(asked)
 
 
-def test_no_forward_is_larger_than_the_batch(trained: nn.Module, test_digits: Digits) -> None:
+@pytest.mark.parametrize(("count", "batch_size", "largest"), [(5, 5, 5), (2, 12, 12), (2, 256, 18), (1, 4, 4)])
+def test_targets_fill_the_batch_and_no_forward_is_larger(
+    count: int, batch_size: int, largest: int, trained: nn.Module, test_digits: Digits
+) -> None:
+    """Nine targets an image, of which none breaks it: without room for them, each in a forward of its own."""
+    images, labels = (part[:count] for part in test_digits)
+    plan = parse("apgd-t-3", Context(ThreatModel("linf", 1e-6), 1), batch_size=batch_size)
     sizes: list[int] = []
     handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
-    TargetedAPGD(0.1, 3)(trained, test_digits[0][:5], test_digits[1][:5], ImageRng(0, range(5)))
+    run_block(trained, Block(list(range(count)), images, labels), plan)
+    assert max(sizes) == largest
+    sizes.clear()
+    TargetedAPGD(1e-6, 3)(trained, images, labels, ImageRng(0, range(count)))
     handle.remove()
-    assert max(sizes) == 5
+    assert max(sizes) == count  # called by itself, it does not know what fits
+
+
+def test_the_room_is_no_setting_that_a_row_depends_on() -> None:
+    assert repr(TargetedAPGD(0.1, 3, room=4)) == repr(TargetedAPGD(0.1, 3))
+    assert TargetedAPGD(0.1, 3, room=4) == TargetedAPGD(0.1, 3)
 
 
 def test_wrong_settings_are_named() -> None:
@@ -262,6 +277,7 @@ def test_wrong_settings_are_named() -> None:
         (lambda: APGD(8.0, 10), "eps=8.0"),
         (lambda: APGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, 0), "targets=0"),
+        (lambda: TargetedAPGD(0.1, 10, room=0), "room=0"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -1,4 +1,4 @@
-"""What APGD decides, where the losses are written down beforehand: each condition alone, and beside the authors' code."""
+"""What APGD decides where the losses are written down: each condition alone, and beside the authors' code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ def one_pixel(losses: list[float], steps: int) -> Watched:
 def test_progress_is_checked_when_the_paper_says() -> None:
     """Its p_j of section 3.1: 0, 0.22, then each time by 0.03 less than before, at least by 0.06."""
     assert _checkpoints(100) == {22: 22, 41: 19, 57: 16, 70: 13, 80: 10, 87: 7, 93: 6, 99: 6}
-    assert _checkpoints(30) == {6: 6, 11: 5, 15: 4, 18: 3, 20: 2, **{at: 1 for at in range(21, 30)}}
+    assert _checkpoints(30) == {6: 6, 11: 5, 15: 4, 18: 3, 20: 2, **dict.fromkeys(range(21, 30), 1)}
     assert _checkpoints(1) == {}
 
 

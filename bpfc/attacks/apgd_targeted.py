@@ -1,6 +1,6 @@
 """APGD at several classes (Croce and Hein 2020), all of an image's targets in one batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -30,18 +30,20 @@ class TargetedAPGD:
     steps: int
     targets: int = 9
     norm: Norm = "linf"
+    room: int | None = field(default=None, repr=False, compare=False)
+    """Images in the largest forward; as many as are attacked, unless given. No verdict depends on it."""
     forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_radius(self.norm, eps=self.eps)
-        check_count(steps=self.steps, targets=self.targets)
+        check_count(steps=self.steps, targets=self.targets, room=self.room)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         if not len(images):
             return images.clone()
-        inside, count = ball(self.norm, self.eps), len(images)
+        inside, count, room = ball(self.norm, self.eps), len(images), self.room or len(images)
         firsts, same = _distinct(images, labels)
         found, logits = nearest_classes(model, images[firsts], labels[firsts], self.targets, inside)
         classes, each = found[same], found.shape[1]
@@ -68,10 +70,10 @@ class TargetedAPGD:
             steps=self.steps,
             losses=targeted_dlrs,
             watch=observe if watch else None,
-            room=count,
+            room=room,
         )
         nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
-        for rows in torch.nonzero(~done[of])[:, 0].split(count):
+        for rows in torch.nonzero(~done[of])[:, 0].split(room):
             with torch.no_grad():
                 logits = model(last[rows]).float()
             nearness[rows] = margins(logits, labels[of[rows]])

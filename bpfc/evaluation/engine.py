@@ -1,13 +1,14 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and over all."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
-from bpfc.attacks import ImageRng
+from bpfc.attacks import Attack, ImageRng, TargetedAPGD
 from bpfc.certification import ContradictionError
 from bpfc.data import AnyImages, Block, each_block
 from bpfc.evaluation.gradients import blind_at_start
@@ -82,12 +83,17 @@ def run_block(
             rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             with autocast(images.device, plan.precision_of(item)):
-                judge.run(item.attack, rng, any_iterate=item.any_iterate)
+                judge.run(_with_room(item.attack, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
         passed(item.name, len(indices))
     return rows
+
+
+def _with_room(attack: Attack, batch_size: int) -> Attack:
+    """The attack with the whole batch to fill: a few images fill it with several targets each."""
+    return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else attack
 
 
 def run_transfer_block(
