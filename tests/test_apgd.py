@@ -5,7 +5,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, TargetedAPGD, ball
+from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, Norm, TargetedAPGD, ball
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import l2_norms
@@ -197,6 +197,26 @@ def test_few_classes(classes: int, attack: Attack) -> None:
     judge.run(attack, ImageRng(0, range(12)))
     assert judge.broken.any()
     assert judge.linf[judge.broken].le(0.2 + 1e-6).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_each_target_starts_elsewhere_whatever_the_batch(norm: Norm, trained: nn.Module, test_digits: Digits) -> None:
+    def starts(places: list[int]) -> Tensor:
+        """(3, N, …), target by target; the first is where APGD starts at no target."""
+        seen: list[Tensor] = []
+        images, labels = (part[places] for part in test_digits)
+        attack, rng = TargetedAPGD(0.2, 1, 3, norm, room=100), ImageRng(0, places)
+        attack(recorded(trained, seen), images, labels, rng)
+        found = seen[1].unflatten(0, (3, len(places)))
+        inside = ball(norm, 0.2)
+        torch.testing.assert_close(found[0], inside.project(images, inside.surface(images, rng)))
+        return found
+
+    together = starts([0, 1, 2])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (together[one] - together[other]).flatten(1).norm(dim=1).gt(0.05).all()
+    assert torch.equal(together[:, 1:2], starts([1]))
+    assert torch.equal(together, starts([0, 1, 2]))
 
 
 def test_targets_are_nearest_by_gap_over_gradient() -> None:

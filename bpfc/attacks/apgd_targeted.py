@@ -20,6 +20,9 @@ CANDIDATES = 32
 class TargetedAPGD:
     """APGD on the targeted DLR loss, at all targets side by side; an image leaves when one of them breaks it.
 
+    Each target has a random start of its own, as in the authors' code: that of (seed, image, restart), and which of the
+    image's targets it is.
+
     With more other classes than `targets`, those that a straight line through the network's gradient reaches first
     (`nearest_classes`). They are found once for an image, whatever the number of its restarts in the batch, but shown
     for each of these, so that what an image is said to have cost does not depend on the batch. What comes back is, of
@@ -65,7 +68,7 @@ class TargetedAPGD:
             model,
             images[of],
             torch.stack([labels[of], classes.T.flatten()], dim=1),
-            inside.surface(images, rng)[of],
+            torch.cat([inside.surface(images, rng, turn) for turn in range(each)]),
             ball=inside,
             steps=self.steps,
             losses=targeted_dlrs,
