@@ -167,7 +167,7 @@ def test_queries_are_all_that_the_network_was_asked(
         return logits
 
     monkeypatch.setattr("bpfc.judge.exact_logits", judged)
-    monkeypatch.setattr("bpfc.evaluation.engine.blind_at_start", lambda _, some, __: [None] * len(some))
+    monkeypatch.setattr("bpfc.evaluation.engine.blind_at_start", lambda _, some, *__, **___: [None] * len(some))
     handle = trained.register_forward_hook(lambda _, args, __: asked.append(len(args[0])))
     plan = parse(name, replace(LINF, threat=ThreatModel("linf", 1e-6)), batch_size=8)
     rows = run_block(model, Block(right.tolist(), images, labels), plan)

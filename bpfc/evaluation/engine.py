@@ -70,7 +70,7 @@ def run_block(
     _note_proofs(rows, proofs or {})
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
-        _note_blind(model, block, standing, rows)
+        _note_blind(model, block, standing, rows, plan)
     for item in plan.attacks:
         if plan.cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
@@ -110,7 +110,7 @@ def run_transfer_block(
     for source_name, source in sources.items():
         if plan.by_gradients:
             for name, at in right.items():
-                _note_blind(source, block, at, rows[name])
+                _note_blind(source, block, at, rows[name], plan)
         for item in plan.attacks:
             for restart in range(item.restarts):
                 with autocast(images.device, plan.precision_of(item)):
@@ -151,14 +151,14 @@ def _note_proofs(rows: list[Row], proofs: Mapping[int, Proof]) -> None:
                 )
 
 
-def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row]) -> None:
+def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row], plan: Plan) -> None:
     """Says in the rows of the images at `places` where gradients through the model are of no use.
 
     A model that lets none through at all comes here only in an audit, whose attacks go through stand-ins.
     """
     at = torch.tensor(places, dtype=torch.long, device=block.labels.device)
     try:
-        blinds = blind_at_start(model, block.images[at], block.labels[at])
+        blinds = blind_at_start(model, block.images[at], block.labels[at], past_curve=plan.past_curve)
     except ValueError:
         blinds = ["zero"] * len(places)
     for place, blind in zip(places, blinds, strict=True):
