@@ -34,18 +34,22 @@ class Passes:
 
 @contextmanager
 def counted(model: nn.Module) -> Iterator[Passes]:
-    """Counts the images that go through the model inside, also where an attack calls what stands behind its curve."""
-    passes, found = Passes(), behind(model)
+    """Counts the images that go through the model inside, also where an attack calls what stands behind its curve.
 
-    def forth(_: nn.Module, images: tuple[Tensor], logits: Tensor) -> None:
-        passes.forwards += len(images[0])
+    That is made anew each time of what is in the model, so that it is the last module which both ways go through.
+    """
+    passes = Passes()
+    last = model[-1] if isinstance(model, nn.Sequential) and behind(model) else model
+
+    def forth(_: nn.Module, __: tuple[Tensor], logits: Tensor) -> None:
+        passes.forwards += len(logits)
         if logits.requires_grad:
             logits.register_hook(back)
 
     def back(gradient: Tensor) -> None:
         passes.backwards += len(gradient)
 
-    handle = (found[1] if found else model).register_forward_hook(forth)
+    handle = last.register_forward_hook(forth)
     try:
         yield passes
     finally:

@@ -152,14 +152,17 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
 
 def begin(network: Network, variant: Variant) -> None:
     """Makes room for a variant's blocks, unless it has blocks of other attacks."""
+    plan: dict[str, Any] = {}
     if variant == "adv-lib":
         settings = f"adv-lib {version('adv-lib')}, APGD-CE, then APGD-T at {TARGETS} classes, {STEPS} steps each"
     else:
-        settings = ",".join(network.plans[variant].names)
+        settings, plan = ",".join(network.plans[variant].names), network.plans[variant].header()
     if variant == "standard":
         settings += f", pyautoattack {version('pyautoattack')}"
-    kept = network.kept["variants"].setdefault(variant, {"settings": settings, "blocks": {}})
-    refuse(network.file, {variant: (kept["settings"], settings)})
+    kept = network.kept["variants"].setdefault(variant, {"settings": settings, "plan": plan, "blocks": {}})
+    before = kept.get("plan", {})  # a file of before it was kept may be of any settings
+    compared = {f"{variant}, {name}": (before.get(name), value) for name, value in plan.items()}
+    refuse(network.file, {variant: (kept["settings"], settings), **compared})
 
 
 def refuse(file: Path, compared: dict[str, tuple[object, object]]) -> None:

@@ -5,11 +5,12 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, TargetedAPGD, ball
+from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, Norm, TargetedAPGD, ball
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import l2_norms
 from bpfc.attacks.objectives import LOSSES, targeted_dlrs
+from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
 from bpfc.judge import Judge
 
 Digits = tuple[Tensor, Tensor]
@@ -175,6 +176,16 @@ def test_each_restart_starts_elsewhere_and_at_its_own_place(
     assert (start(0) - start(1)).abs().amax() > 0.01
 
 
+@pytest.mark.parametrize("attack", EVERY, ids=repr)
+def test_no_images_are_no_error(attack: Attack, trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:0], test_digits[1][:0]
+    assert attack(trained, images, labels, ImageRng(0, [])).shape == images.shape
+    judge = Judge(trained, images, labels, ball(attack.norm, attack.eps))
+    judge.run(attack, ImageRng(0, []))
+    assert judge.queries is not None
+    assert judge.broken.shape == judge.queries.shape == (0,)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("attack", [APGD(0.2, 10, "dlr"), TargetedAPGD(0.2, 10), TargetedAPGD(0.2, 10, 1)], ids=repr)
 def test_few_classes(classes: int, attack: Attack) -> None:
@@ -186,6 +197,26 @@ def test_few_classes(classes: int, attack: Attack) -> None:
     judge.run(attack, ImageRng(0, range(12)))
     assert judge.broken.any()
     assert judge.linf[judge.broken].le(0.2 + 1e-6).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_each_target_starts_elsewhere_whatever_the_batch(norm: Norm, trained: nn.Module, test_digits: Digits) -> None:
+    def starts(places: list[int]) -> Tensor:
+        """(3, N, …), target by target; the first is where APGD starts at no target."""
+        seen: list[Tensor] = []
+        images, labels = (part[places] for part in test_digits)
+        attack, rng = TargetedAPGD(0.2, 1, 3, norm, room=100), ImageRng(0, places)
+        attack(recorded(trained, seen), images, labels, rng)
+        found = seen[1].unflatten(0, (3, len(places)))
+        inside = ball(norm, 0.2)
+        torch.testing.assert_close(found[0], inside.project(images, inside.surface(images, rng)))
+        return found
+
+    together = starts([0, 1, 2])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (together[one] - together[other]).flatten(1).norm(dim=1).gt(0.05).all()
+    assert torch.equal(together[:, 1:2], starts([1]))
+    assert torch.equal(together, starts([0, 1, 2]))
 
 
 def test_targets_are_nearest_by_gap_over_gradient() -> None:
@@ -214,18 +245,51 @@ def test_targets_are_found_once_for_an_image_and_counted(targets: int, trained: 
     each = targets * (4 + 1)  # the last iterates are looked at as well
     assert passes[0] == 4
     assert judge.queries is not None
-    assert judge.queries.tolist() == [each + 1] * 4 + [each] * 11
-    assert sum(passes) == judge.queries.sum() + 15  # the judge's own
+    assert judge.queries.tolist() == [each + 1] * 15  # what each would take alone
+    assert sum(passes) == judge.queries.sum() - 11 + 15  # the judge's own
     alone = [attack(trained, images[i : i + 1], labels[i : i + 1], rng[torch.tensor([i])]) for i in range(15)]
     torch.testing.assert_close(torch.cat(alone), attack(trained, images, labels, rng), rtol=0, atol=1e-7)
 
 
-def test_no_forward_is_larger_than_the_batch(trained: nn.Module, test_digits: Digits) -> None:
+@pytest.mark.parametrize("targets", [2, 9])
+def test_all_that_is_asked_about_an_image_is_shown_to_the_end(
+    targets: int, trained: nn.Module, test_digits: Digits
+) -> None:
+    """Images that fall in the midst of their targets were asked about at the rest of them too."""
+    images, labels = (part[:12] for part in test_digits)
+    asked: list[int] = []
+    shown: list[int] = []
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        shown.append(len(at))
+        return logits.argmax(1) != labels[at]
+
+    handle = trained.register_forward_hook(lambda _, args, __: asked.append(len(args[0])))
+    TargetedAPGD(0.1, 10, targets)(trained, images, labels, ImageRng(0, range(12)), watch)
+    handle.remove()
+    assert sum(shown) == sum(asked)
+
+
+@pytest.mark.parametrize(("count", "batch_size", "largest"), [(5, 5, 5), (2, 12, 12), (2, 256, 18), (1, 4, 4)])
+def test_targets_fill_the_batch_and_no_forward_is_larger(
+    count: int, batch_size: int, largest: int, trained: nn.Module, test_digits: Digits
+) -> None:
+    """Nine targets an image, of which none breaks it: without room for them, each in a forward of its own."""
+    images, labels = (part[:count] for part in test_digits)
+    plan = parse("apgd-t-3", Context(ThreatModel("linf", 1e-6), 1), batch_size=batch_size)
     sizes: list[int] = []
     handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
-    TargetedAPGD(0.1, 3)(trained, test_digits[0][:5], test_digits[1][:5], ImageRng(0, range(5)))
+    run_block(trained, Block(list(range(count)), images, labels), plan)
+    assert max(sizes) == largest
+    sizes.clear()
+    TargetedAPGD(1e-6, 3)(trained, images, labels, ImageRng(0, range(count)))
     handle.remove()
-    assert max(sizes) == 5
+    assert max(sizes) == count  # called by itself, it does not know what fits
+
+
+def test_the_room_is_no_setting_that_a_row_depends_on() -> None:
+    assert repr(TargetedAPGD(0.1, 3, room=4)) == repr(TargetedAPGD(0.1, 3))
+    assert TargetedAPGD(0.1, 3, room=4) == TargetedAPGD(0.1, 3)
 
 
 def test_wrong_settings_are_named() -> None:
@@ -233,6 +297,7 @@ def test_wrong_settings_are_named() -> None:
         (lambda: APGD(8.0, 10), "eps=8.0"),
         (lambda: APGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, 0), "targets=0"),
+        (lambda: TargetedAPGD(0.1, 10, room=0), "room=0"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

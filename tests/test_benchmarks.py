@@ -23,10 +23,11 @@ from bpfc.attacks import Behind, ImageRng
 from bpfc.data import DataSet
 from bpfc.errors import UserError
 from bpfc.evaluation import Block, parse
+from bpfc.files import read_json, write_json
 from bpfc.methods.ibp import ball_bounds
 from bpfc.models import NETWORKS
 from bpfc.models.cost import multiply_adds
-from bpfc.models.curve import with_curve
+from bpfc.models.curve import ToneCurve, with_curve
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.weights import save_tensors
@@ -153,6 +154,28 @@ def test_what_cannot_be_had_is_said_before_any_attack(options: fast.Fast, capsys
         fast.measure(options)
 
 
+def test_blocks_of_other_settings_are_never_gone_on_from(options: fast.Fast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attacks' names are the same, and what they mean is not."""
+    only = replace(options, variants=("fast",), images=2)
+    fast.measure(only)
+    fast.measure(only)
+    same = fast.parse
+    monkeypatch.setattr(fast, "parse", lambda suite, context: same(suite, replace(context, step_size=0.003)))
+    with pytest.raises(UserError, match=r"\(fast, attack_settings was .*pgd-2.*step_size=0.03.*is .*=0.003.*another"):
+        fast.measure(only)
+    monkeypatch.setattr(fast, "parse", lambda suite, context: replace(same(suite, context), seed=1))
+    with pytest.raises(UserError, match=r"\(fast, seed was 0, is 1\); choose another --out"):
+        fast.measure(only)
+    monkeypatch.setattr(fast, "parse", same)
+    file = options.out / "digits" / "blocks.json"
+    kept = read_json(file)
+    del kept["variants"]["fast"]["plan"]  # as files were before
+    write_json(file, kept)
+    assert fast.table(options.out) == {}  # no AutoAttack: but it can be read
+    with pytest.raises(UserError, match=r"fast, attack_settings was None"):
+        fast.measure(only)
+
+
 def test_adv_lib_is_judged_as_all_are(trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = (part[:6] for part in test_digits)
     other = images.flip(0)  # digits of other classes, far outside the ball
@@ -187,6 +210,18 @@ def test_what_goes_through_is_counted_behind_a_curve_too(trained: nn.Module, tes
     assert (passes.forwards, passes.backwards) == (4 + 4 + 24, 24)
     model(images)
     assert passes.forwards == 32
+
+
+def test_what_goes_through_is_counted_behind_a_curve_and_several_modules(
+    trained: nn.Module, test_digits: Digits
+) -> None:
+    images, labels = (part[:4] for part in test_digits)
+    model = nn.Sequential(ToneCurve(0.3, 0.7), nn.Identity(), *trained.children()).eval()
+    assert len(model) >= 4
+    with counted(model) as passes:
+        model(images)
+        Behind(0.1, steps_each=2, targets=1)(model, images, labels, ImageRng(0, range(4)))
+    assert (passes.forwards, passes.backwards) == (4 + 4 + 24, 24)
 
 
 def test_operations_are_those_of_the_layers(trained: nn.Module, test_digits: Digits) -> None:

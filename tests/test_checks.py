@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.data import Images
 from bpfc.evaluation import Context, ThreatModel, blocks, parse, run_block
+from bpfc.models.curve import with_curve
 from bpfc.wrappers import BPDA
 
 Digits = tuple[Tensor, Tensor]
@@ -64,6 +65,22 @@ def test_blind_gradients_are_counted_and_said(
     assert standing > 0
     assert any(f"{standing} of these count as robust" in told for told in found.warnings)
     assert all("gradient" not in row for row in found.rows if row["broken_by"] == "clean")
+
+
+@pytest.mark.parametrize("attacks", ["fast", "apgd-3,behind-2", "aa-behind-apgd-ce"])
+def test_behind_a_curve_the_gradient_counts_that_is_there(
+    attacks: str, trained: nn.Module, test_digits: Digits
+) -> None:
+    """Of images in black and white the curve's own gradient is zero at every pixel; attacks in x alone are blind."""
+    images, model = (test_digits[0][:4] > 0.5).float(), with_curve(trained, 0.3, 0.7).eval()
+    labels = model(images).argmax(1)
+    blind = bpfc.evaluate(model, images, labels, attacks="apgd-3", eps=0.1)
+    assert blind.summary["gradients"]["zero"] == 4
+    found = bpfc.evaluate(model, images, labels, attacks=attacks, eps=0.1)
+    assert found.summary["gradients"] == {"zero": 0, "not_finite": 0}
+    assert not any("exactly zero" in told for told in found.warnings)
+    masked = nn.Sequential(model[0], Levels(trained)).eval()
+    assert bpfc.evaluate(masked, images, labels, attacks=attacks, eps=0.1).summary["gradients"]["zero"] == 4
 
 
 def test_sound_gradients_are_not_warned_of(trained: nn.Module, test_digits: Digits) -> None:

@@ -1,6 +1,6 @@
 """APGD at several classes (Croce and Hein 2020), all of an image's targets in one batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -20,25 +20,33 @@ CANDIDATES = 32
 class TargetedAPGD:
     """APGD on the targeted DLR loss, at all targets side by side; an image leaves when one of them breaks it.
 
+    Each target has a random start of its own, as in the authors' code: that of (seed, image, restart), and which of the
+    image's targets it is.
+
     With more other classes than `targets`, those that a straight line through the network's gradient reaches first
-    (`nearest_classes`). They are found once for an image, whatever the number of its restarts in the batch. What comes
-    back is, of the last iterates at the targets, the one nearest to being taken for another class.
+    (`nearest_classes`). They are found once for an image, whatever the number of its restarts in the batch, but shown
+    for each of these, so that what an image is said to have cost does not depend on the batch. What comes back is, of
+    the last iterates at the targets, the one nearest to being taken for another class.
     """
 
     eps: float
     steps: int
     targets: int = 9
     norm: Norm = "linf"
+    room: int | None = field(default=None, repr=False, compare=False)
+    """Images in the largest forward; as many as are attacked, unless given. No verdict depends on it."""
     forwards: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_radius(self.norm, eps=self.eps)
-        check_count(steps=self.steps, targets=self.targets)
+        check_count(steps=self.steps, targets=self.targets, room=self.room)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        inside, count = ball(self.norm, self.eps), len(images)
+        if not len(images):
+            return images.clone()
+        inside, count, room = ball(self.norm, self.eps), len(images), self.room or len(images)
         firsts, same = _distinct(images, labels)
         found, logits = nearest_classes(model, images[firsts], labels[firsts], self.targets, inside)
         classes, each = found[same], found.shape[1]
@@ -46,12 +54,12 @@ class TargetedAPGD:
         of = torch.arange(count, device=images.device).repeat(each)
         done = torch.zeros(count, dtype=torch.bool, device=images.device)
         if watch is not None:
-            done[firsts] = watch(firsts, images[firsts], logits, 0)
+            done = watch(of[:count], images, logits[same], 0)
 
         def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
             assert watch is not None
-            for turn in range(each):  # an image once in each call, and no more once it is done
-                rows = torch.nonzero((copies // count == turn) & ~done[of[copies]])[:, 0]
+            for turn in range(each):  # an image once in each call; also one just done, for it was asked about
+                rows = torch.nonzero(copies // count == turn)[:, 0]
                 if len(rows):
                     done[of[copies[rows]]] = watch(of[copies[rows]], candidates[rows], logits[rows], step)
             return done[of[copies]]
@@ -60,15 +68,15 @@ class TargetedAPGD:
             model,
             images[of],
             torch.stack([labels[of], classes.T.flatten()], dim=1),
-            inside.surface(images, rng)[of],
+            torch.cat([inside.surface(images, rng, turn) for turn in range(each)]),
             ball=inside,
             steps=self.steps,
             losses=targeted_dlrs,
             watch=observe if watch else None,
-            room=count,
+            room=room,
         )
         nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
-        for rows in torch.nonzero(~done[of])[:, 0].split(count):
+        for rows in torch.nonzero(~done[of])[:, 0].split(room):
             with torch.no_grad():
                 logits = model(last[rows]).float()
             nearness[rows] = margins(logits, labels[of[rows]])

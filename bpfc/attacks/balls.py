@@ -25,9 +25,9 @@ class LinfBall:
         """U(−ε, ε) added to every pixel; not clipped to the box, as in the paper's scripts."""
         return images + self.eps * rng.uniform(images)
 
-    def surface(self, images: Tensor, rng: Rng) -> Tensor:
+    def surface(self, images: Tensor, rng: Rng, draw: int = 0) -> Tensor:
         """As `random`, stretched until some pixel is ε away: where APGD starts. Not clipped to the box."""
-        noise = rng.uniform(images)
+        noise = rng.uniform(images, draw)
         return images + self.eps * noise / (self.distances(noise).view(-1, 1, 1, 1) + 1e-12)
 
     def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
@@ -54,9 +54,9 @@ class L2Ball:
         radius = ((rng.uniform(images[:, :1, :1, :1], 2) + 1) / 2) ** (1 / images[0].numel())
         return images + self.eps * radius * _direction(images, rng)
 
-    def surface(self, images: Tensor, rng: Rng) -> Tensor:
+    def surface(self, images: Tensor, rng: Rng, draw: int = 0) -> Tensor:
         """Uniform on the sphere of radius ε: where APGD starts. Not clipped to the box."""
-        return images + self.eps * _direction(images, rng)
+        return images + self.eps * _direction(images, rng, draw)
 
     def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
         """One step of that length, or of each image's (N, 1, 1, 1), along the gradient, projected.
@@ -119,7 +119,7 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / l2_norms(vectors).clamp_min(1e-12)
 
 
-def _direction(images: Tensor, rng: Rng) -> Tensor:
+def _direction(images: Tensor, rng: Rng, draw: int = 0) -> Tensor:
     """A unit vector for each image, uniform on the sphere: a normal one (Box-Muller), stretched."""
-    first, second = (1 - (rng.uniform(images, draw) + 1) / 2 for draw in (0, 1))
+    first, second = (1 - (rng.uniform(images, each) + 1) / 2 for each in (2 * draw, 2 * draw + 1))
     return _unit((-2 * first.clamp_min(1e-7).log()).sqrt() * (2 * pi * second).cos())

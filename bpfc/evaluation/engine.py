@@ -1,13 +1,14 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and over all."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
-from bpfc.attacks import ImageRng
+from bpfc.attacks import Attack, ImageRng, TargetedAPGD
 from bpfc.certification import ContradictionError
 from bpfc.data import AnyImages, Block, each_block
 from bpfc.evaluation.gradients import blind_at_start
@@ -69,7 +70,7 @@ def run_block(
     _note_proofs(rows, proofs or {})
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
-        _note_blind(model, block, standing, rows)
+        _note_blind(model, block, standing, rows, plan)
     for item in plan.attacks:
         if plan.cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
@@ -82,12 +83,17 @@ def run_block(
             rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             with autocast(images.device, plan.precision_of(item)):
-                judge.run(item.attack, rng, any_iterate=item.any_iterate)
+                judge.run(_with_room(item.attack, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
         passed(item.name, len(indices))
     return rows
+
+
+def _with_room(attack: Attack, batch_size: int) -> Attack:
+    """The attack with the whole batch to fill: a few images fill it with several targets each."""
+    return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else attack
 
 
 def run_transfer_block(
@@ -104,7 +110,7 @@ def run_transfer_block(
     for source_name, source in sources.items():
         if plan.by_gradients:
             for name, at in right.items():
-                _note_blind(source, block, at, rows[name])
+                _note_blind(source, block, at, rows[name], plan)
         for item in plan.attacks:
             for restart in range(item.restarts):
                 with autocast(images.device, plan.precision_of(item)):
@@ -145,14 +151,14 @@ def _note_proofs(rows: list[Row], proofs: Mapping[int, Proof]) -> None:
                 )
 
 
-def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row]) -> None:
+def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row], plan: Plan) -> None:
     """Says in the rows of the images at `places` where gradients through the model are of no use.
 
     A model that lets none through at all comes here only in an audit, whose attacks go through stand-ins.
     """
     at = torch.tensor(places, dtype=torch.long, device=block.labels.device)
     try:
-        blinds = blind_at_start(model, block.images[at], block.labels[at])
+        blinds = blind_at_start(model, block.images[at], block.labels[at], past_curve=plan.past_curve)
     except ValueError:
         blinds = ["zero"] * len(places)
     for place, blind in zip(places, blinds, strict=True):

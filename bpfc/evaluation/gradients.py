@@ -9,13 +9,18 @@ from bpfc.attacks.ascent import input_gradient
 from bpfc.checks import first_line
 from bpfc.data import AnyImages, to_float
 from bpfc.ledger import Blind
+from bpfc.models import behind
 from bpfc.modes import own_randomness
 
 
-def blind_at_start(model: nn.Module, images: Tensor, labels: Tensor) -> Sequence[Blind | None]:
+def blind_at_start(
+    model: nn.Module, images: Tensor, labels: Tensor, *, past_curve: bool = False
+) -> Sequence[Blind | None]:
     """For each image, what is wrong with the gradient of cross-entropy at it, in float32; None where nothing is.
 
-    Zero means every value of it: no step by gradients leaves the image. NaN or infinite means one value or more.
+    Zero means every value of it: no step by gradients leaves the image. NaN or infinite means one value or more. With
+    `past_curve` it is the gradient by what the tone curve in front answers, if there is one: where the curve is flat,
+    attacks from behind it lose nothing.
 
     Raises:
         ValueError: no gradient comes through the model at all.
@@ -23,7 +28,11 @@ def blind_at_start(model: nn.Module, images: Tensor, labels: Tensor) -> Sequence
     if not len(images):
         return []
     with torch.autocast(images.device.type, enabled=False), own_randomness(images.device, seed=0):
-        gradient, _ = input_gradient(model, images.float(), labels)
+        images = images.float()
+        if past_curve and (found := behind(model)) is not None:
+            curve, model = found
+            images = curve(images)
+        gradient, _ = input_gradient(model, images, labels)
     flat = gradient.flatten(1)
     zero, finite = (flat == 0).all(dim=1).tolist(), torch.isfinite(flat).all(dim=1).tolist()
     return ["zero" if nothing else None if sound else "not_finite" for nothing, sound in zip(zero, finite, strict=True)]

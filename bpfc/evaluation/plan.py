@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from bpfc.attacks import SPSA, Attack, Ball, Noise, Norm, Square, ball
+from bpfc.attacks import SPSA, Attack, AutoAttackBehind, Ball, Behind, Noise, Norm, Square, ball
 from bpfc.attacks.base import check_count, check_radius
 from bpfc.options import Arithmetic
 
@@ -123,6 +123,11 @@ class Plan:
     def by_gradients(self) -> bool:
         """Whether any attack differentiates the model."""
         return any(item.by_gradients for item in self.attacks)
+
+    @property
+    def past_curve(self) -> bool:
+        """Whether any attack differentiates what stands behind a tone curve, which may hide it from those in x."""
+        return any(item.by_gradients and isinstance(item.attack, Behind | AutoAttackBehind) for item in self.attacks)
 
     @property
     def minimum_norm(self) -> dict[str, Norm]:
