@@ -270,6 +270,23 @@ def test_all_that_is_asked_about_an_image_is_shown_to_the_end(
     assert sum(shown) == sum(asked)
 
 
+def test_an_image_that_needs_no_more_work_gets_none(trained: nn.Module, test_digits: Digits) -> None:
+    """Whatever is said of it at its other targets in the same step."""
+    images, labels = (part[:12] for part in test_digits)
+    ended = torch.full((12,), 100)
+    latest = torch.zeros(12, dtype=torch.long)
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        wrong = logits.argmax(1) != labels[at]
+        latest[at] = step
+        ended[at[wrong]] = ended[at[wrong]].clamp(max=step)
+        return wrong
+
+    TargetedAPGD(0.1, 10)(trained, images, labels, ImageRng(0, range(12)), watch)
+    assert ended.lt(10).logical_and(ended > 0).any()
+    assert latest.le(ended).all()
+
+
 @pytest.mark.parametrize(("count", "batch_size", "largest"), [(5, 5, 5), (2, 12, 12), (2, 256, 18), (1, 4, 4)])
 def test_targets_fill_the_batch_and_no_forward_is_larger(
     count: int, batch_size: int, largest: int, trained: nn.Module, test_digits: Digits

@@ -61,7 +61,7 @@ class TargetedAPGD:
             for turn in range(each):  # an image once in each call; also one just done, for it was asked about
                 rows = torch.nonzero(copies // count == turn)[:, 0]
                 if len(rows):
-                    done[of[copies[rows]]] = watch(of[copies[rows]], candidates[rows], logits[rows], step)
+                    done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
             return done[of[copies]]
 
         last = auto_ascent(
