@@ -15,8 +15,7 @@ auto` would choose it.
 
 Aims, on 128 images: no higher robust accuracy than the fastest of the others, and at least 5 times its speed at
 PGD-1000 × 5; at PGD-100 × 5 1.5 times in float32 and 3 times in bfloat16 where that is fast; 2 times adv-lib's APGD.
-What was run so far is less (results/benchmarks/attacks*.txt: 16 and 64 images, PGD-1000 without adv-lib); which of the
-aims it meets stands in docs/evaluate.md.
+Which of them are met, and on how many images, stands in docs/evaluate.md.
 """
 
 from collections.abc import Callable
