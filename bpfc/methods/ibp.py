@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bpfc.bounds import Bounds, Graph, interval_margins, propagate, trace
 from bpfc.bounds.batch import Statistics, normalised_by, noted
+from bpfc.bounds.merging import merged
 from bpfc.bounds.operations import Rectify
 from bpfc.methods.base import MethodOutput
 from bpfc.models.curve import behind
@@ -129,4 +130,4 @@ def balance(graph: Graph, bounds: Bounds) -> Tensor:
 def _traced(model: nn.Module, shape: tuple[int, ...]) -> Graph:
     """Once a model: a graph reads the parameters where they live, and follows them as they are trained."""
     found = behind(model)
-    return trace(model if found is None else found[1], shape)
+    return merged(trace(model if found is None else found[1], shape))
