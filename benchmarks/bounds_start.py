@@ -11,7 +11,6 @@ Certified is by the bounds in float32.
 """
 
 import argparse
-import math
 import sys
 import tempfile
 from contextlib import redirect_stdout
@@ -29,6 +28,7 @@ from bpfc.data import DataSet, load, to_float
 from bpfc.methods import IBP
 from bpfc.methods.ibp import ball_bounds
 from bpfc.models import build, with_curve
+from bpfc.models.shi import make_tight
 from bpfc.models.sparse import make_sparse
 from bpfc.training.health import TrainingError
 from bpfc.training.recipes import RECIPES
@@ -56,11 +56,11 @@ def started(name: str, channels: int, classes: int, size: int) -> nn.Module:
     assert isinstance(network, nn.Sequential)
     if name.startswith("sparse"):
         make_sparse(network)
+    if name.startswith("shi"):
+        make_tight(network)
     layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.Linear)]
     with torch.no_grad():
         for layer in layers:
-            if name.startswith("shi"):
-                layer.weight.normal_(0, math.sqrt(2 * math.pi) / layer.weight[0].numel())
             if name == "sparse_biased" and layer.bias is not None:
                 nn.init.constant_(layer.bias, 0.1)
             if name == "sparse_positive":  # each neuron has at least one weight above 0

@@ -11,6 +11,7 @@ from torch import nn
 from bpfc.errors import UserError
 from bpfc.evaluation.names import STANDARD
 from bpfc.files import make_writable_folder, write_file, write_plain_json
+from bpfc.models import kept_as
 from bpfc.models.cost import parameters
 from bpfc.models.saved import write_config
 from bpfc.report.figures import with_interval
@@ -40,7 +41,7 @@ def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str,
     make_writable_folder(folder)
     Run(record.folder).copy(folder)
     recipe = record.recipe
-    config = {"network": recipe["network"], **shape, "class_names": list(class_names)}
+    config = {"network": kept_as(recipe["network"]), **shape, "class_names": list(class_names)}
     write_config(folder, config | {"method": recipe["method"]["name"], "eps": recipe["eps"], "library": "bpfc"})
     tables = [_table(item) for item in record.evaluations]
     templates = Environment(
@@ -108,7 +109,7 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
         "number_forward_passes": 1,
         "dataset": data.replace("-", "") if data in ROBUSTBENCH else Path(data).name,
         "venue": names["venue"],
-        "architecture": record.recipe["network"],
+        "architecture": kept_as(record.recipe["network"]),
         "eps": _fraction(best.eps),
         "clean_acc": _percent(best.summary["clean"]),
         "reported": None,

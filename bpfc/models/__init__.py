@@ -6,8 +6,17 @@ from difflib import get_close_matches
 from torch import nn
 
 from bpfc.models.curve import ToneCurve, behind, ends, with_curve
+from bpfc.models.folding import folded, kept_as
 from bpfc.models.libraries import from_library, from_script, is_code, is_library, is_script, normalisation
-from bpfc.models.m_lenet import m_lenet, m_lenet_half, m_lenet_half_sparse, m_lenet_quarter, m_lenet_sparse
+from bpfc.models.m_lenet import (
+    m_lenet,
+    m_lenet_batchnorm,
+    m_lenet_half,
+    m_lenet_half_batchnorm,
+    m_lenet_half_sparse,
+    m_lenet_quarter,
+    m_lenet_sparse,
+)
 from bpfc.models.net_a import net_a
 from bpfc.models.outside import Normalise, load_weights, named, state_sha256
 from bpfc.models.resnet import resnet18, resnet18_half
@@ -20,6 +29,8 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "m-lenet-quarter": m_lenet_quarter,
     "m-lenet-sparse": m_lenet_sparse,
     "m-lenet-half-sparse": m_lenet_half_sparse,
+    "m-lenet-batchnorm": m_lenet_batchnorm,
+    "m-lenet-half-batchnorm": m_lenet_half_batchnorm,
     "net-a": net_a,
     "resnet-18": resnet18,
     "resnet-18-half": resnet18_half,
@@ -79,15 +90,19 @@ __all__ = [
     "behind",
     "build",
     "check_name",
+    "folded",
     "from_folder",
     "from_library",
     "from_script",
     "is_code",
     "is_library",
     "is_script",
+    "kept_as",
     "load_weights",
     "m_lenet",
+    "m_lenet_batchnorm",
     "m_lenet_half",
+    "m_lenet_half_batchnorm",
     "m_lenet_half_sparse",
     "m_lenet_quarter",
     "m_lenet_sparse",

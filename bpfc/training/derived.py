@@ -153,10 +153,10 @@ def told(recipe: Recipe, data: DataSet) -> list[str]:
     if isinstance(method, IBP | BPFCIBP | Margin):
         grows = "ρ" if isinstance(method, Margin) else "ε and κ of the bounds"
         lines.append(f"{grows}: {course(1)} times full size after 0, 3, 6 and 9 tenths of the run")
-    if isinstance(method, IBP | BPFCIBP) and "sparse" not in recipe.network:
+    if isinstance(method, IBP | BPFCIBP) and not recipe.network.partition("@")[0].endswith(("sparse", "batchnorm")):
         lines.append(
-            "warning: bounds of dense fresh weights are wide, and constant logits may win; m-lenet-sparse and "
-            "m-lenet-half-sparse begin with narrow ones"
+            "warning: bounds of dense fresh weights are wide, and constant logits may win; m-lenet-batchnorm and "
+            "m-lenet-sparse begin with narrow ones"
         )
     augmented = "crops and flips" if recipe.augment else "no augmentation"
     steps = f"{recipe.optimizer.upper() if recipe.optimizer == 'sgd' else 'Adam'}, lr {recipe.lr:g}"

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from bpfc.data import AnyImages, alternating_flips, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
+from bpfc.models import folded, kept_as
 from bpfc.options import Arithmetic
 from bpfc.training.health import SOON, TrainingError, check_finite, collapse
 from bpfc.training.overfitting import warning
@@ -111,7 +112,8 @@ def _next_state(
     epoch, robust = log[-1]["epoch"], log[-1]["validation_ifgsm_accuracy"]
     weights = cpu_copy(model.state_dict())
     average = {} if averaged is None else cpu_copy(averaged.state_dict())
-    judged = weights if averaged is None else cpu_copy(averaged.module.state_dict())
+    trained = model if averaged is None else averaged.module
+    judged = cpu_copy((folded(trained) if kept_as(recipe.network) != recipe.network else trained).state_dict())
     # An epoch that is not eligible stands in, without a score, until one is.
     eligible = recipe.select == "ifgsm" and epoch >= math.floor(recipe.select_from * recipe.epochs)
     best = None if before is None else before.selected_score

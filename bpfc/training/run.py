@@ -35,7 +35,7 @@ from bpfc.files import (
     write_jsonl,
 )
 from bpfc.machine import precision_of
-from bpfc.models import build, is_code
+from bpfc.models import build, is_code, kept_as
 from bpfc.options import Arithmetic
 from bpfc.training.recipe import Recipe, recipe_from, recipe_json
 from bpfc.training.state import State, read_state
@@ -179,7 +179,7 @@ class Run:
                 f"that code, say so with --model {recipe.network}"
             )
         self._require_weights()
-        model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
+        model = build(kept_as(recipe.network), channels=data.channels, classes=data.classes, size=data.size)
         try:
             weights = load_tensors(self.weights)
             model.load_state_dict(weights)
