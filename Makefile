@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint tables page bench
+.PHONY: demo test lint suite tables page bench
 
 demo: $(VENV)/installed-demo
 	$(BIN)/bpfc demo --out demo
 
-test: lint
+# Beside each other: some tests wait for a browser or a process, and leave a core to lint.
+test: $(VENV)/installed-test
+	$(MAKE) --jobs 2 lint suite
+
+suite: $(VENV)/installed-test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/installed-test

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import torch
@@ -25,20 +26,31 @@ from bpfc.methods import BPFC
 SLOW = 110
 
 COMMANDS = {
-    "demo": ("bpfc demo --out {folder}/demo",),
-    "test": ("ruff check .", "ruff format --check .", "mypy", "pytest --numprocesses auto --dist worksteal"),
+    "demo": (("bpfc demo --out {folder}/demo",),),
+    "test": (
+        ("ruff check .", "ruff format --check .", "mypy"),
+        ("pytest --numprocesses auto --dist worksteal",),
+    ),
 }
-"""Modules of Python with their words, as the Makefile has them."""
+"""Modules of Python with their words, as the Makefile has them: one after another, and such rows beside each other."""
+
+
+def follow(commands: tuple[str, ...], folder: str) -> int:
+    """Runs one after another, while they end well; gives back the last one's status."""
+    for words in commands:
+        command = [sys.executable, "-m", *words.format(folder=folder).split()]
+        if status := subprocess.run(command, check=False, stdout=sys.stderr).returncode:
+            return status
+    return 0
 
 
 def main(what: tyro.conf.Positional[Literal["demo", "test"]] = "demo") -> None:
     print_machine()
-    with tempfile.TemporaryDirectory() as folder:
+    rows = COMMANDS[what]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(rows)) as threads:
         started = time.perf_counter()
-        for words in COMMANDS[what]:
-            command = [sys.executable, "-m", *words.format(folder=folder).split()]
-            if status := subprocess.run(command, check=False, stdout=sys.stderr).returncode:
-                sys.exit(status)
+        if status := max(threads.map(lambda row: follow(row, folder), rows)):
+            sys.exit(status)
         seconds = time.perf_counter() - started
     precision = resolve("auto", torch.device("cpu"))
     step = medians({"step": make_step(BPFC(k=6, weight=25.0), precision)}, rounds=10)["step"]

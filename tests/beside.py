@@ -10,12 +10,14 @@ from safetensors.numpy import load_file
 from bpfc.files import append_lines, read_json, read_jsonl, write_json
 
 
-def write(folder: Path, ended: Event) -> None:
+def write(folder: Path, enough: Event) -> None:
+    """Writes one file anew and adds to another, until the reader has seen enough of them."""
     os.fsync = lambda _: None  # type: ignore[assignment] # a busy disk takes its time, and a reader asks none
-    for turn in range(80):
+    turn = 0
+    while not enough.is_set():
         write_json(folder / "some.json", {"turn": turn, "text": "x" * 50_000})
         append_lines(folder / "some.jsonl", [{"turn": turn, "text": "y" * 5_000}])
-    ended.set()
+        turn += 1
 
 
 def look(folder: Path, begun: Event, ended: Event, found: "Queue[tuple[set[str], list[str]]]") -> None:

@@ -1,5 +1,6 @@
 """What the benchmarks of attacks rest on: counting, one judgement for every library, and going on after a kill."""
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,23 +55,26 @@ def test_the_first_commands_are_timed_and_scaled(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(first_command, "medians", lambda *_, **__: {"step": 0.1})  # 640 images a second
-    monkeypatch.setattr(first_command, "COMMANDS", {"test": ("timeit -n 1 -r 1 pass", "timeit -n 1 -r 1 pass")})
+    fine, wrong = "timeit -n 1 -r 1 pass", "timeit -n 1 -r 1 fail"
+    monkeypatch.setattr(first_command, "COMMANDS", {"test": ((fine, fine), (fine,))})
     first_command.main("test")
     printed = capfd.readouterr().out
     found = re.search(r"^test: (\d+) s, in \S+, where M-LeNet trains 640 BPFC images a second$", printed, re.MULTILINE)
     assert found
     scaled = int(printed.split()[-2])
     assert abs(scaled - int(found[1]) * 640 / 110) <= 640 / 110
-    monkeypatch.setattr(first_command, "COMMANDS", {"test": ("timeit -n 1 -r 1 fail", "timeit -n 1 -r 1 pass")})
-    with pytest.raises(SystemExit) as stopped:
-        first_command.main("test")
-    assert stopped.value.code == 1
-    assert "test:" not in capfd.readouterr().out
+    for rows in (((wrong, fine), (fine,)), ((fine,), (fine, wrong))):
+        monkeypatch.setattr(first_command, "COMMANDS", {"test": rows})
+        with pytest.raises(SystemExit) as stopped:
+            first_command.main("test")
+        assert stopped.value.code == 1
+        assert "test:" not in capfd.readouterr().out
 
 
 def test_make_test_does_what_is_timed() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
-    for words in first_command.COMMANDS["test"]:
+    assert "$(MAKE) --jobs 2 lint suite" in makefile
+    for words in itertools.chain(*first_command.COMMANDS["test"]):
         assert re.search(rf"^\t\$\(BIN\)/(python -m )?{re.escape(words)}$", makefile, re.MULTILINE)
 
 
