@@ -122,7 +122,8 @@ class Resumed(Generic[R]):
         if near(before.get(FIRST), now.get(FIRST)):
             before[FIRST] = now.get(FIRST)
         old, new = _flat(before), _flat(now)
-        changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        # Earlier versions wrote 0 for what there is none of.
+        changed = [name for name in {**old, **new} if (old.get(name) or None) != (new.get(name) or None)]
         if changed == ["images"] and isinstance(old.get("images"), int) and old["images"] < new["images"]:
             changed = []
         if changed:

@@ -205,8 +205,8 @@ def test_sixteen_bits_are_evaluated_at_their_depth(trained: nn.Module, test_digi
 
 
 def test_gradients_are_those_of_the_sources_in_a_transfer(trained: nn.Module, test_digits: Digits) -> None:
-    from bpfc.evaluation import run_transfer_block
     from bpfc.evaluation.caveats import caveats
+    from bpfc.evaluation.transfer import run_transfer_block
 
     (block,) = blocks(Images(test_digits[0][:10], test_digits[1][:10]), range(10), 10)
     plan = parse("fgsm", Context(ThreatModel("linf", 0.1), channels=1))

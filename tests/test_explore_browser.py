@@ -70,7 +70,7 @@ def served(scene: Scene, password: str | None) -> Iterator[str]:
         listening.listen()
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        started[0].should_exit = True
+        started[0].should_exit = started[0].force_exit = True  # waits for no browser that holds a connection
         thread.join(10)
 
 

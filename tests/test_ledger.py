@@ -137,3 +137,11 @@ def test_another_evaluation_is_refused_by_what_differs(tmp_path: Path) -> None:
     Ledger(tmp_path, HEADER | {"images": 7}, [*LABELS, 0], ATTACKS)  # more images go on
     with pytest.raises(ValueError, match="images was 7, is 6"):
         opened(tmp_path)
+
+
+def test_an_evaluation_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Those said 0 where there is nothing."""
+    opened(tmp_path, eot=0).append([row(0)], [])
+    assert opened(tmp_path, eot=None).missing == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"other settings \(eot was None, is 5\)"):
+        opened(tmp_path, eot=5)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stability
 
 from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
@@ -86,6 +87,16 @@ def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
     shares = summary["clean"]["accuracy"], summary["worst_case"]["accuracy"], summary["between"]["certified"]
     assert [f"{figure:.1f}" for figure in BEST[data].expected] == [percent(share) for share in shares]
     assert BEST[data].precision == judged.run.precision
+
+
+def test_the_demo_s_trainings_end_well_over_seeds_threads_and_roundings() -> None:
+    rows = read_jsonl(RESULTS / "stability" / "runs.jsonl")
+    settings = json.loads((RESULTS / "stability" / "summary.json").read_text())["settings"]
+    assert {row["recipe"] for row in rows} == {stability.recipe_digest()}
+    assert stability.summarise(rows) == settings
+    for setting in settings:
+        assert {row["seed"] for row in rows if row["setting"] == setting["name"]} == set(range(20))
+        assert (setting["runs"], setting["outside"]) == (20, 0)
 
 
 def test_a_recipe_says_how_many_of_its_trainings_diverged() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, ImageRng
 from bpfc.cli.transfer import Transfer, run
+from bpfc.evaluation import Block, Context, ThreatModel, parse
+from bpfc.evaluation.transfer import run_transfer_block
 from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
@@ -138,3 +140,28 @@ def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path
     with pytest.raises(RunError, match="shaken: trained on mnist, but .*robust on mnist-5k"):
         run(options(runs, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cascade_attacks_what_is_left_and_a_minimum_norm_attack_says_how_far(
+    trained: nn.Module, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    """As in every evaluation: the loop is the same."""
+    torch.manual_seed(1)
+    shaken = small_network().eval()
+    shaken.load_state_dict({key: value + 0.03 * torch.randn_like(value) for key, value in trained.state_dict().items()})
+    images, labels = test_digits[0][:30], test_digits[1][:30]
+    block, context = Block(list(range(30)), images, labels), Context(ThreatModel("linf", 0.15), 1, 0.02)
+    plan = parse("fgsm,pgd-5x2,deepfool", context, batch_size=64)
+    networks = {"own": trained, "other": shaken}
+    plain, cascade = (
+        run_transfer_block(networks, networks, block, replace(plan, cascade=cascade)) for cascade in (False, True)
+    )
+    for name, rows in plain.items():
+        for row, less in zip(rows, cascade[name], strict=True):
+            tried = list(row["attacks"].items())
+            hit = next((place for place, (_, verdict) in enumerate(tried) if verdict["broken"]), len(tried))
+            assert list(less["attacks"].items()) == tried[: hit + 1]
+            assert less["broken_by"] == row["broken_by"]
+    assert any(row["broken_by"] not in (None, "clean") for row in plain["other"])
+    found = [row["attacks"]["deepfool@own"] for row in plain["own"] if row["broken_by"] != "clean"]
+    assert any(verdict["found"] and not verdict["broken"] for verdict in found)  # further away than ε

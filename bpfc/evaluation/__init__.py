@@ -6,7 +6,7 @@ What is evaluated when it comes from files, `subject`, is not imported here: `im
 from bpfc.checks import check
 from bpfc.data import Block, blocks
 from bpfc.evaluation.api import Evaluation, evaluate
-from bpfc.evaluation.engine import run_block, run_transfer_block, transferred
+from bpfc.evaluation.engine import run_block
 from bpfc.evaluation.names import SUITES, Context, parse
 from bpfc.evaluation.plan import Plan, PlannedAttack, ThreatModel
 
@@ -23,6 +23,4 @@ __all__ = [
     "evaluate",
     "parse",
     "run_block",
-    "run_transfer_block",
-    "transferred",
 ]

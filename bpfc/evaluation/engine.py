@@ -70,7 +70,7 @@ def run_block(
     _note_proofs(rows, proofs or {})
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
-        _note_blind(model, block, standing, rows, plan)
+        note_blind(model, block, standing, rows, plan)
     for item in plan.attacks:
         if plan.cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
@@ -83,7 +83,7 @@ def run_block(
             rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             with autocast(images.device, plan.precision_of(item)):
-                judge.run(_with_room(item.attack, plan.batch_size), rng, any_iterate=item.any_iterate)
+                judge.run(with_room(item.attack, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
@@ -91,40 +91,9 @@ def run_block(
     return rows
 
 
-def _with_room(attack: Attack, batch_size: int) -> Attack:
+def with_room(attack: Attack, batch_size: int) -> Attack:
     """The attack with the whole batch to fill: a few images fill it with several targets each."""
     return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else attack
-
-
-def run_transfer_block(
-    sources: Mapping[str, nn.Module], targets: Mapping[str, nn.Module], block: Block, plan: Plan
-) -> dict[str, list[Row]]:
-    """The ledger rows of one block of images for every target, attacked with images made on every source.
-
-    Each source's images are made once, for all targets: on all images, to the last iterate. An attack's name in the
-    rows is that of `transferred`.
-    """
-    indices, images, labels = block
-    rows = {name: _clean_rows(target, block) for name, target in targets.items()}
-    right = {name: [i for i, row in enumerate(each) if row["broken_by"] is None] for name, each in rows.items()}
-    for source_name, source in sources.items():
-        if plan.by_gradients:
-            for name, at in right.items():
-                _note_blind(source, block, at, rows[name], plan)
-        for item in plan.attacks:
-            for restart in range(item.restarts):
-                with autocast(images.device, plan.precision_of(item)):
-                    perturbed = item.attack(source, images, labels, ImageRng(plan.seed, indices, restart))
-                for name, at in right.items():
-                    judge = Judge(targets[name], images[at], labels[at], plan.threat.ball)
-                    judge.judge(torch.arange(len(at), device=images.device), perturbed[at], item.attack.steps)
-                    _record(rows[name], transferred(item.name, source_name), at, judge, restart)
-    return rows
-
-
-def transferred(attack: str, source: str) -> str:
-    """The name, in rows and tables, of an attack whose images were made on another network."""
-    return f"{attack}@{source}"
 
 
 def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
@@ -151,7 +120,7 @@ def _note_proofs(rows: list[Row], proofs: Mapping[int, Proof]) -> None:
                 )
 
 
-def _note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row], plan: Plan) -> None:
+def note_blind(model: nn.Module, block: Block, places: Sequence[int], rows: list[Row], plan: Plan) -> None:
     """Says in the rows of the images at `places` where gradients through the model are of no use.
 
     A model that lets none through at all comes here only in an audit, whose attacks go through stand-ins.

@@ -6,6 +6,7 @@ from typing import Any
 
 from bpfc.attacks import SPSA, Attack, AutoAttackBehind, Ball, Behind, Noise, Norm, Square, ball
 from bpfc.attacks.base import check_count, check_radius
+from bpfc.attacks.made import Made
 from bpfc.options import Arithmetic
 
 SHOWN_NORMS: dict[Norm, str] = {"linf": "ℓ∞", "l2": "ℓ2"}
@@ -63,7 +64,7 @@ class PlannedAttack:
     def by_gradients(self) -> bool:
         """Whether the attack differentiates the model."""
         kind = self.attack
-        return not (isinstance(kind, Noise | SPSA | Square) or getattr(kind, "part", None) == "square")
+        return not (isinstance(kind, Made | Noise | SPSA | Square) or getattr(kind, "part", None) == "square")
 
     @property
     def minimum_norm(self) -> Norm | None:

@@ -76,7 +76,7 @@ class Subject:
             "model": self.factory,
             "mean": self.mean,
             "std": self.std,
-            "eot": self.eot or 0,  # as headers of earlier versions have it
+            "eot": self.eot,
             "data": self.data,
             "data_sha256": self.data_sha256,
             "images": len(self.images),

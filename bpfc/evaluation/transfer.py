@@ -4,23 +4,28 @@ import math
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor, nn
 
 from bpfc.answers import Answers
+from bpfc.attacks import ImageRng
+from bpfc.attacks.made import Made
 from bpfc.checks import check
-from bpfc.data import blocks, to_float
+from bpfc.data import Block, blocks, to_float
 from bpfc.evaluation.caveats import caveats
-from bpfc.evaluation.engine import run_transfer_block, transferred
+from bpfc.evaluation.engine import note_blind, run_block, with_room
 from bpfc.evaluation.gradients import check_gradient
-from bpfc.evaluation.plan import Plan
+from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.evaluation.subject import Subject
 from bpfc.files import SUMMARY, make_writable_folder, owned, write_json
 from bpfc.judge import first_logits
-from bpfc.ledger import Ledger, summarise
+from bpfc.ledger import Ledger, Row, summarise
+from bpfc.machine import autocast
 from bpfc.provenance import provenance
 from bpfc.resumed import FIRST
 
@@ -83,6 +88,42 @@ def record_transfer(
         }
         write_json(out / SUMMARY, summary)
     return summary
+
+
+def run_transfer_block(
+    sources: Mapping[str, nn.Module], targets: Mapping[str, nn.Module], block: Block, plan: Plan
+) -> dict[str, list[Row]]:
+    """The ledger rows of one block of images for every target, attacked with images made on every source.
+
+    Each source's images are made once, for all targets: on all images, to the last iterate. An attack's name in the
+    rows is that of `transferred`.
+    """
+    attacks = tuple(_made(item, name, source, block, plan) for name, source in sources.items() for item in plan.attacks)
+    found = {}
+    for name, target in targets.items():
+        rows = found[name] = run_block(target, block, replace(plan, attacks=attacks))
+        right = [place for place, row in enumerate(rows) if row["broken_by"] != "clean"]
+        for source in sources.values() if plan.by_gradients else ():
+            note_blind(source, block, right, rows, plan)
+    return found
+
+
+def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan: Plan) -> PlannedAttack:
+    """The attack as its last iterates on the network of that name, on all of the block's images in each restart."""
+    indices, images, labels = block
+    kept: dict[int, Tensor] = {}
+    for restart in range(item.restarts):
+        rng = ImageRng(plan.seed, indices, restart)
+        with autocast(images.device, plan.precision_of(item)):
+            perturbed = with_room(item.attack, plan.batch_size)(source, images, labels, rng)
+        kept |= zip(rng.keys.tolist(), perturbed, strict=True)
+    attack = Made(item.attack.eps, item.attack.norm, item.attack.steps, kept)
+    return PlannedAttack(transferred(item.name, name), attack, item.restarts, any_iterate=False)
+
+
+def transferred(attack: str, source: str) -> str:
+    """The name, in rows and tables, of an attack whose images were made on another network."""
+    return f"{attack}@{source}"
 
 
 def _first_logits(network: Subject) -> list[float]:

@@ -244,7 +244,7 @@ def train_epoch(
     means = {name: total(fabric, value).item() for name, value in sums.items()}
     images_seen = total(fabric, seen).item()
     method = recipe.method_at(epoch)
-    moved = getattr(method, "in_force", {"weight": getattr(method, "weight", 0.0)})
+    moved = getattr(method, "in_force", {"weight": method.weight} if hasattr(method, "weight") else {})
     return {"lr": recipe.lr_at(epoch), **moved, **{name: value / images_seen for name, value in means.items()}}
 
 
