@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lean
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ settings.load_profile("bpfc")
 # Networks this small gain little from a second thread, and two that wait for each other on a busy machine lose more.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+lean.load_fabric()
 # torch seeds itself from the clock: what modules draw while they are collected must not differ from run to run.
 torch.manual_seed(0)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import lean
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -25,11 +26,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bpfc.__main__ import main
 
-if "torchmetrics" not in sys.modules:
-    # lightning_fabric imports it to learn its version, with SciPy and transformers in tow, and does without.
-    sys.modules["torchmetrics"] = None  # type: ignore[assignment]
-    importlib.import_module("lightning_fabric")
-    del sys.modules["torchmetrics"]
+lean.load_fabric()
+
 for room in ("auditing", "certification", "training.start", "training.recipes"):
     importlib.import_module(f"bpfc.{room}")
 

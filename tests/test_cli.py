@@ -4,15 +4,18 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import bpfc
 from bpfc.__main__ import VERBS, main
 from bpfc.cli import demo, jobs, recipes, train
 from bpfc.files import read_jsonl
+from bpfc.models import NETWORKS, m_lenet_half_sparse, m_lenet_quarter, resnet18_half
 from bpfc.training import demo_recipes, start
 from bpfc.training.health import TrainingError
 from bpfc.training.recipes import RECIPES
@@ -101,10 +104,20 @@ def test_help_texts_are_one_paragraph_each() -> None:
     assert broken == []
 
 
+NARROW: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "m-lenet": m_lenet_quarter,
+    "m-lenet-sparse": m_lenet_half_sparse,
+    "resnet-18": resnet18_half,
+}
+"""In place of the networks of these names, in a fraction of the time."""
+
+
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name.startswith("mnist-5k") or name.endswith("-bpfc")])
 def test_recipes_train_and_evaluates(
     recipe: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name, narrow in NARROW.items():
+        monkeypatch.setitem(NETWORKS, name, narrow)
     out = str(tmp_path / "run")
     short = "--epochs 1 --limit 4 --batch-size 2 --validation 20 --validation-attacked 2 --ifgsm-steps 1"
     call(monkeypatch, "train", recipe, "--out", out, *short.split(), "--device", "cpu", "--precision", "fp32")
