@@ -65,7 +65,7 @@ def accuracies(results: Results, evaluations: Sequence[str], attacks: Sequence[s
 
 
 def headline(results: Results) -> str:
-    """README's table: four networks, one number of images; below it what the paper's longer attack leaves on MNIST."""
+    """README's table: four networks, one number of images."""
     runs = ("fashion-mnist-normal", "fashion-mnist-bpfc", "mnist-normal", "mnist-bpfc")
     summaries = {run: results.summary(f"{run}/evaluation-10000") for run in runs}
     check_same(summaries, "images")
@@ -75,11 +75,8 @@ def headline(results: Results) -> str:
         shares = [without(summary["attacks"][attack]) for attack in ("fgsm", "ifgsm-40")]
         name_and_class = [name, results.class_of(run)]
         rows.append([*name_and_class, without(summary["clean"]), *shares, with_interval(summary["attacks"]["pgd-100"])])
-    longer = results.summary("mnist-bpfc/evaluation-pgd-1000")
     told = (
-        f"Accuracy in %. {shown_images(summaries[runs[0]])}. {shown_seeds(results, runs)} In brackets: 95 % interval. "
-        f"The paper's own attack, PGD-1000, leaves {with_interval(longer['attacks']['pgd-1000'])} of MNIST's first "
-        f"{longer['images']:,} to BPFC, where the paper has {paper('mnist', 'bpfc', 'pgd-1000')} of all."
+        f"Accuracy in %. {shown_images(summaries[runs[0]])}. {shown_seeds(results, runs)} In brackets: 95 % interval."
     )
     return captioned(["", "class", "clean", "FGSM", "I-FGSM-40", "PGD-100"], rows, told)
 
