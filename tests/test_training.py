@@ -1,8 +1,10 @@
+import io
 import json
 import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +78,20 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
     row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
     engine._report([row], epochs=2, collapsed=None)
     assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
+
+
+def test_where_somebody_watches_a_bar_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown, dropped = Terminal(), io.StringIO()
+    for out in (shown, dropped):
+        monkeypatch.setattr("sys.stdout", out)
+        with engine._progress(SimpleNamespace(is_global_zero=True), total=4, done=2) as advance:  # type: ignore[arg-type]
+            advance()
+    assert re.search(r"training .*step 3/4.*-:--:--", shown.getvalue())  # one step tells no speed yet
+    assert dropped.getvalue() == ""
 
 
 @pytest.mark.parametrize(

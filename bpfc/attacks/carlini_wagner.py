@@ -39,16 +39,16 @@ class CarliniWagner:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        nearest = MinimumNorm(images, labels, L2Ball(1.0))
+        minimum = MinimumNorm(images, labels, L2Ball(1.0))
         going = torch.arange(len(images), device=images.device)
         low, high = images.new_zeros(len(images)), images.new_full((len(images),), torch.inf)
         c = images.new_full((len(images),), self.first_c)
         for search in range(self.searches):
-            found = self._minimise(model, images, labels, c, nearest, watch, going, search * self.steps_each)
+            found = self._minimise(model, images, labels, c, minimum, watch, going, search * self.steps_each)
             high = torch.where(found, torch.minimum(high, c), high)
             low = torch.where(found, low, torch.maximum(low, c))
             c = torch.where(high.isfinite(), (low + high) / 2, c * 10)
-        return bisect(model, nearest, watch, self.steps)
+        return bisect(model, minimum, watch, self.steps)
 
     def _minimise(
         self,
@@ -56,7 +56,7 @@ class CarliniWagner:
         images: Tensor,
         labels: Tensor,
         c: Tensor,
-        nearest: MinimumNorm,
+        minimum: MinimumNorm,
         watch: Watch | None,
         going: Tensor,
         step: int,
@@ -75,7 +75,7 @@ class CarliniWagner:
                 (gradient,) = torch.autograd.grad(losses.sum(), points)
             gradient = finite(gradient)  # what is not would stay in the moments for good
             logits = logits.detach()
-            found[active] |= nearest.take(active, current, logits)
+            found[active] |= minimum.take(active, current, logits)
             if watch is not None:
                 watch(active, current, logits, step + done)
             first = 0.9 * first + 0.1 * gradient

@@ -36,12 +36,12 @@ class DeepFool:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
-        nearest = MinimumNorm(images, labels, ball(self.norm, 1.0))
+        minimum = MinimumNorm(images, labels, ball(self.norm, 1.0))
         active = torch.arange(len(images), device=images.device)
         current = images
         for done in range(self.steps + 1):
             logits, gaps, slopes = _linearise(model, current, labels[active], self.candidates)
-            going = ~nearest.take(active, current, logits)
+            going = ~minimum.take(active, current, logits)
             if watch is not None:
                 going &= ~watch(active, current, logits, done)
             active, current, gaps, slopes = active[going], current[going], gaps[:, going], slopes[:, going]
@@ -50,17 +50,17 @@ class DeepFool:
             moves = torch.stack(
                 [shortest(current, w, 1e-6 - gap, self.norm) for gap, w in zip(gaps, slopes, strict=True)]
             )
-            lengths = torch.stack([nearest.ball.distances(move) for move in moves])
+            lengths = torch.stack([minimum.ball.distances(move) for move in moves])
             lengths[(slopes == 0).flatten(2).all(dim=2)] = torch.inf  # no move leads to that class
             move = moves[lengths.argmin(dim=0), torch.arange(len(current), device=images.device)]
             current = (current + (1 + self.overshoot) * move).clamp(0, 1)
-        bisect(model, nearest, watch, self.steps)
-        found = torch.nonzero(nearest.distances.isfinite())[:, 0]
+        bisect(model, minimum, watch, self.steps)
+        found = torch.nonzero(minimum.distances.isfinite())[:, 0]
         for _ in range(self.refinements if len(found) else 0):
-            originals, way = images[found], nearest.points[found] - images[found]
-            logits, gaps, slopes = _linearise(model, nearest.points[found], labels[found], 1)
+            originals, way = images[found], minimum.points[found] - images[found]
+            logits, gaps, slopes = _linearise(model, minimum.points[found], labels[found], 1)
             if watch is not None:
-                watch(found, nearest.points[found], logits, self.steps)
+                watch(found, minimum.points[found], logits, self.steps)
             wanted = (slopes[0] * way).flatten(1).sum(dim=1) - gaps[0]
             straight = shortest(originals, slopes[0], wanted + 1e-6, self.norm)
             for share in (1.0, 0.5, 0.2):
@@ -68,11 +68,11 @@ class DeepFool:
                 candidates = (originals + (1 + self.overshoot) * mixed).clamp(0, 1)
                 with torch.no_grad():
                     logits = model(candidates).float()
-                nearest.take(found, candidates, logits)
+                minimum.take(found, candidates, logits)
                 if watch is not None:
                     watch(found, candidates, logits, self.steps)
-            bisect(model, nearest, watch, self.steps, halvings=5)
-        return nearest.points
+            bisect(model, minimum, watch, self.steps, halvings=5)
+        return minimum.points
 
 
 def _linearise(model: nn.Module, points: Tensor, labels: Tensor, candidates: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,18 +27,18 @@ class MinimumNorm:
 
 
 @torch.no_grad()
-def bisect(model: nn.Module, nearest: MinimumNorm, watch: Watch | None, step: int, halvings: int = 10) -> Tensor:
+def bisect(model: nn.Module, minimum: MinimumNorm, watch: Watch | None, step: int, halvings: int = 10) -> Tensor:
     """Draws what was found towards its image while it stays misclassified, along the straight line; gives back the
     points. Shown to `watch` as after `step` steps."""
-    found = torch.nonzero(nearest.distances.isfinite())[:, 0]
-    images, far = nearest.images[found], nearest.points[found]
-    low, high = torch.zeros_like(nearest.distances[found]), torch.ones_like(nearest.distances[found])
+    found = torch.nonzero(minimum.distances.isfinite())[:, 0]
+    images, far = minimum.images[found], minimum.points[found]
+    low, high = torch.zeros_like(minimum.distances[found]), torch.ones_like(minimum.distances[found])
     for _ in range(halvings if len(found) else 0):
         middle = (low + high) / 2
         candidates = images + middle[:, None, None, None] * (far - images)
         logits = model(candidates).float()
-        wrong = nearest.take(found, candidates, logits)
+        wrong = minimum.take(found, candidates, logits)
         if watch is not None:
             watch(found, candidates, logits, step)
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
-    return nearest.points
+    return minimum.points
