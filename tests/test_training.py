@@ -85,6 +85,8 @@ def test_where_somebody_watches_a_bar_shows_the_time_left(monkeypatch: pytest.Mo
         def isatty(self) -> bool:
             return True
 
+    monkeypatch.setattr("rich._console", None)  # what other tests have drawn on
+    monkeypatch.setenv("TERM", "xterm")
     shown, dropped = Terminal(), io.StringIO()
     for out in (shown, dropped):
         monkeypatch.setattr("sys.stdout", out)
