@@ -1,7 +1,7 @@
 """Processes that tests start, each forked from one that has loaded what they need: to load it takes seconds each time.
 
-Else they are what `python` and `torchrun` start, with arguments, an environment and an end of their own. Those commands
-themselves are run by test_own_data_page.py and test_cli.py.
+Else they are what `python` and `torchrun` start, with arguments, an environment and an end of their own. `python`
+itself is run by test_cli.py. Of `torchrun` no more is left out than how it reads its words.
 """
 
 import importlib

@@ -1,14 +1,12 @@
 """The commands of docs/own-data.md, in their order, on real digits as pictures."""
 
-import os
 import shlex
-import subprocess
-import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import torchrun
 from test_docs import ROOT, call_bpfc, commands
 
 from bpfc.data import DataSet
@@ -47,9 +45,9 @@ def test_a_stranger_trains_evaluates_audits_and_exports(
         words += shlex.split(SHORT[verb])
         ran.append(verb)
         if program == "torchrun":
-            run = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words]
-            around = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-            told = subprocess.run(run, check=True, env=around, capture_output=True, text=True).stdout
+            count = int(words[words.index("--nproc-per-node") + 1])
+            well, told = torchrun(count, *words[at - 1 :], PYTHONWARNINGS="ignore").result()
+            assert well, told
             assert "worst case" in told
             continue
         with suppress(SystemExit) if verb == "audit" else nullcontext():  # its verdict is its exit status
