@@ -1,4 +1,4 @@
-"""BatchNorm as part of the layer before it: the same bounds by half the passes over a network's values."""
+"""BatchNorm as part of the convolution before it: the same bounds by half the passes over a network's values."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from bpfc.bounds.graph import Graph
-from bpfc.bounds.operations import Convolution, Dense, Operation, Scale
+from bpfc.bounds.operations import Convolution, Operation, Scale
 
 
 def merged(graph: Graph) -> Graph:
-    """The graph with each scale of whole channels merged into the convolution or linear layer that it alone reads.
+    """The graph with each scale of whole channels merged into the convolution that it alone reads.
 
-    s (W x + b) + t = (s W) x + (s b + t). Exact but for rounding; parameters are still read where they live.
+    s (W x + b) + t = (s W) x + (s b + t). Exact but for rounding; parameters are still read where they live. A linear
+    layer has more weights than values, so that one there stays.
     """
     readers = Counter(place for operation in graph.operations for place in operation.inputs)
     operations: list[Operation] = []
@@ -22,7 +23,7 @@ def merged(graph: Graph) -> Graph:
         here = replace(operation, inputs=tuple(moved[place] for place in operation.inputs))
         before = operations[here.inputs[0]] if here.inputs else None
         alone = before is not None and readers[operation.inputs[0]] == 1
-        if alone and isinstance(before, Convolution | Dense) and isinstance(here, Scale) and _of_channels(here):
+        if alone and isinstance(before, Convolution) and isinstance(here, Scale) and _of_channels(here):
             operations[here.inputs[0]] = _scaled(before, here)
             moved.append(here.inputs[0])
         else:
@@ -32,13 +33,12 @@ def merged(graph: Graph) -> Graph:
 
 
 def _of_channels(scale: Scale) -> bool:
-    return scale.scale(torch.zeros(())).shape == (scale.shape[0], *(1 for _ in scale.shape[1:]))
+    return scale.scale(torch.zeros(())).shape == (scale.shape[0], 1, 1)
 
 
-def _scaled(layer: Convolution | Dense, by: Scale) -> Operation:
+def _scaled(layer: Convolution, by: Scale) -> Operation:
     def weight(like: Tensor) -> Tensor:
-        plain = layer.weight(like)
-        return plain * by.scale(like).view(-1, *(1 for _ in plain.shape[1:]))
+        return layer.weight(like) * by.scale(like)[..., None]
 
     def offset(like: Tensor) -> Tensor:
         shift = by.shift(like)
