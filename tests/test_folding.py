@@ -50,6 +50,8 @@ def test_folded_it_is_the_paper_s_network_and_answers_the_same(name: str) -> Non
     images = torch.rand(8, 1, 28, 28, dtype=torch.float64)
     torch.testing.assert_close(plain(images), network(images))
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    shared = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    plain.load_state_dict(folded(shared).state_dict())
 
 
 def test_most_networks_are_kept_as_they_are() -> None:

@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 KEPT_AS = {"m-lenet-batchnorm": "m-lenet", "m-lenet-half-batchnorm": "m-lenet-half"}
@@ -30,9 +31,9 @@ def _without(network: nn.Module) -> nn.Module:
     layers: list[nn.Module] = []
     for layer in network:
         before = layers[-1] if layers else None
-        if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+        if isinstance(layer, _BatchNorm) and isinstance(before, nn.Conv2d):  # SyncBatchNorm among them
             layers[-1] = fuse_conv_bn_eval(before, layer)
-        elif isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+        elif isinstance(layer, _BatchNorm) and isinstance(before, nn.Linear):
             layers[-1] = fuse_linear_bn_eval(before, layer)
         else:
             layers.append(_without(layer))

@@ -127,5 +127,6 @@ class Results:
         method = self.method(run)
         weight = f", λ {self.recipe(run)['method']['weight']:g}" if method == "bpfc-l1" else ""
         network = self.recipe(run)["network"]
-        shown = ", Net-A" if network == "net-a" else ", tone curve" if "@" in network else ""
-        return {**METHODS, **OWN}.get(method, method) + weight + shown
+        shown = ", Net-A" if network == "net-a" else ", BatchNorm" if "batchnorm" in network else ""
+        curve = ", tone curve" if "@" in network else ""
+        return {**METHODS, **OWN}.get(method, method) + weight + shown + curve
