@@ -49,8 +49,8 @@ def main(what: tyro.conf.Positional[Literal["demo", "test"]] = "demo") -> None:
     rows = COMMANDS[what]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(rows)) as threads:
         started = time.perf_counter()
-        if status := max(threads.map(lambda row: follow(row, folder), rows)):
-            sys.exit(status)
+        if failed := [status for status in threads.map(lambda row: follow(row, folder), rows) if status]:
+            sys.exit(1 if failed[0] < 0 else failed[0])  # a negative one is of a process that was killed
         seconds = time.perf_counter() - started
     precision = resolve("auto", torch.device("cpu"))
     step = medians({"step": make_step(BPFC(k=6, weight=25.0), precision)}, rounds=10)["step"]

@@ -118,7 +118,7 @@ def computed_here(names: Iterable[str]) -> list[str]:
     """Those whose instructions this CPU has."""
     import torch
 
-    has = torch.cpu.get_capabilities()
+    has = torch.cpu.get_capabilities()  # of torch 2.13 on
     known = [word for word, flag in (("amx", "amx_bf16"), ("avx512", "avx512_f"), ("avx2", "avx2")) if has.get(flag)]
     return [name for name in names if SETTINGS[name][2] in known]
 

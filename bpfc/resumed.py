@@ -122,8 +122,9 @@ class Resumed(Generic[R]):
         if near(before.get(FIRST), now.get(FIRST)):
             before[FIRST] = now.get(FIRST)
         old, new = _flat(before), _flat(now)
-        # Earlier versions wrote 0 for what there is none of.
-        changed = [name for name in {**old, **new} if (old.get(name) or None) != (new.get(name) or None)]
+        if old.get("eot") == 0:  # as earlier versions wrote None
+            del old["eot"]
+        changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if changed == ["images"] and isinstance(old.get("images"), int) and old["images"] < new["images"]:
             changed = []
         if changed:

@@ -1,5 +1,6 @@
 """What a second process does beside the tests of files. Imports little, so that it begins at once."""
 
+import multiprocessing
 import os
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
@@ -14,7 +15,9 @@ def write(folder: Path, enough: Event) -> None:
     """Writes one file anew and adds to another, until the reader has seen enough of them."""
     os.fsync = lambda _: None  # type: ignore[assignment] # a busy disk takes its time, and a reader asks none
     turn = 0
-    while not enough.is_set():
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while not enough.is_set() and parent.is_alive():
         write_json(folder / "some.json", {"turn": turn, "text": "x" * 50_000})
         append_lines(folder / "some.jsonl", [{"turn": turn, "text": "y" * 5_000}])
         turn += 1

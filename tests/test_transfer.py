@@ -142,26 +142,26 @@ def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cascade_attacks_what_is_left_and_a_minimum_norm_attack_says_how_far(
-    trained: nn.Module, test_digits: tuple[Tensor, Tensor]
+def test_each_source_meets_all_images_and_a_minimum_norm_attack_says_how_far(
+    runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As in every evaluation: the loop is the same."""
-    torch.manual_seed(1)
-    shaken = small_network().eval()
-    shaken.load_state_dict({key: value + 0.03 * torch.randn_like(value) for key, value in trained.state_dict().items()})
-    images, labels = test_digits[0][:30], test_digits[1][:30]
-    block, context = Block(list(range(30)), images, labels), Context(ThreatModel("linf", 0.15), 1, 0.02)
-    plan = parse("fgsm,pgd-5x2,deepfool", context, batch_size=64)
-    networks = {"own": trained, "other": shaken}
-    plain, cascade = (
-        run_transfer_block(networks, networks, block, replace(plan, cascade=cascade)) for cascade in (False, True)
+    """A suite's cascade would leave a later source what an earlier one left, and a column would not be the source's."""
+    both = run(options(runs, tmp_path / "both", attacks="fgsm,deepfool"))
+    alone = run(options(runs, tmp_path / "alone", attacks="fgsm,deepfool", source=(runs["shaken"],)))
+    for target, found in alone["targets"].items():
+        for name in ("fgsm@shaken", "deepfool@shaken"):
+            assert found["attacks"][name] == both["targets"][target]["attacks"][name]
+    own = both["targets"]["robust"]["attacks"]["deepfool@robust"]
+    assert own["success"] > 1 - own["accuracy"]  # further away than ε, too
+    assert own["attacked"] > 0
+
+
+def test_a_suite_is_no_cascade_here(trained: nn.Module, test_digits: tuple[Tensor, Tensor]) -> None:
+    block, context = Block(list(range(30)), *(each[:30] for each in test_digits)), Context(ThreatModel("linf", 0.15), 1)
+    plan = parse("fgsm,pgd-5x2", context, batch_size=64)
+    one, other = (
+        run_transfer_block({"own": trained}, {"own": trained}, block, replace(plan, cascade=cascade))["own"]
+        for cascade in (False, True)
     )
-    for name, rows in plain.items():
-        for row, less in zip(rows, cascade[name], strict=True):
-            tried = list(row["attacks"].items())
-            hit = next((place for place, (_, verdict) in enumerate(tried) if verdict["broken"]), len(tried))
-            assert list(less["attacks"].items()) == tried[: hit + 1]
-            assert less["broken_by"] == row["broken_by"]
-    assert any(row["broken_by"] not in (None, "clean") for row in plain["other"])
-    found = [row["attacks"]["deepfool@own"] for row in plain["own"] if row["broken_by"] != "clean"]
-    assert any(verdict["found"] and not verdict["broken"] for verdict in found)  # further away than ε
+    assert one == other
+    assert all(len(row["attacks"]) == 2 for row in one if row["broken_by"] != "clean")

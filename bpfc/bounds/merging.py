@@ -14,7 +14,8 @@ def merged(graph: Graph) -> Graph:
     """The graph with each scale of whole channels merged into the convolution that it alone reads.
 
     s (W x + b) + t = (s W) x + (s b + t). Exact but for rounding; parameters are still read where they live. A linear
-    layer has more weights than values, so that one there stays.
+    layer has more weights than values, so that one there stays. For training alone: `terms` no longer counts all
+    roundings, so that bounds with a `unit` would not hold.
     """
     readers = Counter(place for operation in graph.operations for place in operation.inputs)
     operations: list[Operation] = []

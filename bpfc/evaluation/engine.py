@@ -65,16 +65,31 @@ def run_block(
     Raises:
         ContradictionError: an image is certified, but misclassified as it is.
     """
-    indices, images, labels = block
-    rows = _clean_rows(model, block)
+    rows = clean_rows(model, block)
     _note_proofs(rows, proofs or {})
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
         note_blind(model, block, standing, rows, plan)
+    attack_rows(model, block, rows, standing, plan, passed=passed, adversary=adversary)
+    return rows
+
+
+def attack_rows(
+    model: nn.Module,
+    block: Block,
+    rows: list[Row],
+    standing: Sequence[int],
+    plan: Plan,
+    *,
+    passed: Callable[[str, int], None] = lambda *_: None,
+    adversary: Callable[[int, Tensor], None] = lambda *_: None,
+) -> None:
+    """Attacks the images at the places `standing`, and enters the verdicts in their rows; see `run_block`."""
+    indices, images, labels = block
     for item in plan.attacks:
         if plan.cascade:
             standing = [place for place in standing if rows[place]["broken_by"] is None]
-        left, done = standing, 0
+        left, done = list(standing), 0
         while left and done < item.restarts:
             # All that stand, in as many restarts at once as fill the batch.
             together = min(item.restarts - done, max(1, plan.batch_size // len(left)))
@@ -88,7 +103,6 @@ def run_block(
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
         passed(item.name, len(indices))
-    return rows
 
 
 def with_room(attack: Attack, batch_size: int) -> Attack:
@@ -96,7 +110,7 @@ def with_room(attack: Attack, batch_size: int) -> Attack:
     return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else attack
 
 
-def _clean_rows(model: nn.Module, block: Block) -> list[Row]:
+def clean_rows(model: nn.Module, block: Block) -> list[Row]:
     """The rows of images that nothing has attacked yet.
 
     Raises:

@@ -18,7 +18,7 @@ from bpfc.attacks.made import Made
 from bpfc.checks import check
 from bpfc.data import Block, blocks, to_float
 from bpfc.evaluation.caveats import caveats
-from bpfc.evaluation.engine import note_blind, run_block, with_room
+from bpfc.evaluation.engine import attack_rows, clean_rows, note_blind, with_room
 from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.evaluation.subject import Subject
@@ -37,7 +37,7 @@ def record_transfer(
 
     Args:
         targets, sources: by name, at least one of each, all of the same images on the same device.
-        plan: what to run; the last iterate is judged always.
+        plan: what to run, but as no cascade; the last iterate is judged always.
         out: folder for TARGET/evaluation.json, TARGET/ledger.jsonl and summary.json; made if need be.
 
     Raises:
@@ -46,7 +46,9 @@ def record_transfer(
         OSError: the folder cannot be written to, or another process is at work there.
     """
     first = next(iter(targets.values()))
+    plan = replace(plan, cascade=False)
     columns = [transferred(attack, source) for source in sources for attack in plan.names]
+    norms = {transferred(attack, source): norm for source in sources for attack, norm in plan.minimum_norm.items()}
     settings = plan.header() | {
         "data": first.data,
         "images": len(first.images),
@@ -79,7 +81,7 @@ def record_transfer(
             for name, ledger in ledgers.items():
                 ledger.append(rows[name], {str(warning.message) for warning in warned})
         summary = settings | {
-            "targets": {name: summarise(ledger.rows, columns) for name, ledger in ledgers.items()},
+            "targets": {name: summarise(ledger.rows, columns, norms) for name, ledger in ledgers.items()},
             "warnings": {
                 name: told for name, ledger in ledgers.items() if (told := ledger.warnings + caveats(ledger.rows))
             },
@@ -96,16 +98,19 @@ def run_transfer_block(
     """The ledger rows of one block of images for every target, attacked with images made on every source.
 
     Each source's images are made once, for all targets: on all images, to the last iterate. An attack's name in the
-    rows is that of `transferred`.
+    rows is that of `transferred`. No cascade: a column says what one source's images do.
     """
-    attacks = tuple(_made(item, name, source, block, plan) for name, source in sources.items() for item in plan.attacks)
-    found = {}
-    for name, target in targets.items():
-        rows = found[name] = run_block(target, block, replace(plan, attacks=attacks))
-        right = [place for place, row in enumerate(rows) if row["broken_by"] != "clean"]
-        for source in sources.values() if plan.by_gradients else ():
-            note_blind(source, block, right, rows, plan)
-    return found
+    rows = {name: clean_rows(target, block) for name, target in targets.items()}
+    right = {name: [i for i, row in enumerate(each) if row["broken_by"] is None] for name, each in rows.items()}
+    for source_name, source in sources.items():
+        if plan.by_gradients:
+            for name, places in right.items():
+                note_blind(source, block, places, rows[name], plan)
+        for item in plan.attacks:
+            made = replace(plan, attacks=(_made(item, source_name, source, block, plan),), cascade=False)
+            for name, target in targets.items():
+                attack_rows(target, block, rows[name], right[name], made)
+    return rows
 
 
 def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan: Plan) -> PlannedAttack:

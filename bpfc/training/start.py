@@ -11,7 +11,8 @@ from bpfc.data import AnyImages, load, shrink, split, to_float, told_of
 from bpfc.errors import UserError
 from bpfc.files import check_writable, make_writable_folder, owned
 from bpfc.machine import pick_device, resolve
-from bpfc.models import build, check_name
+from bpfc.methods import BPFCIBP, IBP
+from bpfc.models import build, check_name, kept_as
 from bpfc.modes import eval_mode
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
@@ -54,6 +55,10 @@ def train(
     where = pick_device(device)
     if sync_batchnorm:
         check_synchronises(where)
+        if isinstance(recipe.method, IBP | BPFCIBP):
+            raise ValueError(
+                f"--sync-batchnorm: {recipe.method.name} takes BatchNorm by the images of one process; leave it out"
+            )
     arithmetic = resolve(precision, where, run.precision)
     if run.exists and not resume:
         raise RunError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
@@ -65,6 +70,7 @@ def train(
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
         training = training[: recipe.limit]
+    _check_batches(recipe, len(training))
     fabric = engine(where)
     arithmetic = fabric.broadcast(arithmetic)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
@@ -92,6 +98,16 @@ def train(
             run,
         )
     return run
+
+
+def _check_batches(recipe: Recipe, count: int) -> None:
+    """Raises ValueError where BatchNorm of vectors would get one image, which has no variance."""
+    sizes = {min(count, recipe.batch_size), count % recipe.batch_size}
+    if kept_as(recipe.network) != recipe.network and any(size // team().size == 1 for size in sizes):
+        raise ValueError(
+            f"--batch-size {recipe.batch_size}: of {count} images a batch would leave one to a process, of which "
+            f"{recipe.network} can take no variance; choose another batch size or --limit"
+        )
 
 
 def check_synchronises(device: torch.device) -> None:
