@@ -82,7 +82,7 @@ def test_how_far_the_short_bpfc_is_below_training_on_adversarial_examples() -> N
 def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
     best = RECIPES[f"{data}-best"][1]
     (judged,) = [known for known in shelf([RESULTS]).runs if all(like(known.recipe, best)) and known.has_weights]
-    summary = json.loads((judged.run.folder / "evaluation-standard" / "summary.json").read_text())
+    summary = json.loads((judged.run.folder / f"evaluation-{BEST[data].attacked}" / "summary.json").read_text())
     assert summary["images"] == 10_000
     shares = summary["clean"]["accuracy"], summary["worst_case"]["accuracy"], summary["between"]["certified"]
     assert [f"{figure:.1f}" for figure in BEST[data].expected] == [percent(share) for share in shares]

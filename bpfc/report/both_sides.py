@@ -1,9 +1,14 @@
 """Certificates: between which shares they and attacks leave the robust accuracy, and how far they reach."""
 
+import statistics
 from collections.abc import Sequence
+from typing import Any
 
-from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
-from bpfc.report.figures import DATA, Results, percent, with_interval, without
+from bpfc.report.captions import captioned, check_same, shown_images, shown_sources
+from bpfc.report.figures import DATA, Results, percent, without
+
+SUITES = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
+"""How a table calls what an evaluation ran."""
 
 
 def both_sides(results: Results, evaluations: Sequence[str]) -> str:
@@ -28,27 +33,41 @@ def both_sides(results: Results, evaluations: Sequence[str]) -> str:
     return captioned(["", "class", "clean", "certified", "not broken", "open"], rows, told)
 
 
-def beyond(results: Results, evaluations: Sequence[str]) -> str:
-    """README's table of the best recipes, in %: clean, under AutoAttack, and certified.
+def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """README's table of the best recipes, in %: clean, under attack, and certified, over seeds.
 
     Args:
-        evaluations: folders such as mnist-ibp/evaluation-standard with certificates, of the same number of images.
+        families: evaluations such as evaluation-fast, given certificates and of the same number of images, each with
+            the trainings of one recipe; those that are not there are left out.
     """
-    summaries = {name: results.summary(name) for name in evaluations}
+    rows: list[list[str]] = []
+    summaries: dict[str, dict[str, Any]] = {}
+    for evaluation, runs in families:
+        there = [run for run in runs if results.has(f"{run}/{evaluation}")]
+        found = {f"{run}/{evaluation}": results.summary(f"{run}/{evaluation}") for run in there}
+        first = next(iter(found.values()))
+        summaries |= found
+        columns = [
+            [summary["clean"]["accuracy"] for summary in found.values()],
+            [summary["worst_case"]["accuracy"] for summary in found.values()],
+            [summary["between"]["certified"] for summary in found.values()],
+        ]
+        name = f"{DATA[first['data']]}, ε {first['eps']:g}: {results.label(there[0])}"
+        seeds = ", ".join(str(results.recipe(run)["seed"]) for run in there)
+        clean, stands, certified = map(spread, columns)
+        rows.append([name, results.class_of(there[0]), clean, stands, SUITES[evaluation], certified, seeds])
     check_same(summaries, "images")
-    runs = [name.split("/")[0] for name in evaluations]
-    rows = []
-    for run, summary in zip(runs, summaries.values(), strict=True):
-        certified = percent(summary["between"]["certified"])
-        name = f"{DATA[summary['data']]}, ε {summary['eps']:g}: {results.label(run)}"
-        rows.append(
-            [name, results.class_of(run), without(summary["clean"]), with_interval(summary["worst_case"]), certified]
-        )
     told = (
-        f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. In brackets: 95 % interval. "
-        f"{shown_seeds(results, runs)} {shown_sources(evaluations)}"
+        f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. ± is the standard deviation over seeds; "
+        f"without it, one seed. {shown_sources(list(summaries))}"
     )
-    return captioned(["", "class", "clean", "AutoAttack, standard", "certified"], rows, told)
+    return captioned(["", "class", "clean", "stands", "under", "certified", "seeds"], rows, told)
+
+
+def spread(shares: Sequence[float]) -> str:
+    """The mean in %, ± the deviation where there are several."""
+    shown = percent(statistics.fmean(shares))
+    return shown if len(shares) == 1 else f"{shown} ± {percent(statistics.stdev(shares))}"
 
 
 def reach(results: Results, runs: Sequence[str]) -> str:

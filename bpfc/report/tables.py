@@ -38,6 +38,11 @@ _WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "m
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
 _CIFAR_10 = ("fgsm", "ifgsm-7", "pgd-7-last", "pgd-20-last", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
+_BEST = (
+    ("evaluation-standard", ("fashion-mnist-ibp-curve-20-epochs",)),
+    ("evaluation-fast", tuple(f"mnist-ibp-batchnorm-curve{seed}" for seed in ("", "-seed1", "-seed2"))),
+)
+"""By what the best recipes were attacked, and their trainings."""
 _BENCHMARKS = (
     "methods",
     "attacks",
@@ -106,17 +111,14 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "classes": classes,
     "imagenet": imagenet,
     "confusion": confusion,
-    "both-sides": partial(both_sides, evaluations=["mnist-ibp-curve-half/evaluation-standard"]),
+    "both-sides": partial(
+        both_sides,
+        evaluations=["mnist-ibp-curve-half/evaluation-standard", "mnist-ibp-batchnorm-curve/evaluation-fast"],
+    ),
     "both-sides-fashion-mnist": partial(
         both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard"]
     ),
-    "beyond": partial(
-        beyond,
-        evaluations=[
-            "fashion-mnist-ibp-curve-20-epochs/evaluation-standard",
-            "mnist-ibp-curve-half/evaluation-standard",
-        ],
-    ),
+    "beyond": partial(beyond, families=_BEST),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),

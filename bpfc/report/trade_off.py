@@ -18,18 +18,21 @@ RUNS: dict[str, tuple[str, ...]] = {
         "bpfc-uniform-noise",
         "bpfc-l1",
         "ibp-curve-20-epochs",
+        "ibp-batchnorm-curve",
         "fgsm-at",
         "rss-at",
         "pgd-at-6-epochs",
     ),
-    "mnist": ("normal", "mixup", "bpfc", "ibp-curve-half", "fgsm-at"),
+    "mnist": ("normal", "mixup", "bpfc", "ibp-curve-half", "ibp-batchnorm-curve", "fgsm-at"),
 }
 """Whose points are shown, by the data set; a run's folder is DATA-RUN."""
-EVALUATIONS = ("evaluation-standard", "evaluation-worst", "evaluation-pgd-1000", "evaluation-10000")
+EVALUATIONS = ("evaluation-standard", "evaluation-worst", "evaluation-pgd-1000", "evaluation-10000", "evaluation-fast")
 """A run's evaluations that may give its point; of those of all test images, the lowest figure does."""
 IMAGES = 10_000
 """Test images of both data sets. Whatever counts fewer gives no point."""
 AUTOATTACK = {"aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square"}
+FAST = {"apgd-50", "fgsm", "square-200"}
+"""What the suite holds, whatever stands in front of the network."""
 
 
 class Published(NamedTuple):
@@ -188,8 +191,10 @@ def _point(results: Results, data: str, run: str) -> Point:
 
 
 def _lowest(summary: dict[str, Any]) -> tuple[float, str]:
-    """What a whole AutoAttack leaves, or else the strongest single attack."""
+    """What a whole AutoAttack leaves, or the whole of `fast`, or else the strongest single attack."""
     attacks = summary["attacks"]
+    if attacks.keys() >= FAST:
+        return summary["worst_case"]["accuracy"], "`fast`"
     if attacks.keys() >= AUTOATTACK:
         more = attacks.keys() > AUTOATTACK
         return summary["worst_case"]["accuracy"], "AutoAttack and others" if more else "AutoAttack"
