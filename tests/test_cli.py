@@ -75,7 +75,7 @@ def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "--method.k 6 " in shown
     call(monkeypatch, "recipes", "mnist-best")
     best = capsys.readouterr().out
-    assert all(word in best for word in ("Class 0, cost 3", "certified, of all test images", "--precision fp32"))
+    assert all(word in best for word in ("Class 0, cost 3", "certified, of all test images", "--precision bf16"))
     call(monkeypatch, "attacks")
     assert "pgd-STEPS" in capsys.readouterr().out
 

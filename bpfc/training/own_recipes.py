@@ -63,8 +63,8 @@ def own_recipes(*bases: Recipe) -> dict[str, tuple[str, Recipe]]:
         if best := BEST.get(base.data):
             clean, stands, certified = best.expected
             rows["best"] = (
-                f"Our best, {base.data}-ibp-curve as it was judged: interval bounds behind a tone curve. {clean} "
-                f"clean, {stands} under {ATTACKED[best.attacked]}, {certified} certified, of all test images, trained "
+                f"Our best, as it was judged: interval bounds behind a tone curve. {clean} clean, "
+                f"{stands} under {ATTACKED[best.attacked]}, {certified} certified, of all test images, trained "
                 f"with --precision {best.precision}",
                 replace(rows["ibp-curve"][1], **best.changes),
             )
