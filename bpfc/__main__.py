@@ -1,6 +1,7 @@
 """`bpfc VERB …`: the list of verbs, nothing else."""
 
 import importlib
+import os
 import shlex
 import sys
 import traceback
@@ -57,11 +58,14 @@ def main() -> None:
         module = importlib.import_module(f"bpfc.cli.{verb}")
         keep_memory()
         status = module.main(module.parse(arguments))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         again = [verb, *arguments] + ["--resume"] * (verb == "train" and "--resume" not in arguments)
         print(f"\nStopped. Go on with: bpfc {shlex.join(again)}", file=sys.stderr)
         sys.exit(130)
     except (UserError, OSError, ValueError) as error:
+        if _nobody_reads():
+            sys.exit(141)  # as other commands end when `| head` has enough: 128 and SIGPIPE's number
         print(f"bpfc: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except Exception:  # nobody foresaw it. Python's own status, 1, is one of an audit's verdicts.
@@ -69,6 +73,16 @@ def main() -> None:
         sys.exit(2)
     if status:
         sys.exit(status)
+
+
+def _nobody_reads() -> bool:
+    """Whether the output goes into a pipe that is closed; what is left of it is dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 if __name__ == "__main__":

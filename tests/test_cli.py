@@ -1,5 +1,6 @@
 import ast
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -78,6 +79,21 @@ def test_recipes_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert all(word in best for word in ("Class 0, cost 3", "certified, of all test images", "--precision bf16"))
     call(monkeypatch, "attacks")
     assert "pgd-STEPS" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in `bpfc evaluate … | head -1`."""
+    monkeypatch.setattr("bpfc.cli.attacks.main", lambda _: print("a line"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as stopped:
+            call(monkeypatch, "attacks")
+    assert stopped.value.code == 141
+    assert capfd.readouterr().err == ""
 
 
 def test_no_help_loads_torch() -> None:
