@@ -25,9 +25,10 @@ def write(folder: Path, enough: Event) -> None:
 
 def look(folder: Path, begun: Event, ended: Event, found: "Queue[tuple[set[str], list[str]]]") -> None:
     """Reads whatever stands in the folder, again and again; gives back what was read, and what was read in part."""
-    seen, halves = set[str](), list[str]()
+    seen, halves, last = set[str](), list[str](), False
     begun.set()
-    while not ended.wait(0.01):
+    while not last:
+        last = ended.wait(0.01)  # once more after the end, so that on a busy machine all were read
         every = [Path(place, name) for place, _, names in os.walk(folder) for name in names]  # past folders that go
         for path in (path for path in every if ".tmp" not in str(path.relative_to(folder))):
             try:
