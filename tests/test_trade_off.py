@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from test_report import put, share, summary
 
+from bpfc.report.both_sides import spread
 from bpfc.report.figures import Results
 from bpfc.report.page.labels import Box, Label, placed
 from bpfc.report.page.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH
@@ -223,3 +224,8 @@ def test_a_picture_is_written_beside_the_page_that_shows_it(results: Results, tm
     assert set(PICTURES) == {f"trade-off-{data}.svg" for data in RUNS}
     assert [path.name for path in tmp_path.glob("*.svg")] == ["trade-off-fashion-mnist.svg"]
     assert (tmp_path / "trade-off-fashion-mnist.svg").read_text() == picture(results, "fashion-mnist")
+
+
+def test_seeds_are_told_by_mean_and_deviation() -> None:
+    assert spread([0.5]) == "50.0"
+    assert spread([0.5, 0.6]) == "55.0 ± 7.1"

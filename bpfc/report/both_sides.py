@@ -45,6 +45,8 @@ def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> s
     for evaluation, runs in families:
         there = [run for run in runs if results.has(f"{run}/{evaluation}")]
         found = {f"{run}/{evaluation}": results.summary(f"{run}/{evaluation}") for run in there}
+        if not found:
+            continue
         first = next(iter(found.values()))
         summaries |= found
         columns = [
