@@ -24,6 +24,7 @@ from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
+from bpfc.report.short import short, short_picture, weights
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, fast_on_all, suites
 from bpfc.report.torture import torture
@@ -126,11 +127,16 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "audit-mnist-best": partial(audit, name="mnist-ibp-curve-half/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
+    "short-fashion-mnist": partial(short, data="fashion-mnist"),
+    "short-weights-fashion-mnist": partial(weights, data="fashion-mnist"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }
 """By the name that stands in the marker."""
-PICTURES: dict[str, Callable[[Results], str]] = {f"trade-off-{data}.svg": partial(picture, data=data) for data in RUNS}
+PICTURES: dict[str, Callable[[Results], str]] = {
+    **{f"trade-off-{data}.svg": partial(picture, data=data) for data in RUNS},
+    "short-fashion-mnist.svg": partial(short_picture, data="fashion-mnist"),
+}
 """By the name of the file, wherever a page shows it."""
 
 

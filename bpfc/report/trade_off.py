@@ -113,7 +113,7 @@ def points(results: Results, data: str) -> list[Point]:
         ValueError: the evaluations are of different data or ε.
     """
     check_same(dict(_found(results, data)), "data", "eps", "images")
-    ours = [_point(results, data, run) for run in RUNS[data]]
+    ours = [point(results, f"{data}-{run}", dict(_found(results, data, (run,)))) for run in RUNS[data]]
     return ours + [
         Point(name, 0, None, "", "", clean, stands, under or "no attack", certified, source, published=True)
         for name, clean, stands, under, certified, source in PUBLISHED[data]
@@ -173,15 +173,19 @@ def _found(results: Results, data: str, runs: tuple[str, ...] | None = None) -> 
                 yield name, summary
 
 
-def _point(results: Results, data: str, run: str) -> Point:
-    training = Run(results.folder / f"{data}-{run}")
+def point(results: Results, run: str, found: dict[str, dict[str, Any]]) -> Point:
+    """Of a training, by the lowest of its evaluations.
+
+    Args:
+        found: summaries by their folders, of the same images; none of a run that is not there, or not attacked.
+    """
+    training = Run(results.folder / run)
     if not training.folder.is_dir():
         return Point(run, None, None, "", "", None, None, "", None)
     recipe = training.recipe()
     number, cost = standing(recipe.method)
-    name = results.label(training.name)
+    name = results.label(run)
     told = (number, cost, f"`{recipe.network}`", f"{recipe.epochs}")
-    found = dict(_found(results, data, (run,)))
     if not found:
         return Point(name, *told, None, None, "", None)
     source = min(found, key=lambda each: _lowest(found[each])[0])

@@ -29,7 +29,8 @@ STYLE = (
     "<style>"
     'text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;fill:#575e68}'
     ".name{fill:#1c1f24}.ground{fill:#fff}.grid{stroke:#dfdcd5;fill:none}.axis{stroke:#575e68;fill:none}"
-    ".lead{stroke:#8a9099;stroke-width:.75;fill:none}.line{fill:none;stroke-width:1.5}.mark{stroke:#fff}"
+    ".lead{stroke:#8a9099;stroke-width:.75;fill:none}.way{stroke:#8a9099;stroke-width:1.5;stroke-dasharray:4 2}"
+    ".way,.line{fill:none}.line{stroke-width:1.5}.mark{stroke:#fff}"
     + "".join(f".mark.s{n}{{fill:{colour}}}.line.s{n}{{stroke:{colour}}}" for n, colour in enumerate(COLOURS))
     + "".join(f".hollow .s{n}{{fill:#fff;stroke:{colour};stroke-width:1.5}}" for n, colour in enumerate(COLOURS))
     + "</style>"
@@ -57,19 +58,44 @@ def picture(results: Results, data: str) -> str:
     Raises:
         ValueError: the evaluations are of different data or ε, or there are too many points for their names.
     """
-    every = points(results, data)
+    return drawn(f"trade-off-{data}", f"{DATA[data]}: clean and robust accuracy", points(results, data))
+
+
+def drawn(
+    slug: str,
+    title: str,
+    every: Sequence[Point],
+    robust: Axis = ROBUST,
+    ways: Sequence[Sequence[Point]] = (),
+    meaning: str = "",
+) -> str:
+    """An SVG file of these points.
+
+    Args:
+        robust: the axis upwards.
+        ways: points among them that a line joins, in order.
+        meaning: of such a line.
+
+    Raises:
+        ValueError: there are too many points for their names.
+    """
     x = _clean([100 * point.clean for point in every if point.clean is not None])
-    at_x, at_y = places(x, ROBUST, HEIGHT)
-    spots = []
+    at_x, at_y = places(x, robust, HEIGHT)
+    spots = {}
     for point in every:
         if point.clean is not None and point.height is not None:
             proven = None if point.certified is None else at_y(100 * point.certified)
-            spots.append(Spot(point, at_x(100 * point.clean), at_y(100 * point.height), proven))
-    legend, tall = _legend(spots)
-    body = f'{STYLE}<rect class="ground" width="{WIDTH}" height="{tall}"/>' + axes(x, ROBUST, at_x, at_y, HEIGHT)
-    drawn = frame(f"trade-off-{data}", f"{DATA[data]}: clean and robust accuracy", _told(every), body, tall)
+            spots[point] = Spot(point, at_x(100 * point.clean), at_y(100 * point.height), proven)
+    legend, tall = _legend(list(spots.values()), meaning)
+    body = f'{STYLE}<rect class="ground" width="{WIDTH}" height="{tall}"/>' + axes(x, robust, at_x, at_y, HEIGHT)
+    body += "".join(_way([spots[point] for point in way if point in spots]) for way in ways)
+    plane = frame(slug, title, _told(every), body, tall)
     size = f'xmlns="http://www.w3.org/2000/svg" width="{LARGER * WIDTH:g}" height="{LARGER * tall:g}"'
-    return str(drawn).replace("<svg", f"<svg {size}", 1).replace("</svg>", f"{_marks(spots)}{legend}</svg>\n")
+    return (
+        str(plane)
+        .replace("<svg", f"<svg {size}", 1)
+        .replace("</svg>", f"{_marks(list(spots.values()))}{legend}</svg>\n")
+    )
 
 
 def _clean(shares: Sequence[float]) -> Axis:
@@ -99,6 +125,11 @@ def _marks(spots: Sequence[Spot]) -> str:
     return "".join(parts)
 
 
+def _way(spots: Sequence[Spot]) -> str:
+    """A line through points."""
+    return f'<path class="way" d="M{"L".join(f"{spot.x:g} {spot.y:g}" for spot in spots)}"/>' if len(spots) > 1 else ""
+
+
 def _hollow(x: float, y: float, number: int) -> str:
     return f'<g class="hollow">{marker(x, y, number)}</g>'
 
@@ -108,12 +139,16 @@ def _down(x: float, y: float, number: int, to: float) -> str:
     return f'<path class="line s{number}" d="M{x:g} {y:g}V{to:g}m-{TICK} 0h{2 * TICK}"/>'
 
 
-def _legend(spots: Sequence[Spot]) -> tuple[str, int]:
+def _legend(spots: Sequence[Spot], way: str) -> tuple[str, int]:
     """What the signs mean, and the height of the whole picture."""
     numbers = sorted({spot.point.number for spot in spots if spot.point.number is not None})
     rows = [(marker(0, 0, number), f"class {number}: {MEANINGS[number]}") for number in numbers]
-    rows.append((_hollow(0, 0, 0), "published, not made here; at what is certified, where no attack was run"))
-    rows.append((_down(0, -4, 0, 3), "down to what is certified"))
+    if any(spot.point.published for spot in spots):
+        rows.append((_hollow(0, 0, 0), "published, not made here; at what is certified, where no attack was run"))
+    if any(spot.proven is not None for spot in spots):
+        rows.append((_down(0, -4, 0, 3), "down to what is certified"))
+    if way:
+        rows.append(('<path class="way" d="M-7 4L7-4"/>', way))
     rows.append(("", "2×: what a training step costs, a normal one being 1"))
     drawn, y = [], HEIGHT + 14
     for sign, words in rows:

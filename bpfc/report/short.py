@@ -1,0 +1,120 @@
+"""The recipes beyond the paper after short trainings: each with and without a tone curve, and BPFC along its λ."""
+
+from collections.abc import Sequence
+
+from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
+from bpfc.report.figures import DATA, Results, percent
+from bpfc.report.page.svg import Axis
+from bpfc.report.trade_off import Point, point
+from bpfc.report.trade_off_picture import drawn
+
+RECIPES = {
+    "normal-fast": "normal",
+    "bpfc-fast": "BPFC",
+    "bpfc-blocks": "BPFC, block noise",
+    "box": "box consistency",
+    "margin": "margin penalty at x",
+    "margin-coarse": "margin penalty at q(x)",
+    "ibp": "IBP",
+    "bpfc-ibp": "BPFC with IBP",
+}
+"""How a table calls a recipe, by its name without the data set's in front and -curve behind."""
+WEIGHTS: dict[str, dict[int, str]] = {
+    "fashion-mnist": {1: "-weight-1", 5: "-weight-5", 25: "", 100: "-weight-100"},
+    "mnist": {},
+}
+"""λ of BPFC without a curve, by the data set, with what its run's name has behind the recipe's; one is its own λ."""
+LENGTH = "half-8-epochs"
+"""Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
+SUITE = "evaluation-fast"
+ROBUST = Axis("accuracy under attack, %", 40, 100, range(40, 101, 10))
+"""Of the picture: normal training without a curve stands below it, and is left out."""
+
+
+def short(results: Results, data: str) -> str:
+    """A row a recipe, in %: by itself, then behind a tone curve.
+
+    Raises:
+        ValueError: the evaluations are of different images or ε.
+    """
+    pairs = _pairs(results, data)
+    rows = []
+    for bare, curve in pairs:
+        run = curve if bare.number is None else bare
+        told = ["–" if each is None else f"{each}" for each in (run.number, run.cost)]
+        rows.append([bare.name, *told, *_shares(bare), *_shares(curve)])
+    columns = ("clean", "stands", "certified")
+    header = ["", "class", "cost", *columns, *(f"curve: {column}" for column in columns)]
+    return captioned(header, rows, _caption(results, [point for pair in pairs for point in pair]))
+
+
+def weights(results: Results, data: str) -> str:
+    """A row a λ of BPFC without a curve, in %.
+
+    Raises:
+        ValueError: the evaluations are of different images or ε.
+    """
+    points = _weighted(results, data)
+    rows = [[f"{weight}", *_shares(point)[:2]] for weight, point in zip(WEIGHTS[data], points, strict=True)]
+    return captioned(["λ", "clean", "stands"], rows, _caption(results, points))
+
+
+def short_picture(results: Results, data: str) -> str:
+    """An SVG file: a line from each recipe to itself behind the curve, and one along BPFC's λ.
+
+    Raises:
+        ValueError: the evaluations are of different images or ε, or there are too many points for their names.
+    """
+    pairs = [(bare, curve._replace(name=f"{curve.name}, curve")) for bare, curve in _pairs(results, data)]
+    along = _weighted(results, data)
+    every = list(dict.fromkeys([*(point for pair in pairs for point in pair), *along]))
+    _caption(results, every)
+    seen = [point for point in every if point.stands is not None and 100 * point.stands >= ROBUST.low]
+    title = f"{DATA[data]}: clean and robust accuracy after short trainings"
+    meaning = "to the same behind a tone curve" + (", and along BPFC's λ" if along else "")
+    return drawn(f"short-{data}", title, seen, ROBUST, [*pairs, along], meaning)
+
+
+def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:
+    """Each recipe by itself, and behind the curve."""
+    return [
+        (_point(results, f"{data}-{recipe}", name), _point(results, f"{data}-{recipe}-curve", name))
+        for recipe, name in RECIPES.items()
+    ]
+
+
+def _weighted(results: Results, data: str) -> list[Point]:
+    """BPFC without a curve, from its smallest λ to its largest."""
+    return [
+        _point(results, f"{data}-bpfc-fast{behind}", f"λ {weight}" if behind else RECIPES["bpfc-fast"])
+        for weight, behind in WEIGHTS[data].items()
+    ]
+
+
+def _point(results: Results, run: str, name: str) -> Point:
+    evaluation = f"{run}-{LENGTH}/{SUITE}"
+    found = {evaluation: results.summary(evaluation)} if results.has(evaluation) else {}
+    return point(results, f"{run}-{LENGTH}", found)._replace(name=name)
+
+
+def _shares(point: Point) -> list[str]:
+    proven = "–" if point.certified is None else percent(point.certified)
+    return [percent(point.clean), percent(point.stands), proven]
+
+
+def _caption(results: Results, points: Sequence[Point]) -> str:
+    """Raises ValueError where the evaluations are of different images or ε."""
+    sources = [point.source for point in points if point.source]
+    if not sources:
+        return "Not run."
+    summaries = {source: results.summary(source) for source in sources}
+    check_same(summaries, "data", "eps", "images")
+    runs = [source.split("/")[0] for source in sources]
+    first, recipe = summaries[sources[0]], results.recipe(runs[0])
+    networks = sorted({f"`{results.recipe(run)['network'].split('@')[0]}`" for run in runs})
+    told = (
+        f"Accuracy in %. {shown_images(first)}, ε {first['eps']:g}. Stands: under `fast`, behind the curve where there "
+        f"is one. Networks: {' and '.join(networks)}, {recipe['epochs']} epochs, the last one kept, trained in "
+        f"{recipe['precision']}. {shown_seeds(results, runs)} "
+    )
+    return told + shown_sources(sources)

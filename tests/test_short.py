@@ -1,0 +1,115 @@
+"""Short trainings with and without a tone curve: a row and two points a recipe, made of results/ alone."""
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from test_report import put, share
+from test_trade_off import SVG, drawn_points, judged, row, train, x_of_percent
+
+from bpfc.report.figures import Results
+from bpfc.report.page.svg import BOTTOM, TOP
+from bpfc.report.short import LENGTH, RECIPES, ROBUST, WEIGHTS, short, short_picture, weights
+from bpfc.report.tables import TABLES
+from bpfc.report.trade_off_picture import HEIGHT
+
+ROOT = Path(__file__).parent.parent
+
+
+def judge(results: Results, recipe: str, clean: float, stands: float, behind: str = "", **changes: Any) -> None:
+    """A short training on Fashion-MNIST by a recipe, and its evaluation."""
+    run = f"fashion-mnist-{recipe}{behind}-{LENGTH}"
+    train(results, run, f"fashion-mnist-{recipe}", epochs=8, select="last")
+    found = judged(stands, "apgd-50", "fgsm", "square-200", clean=share(clean), **{"images": 2000} | changes)
+    put(results.folder / run / "evaluation-fast" / "summary.json", found)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """BPFC with both, IBP behind the curve alone, and BPFC by one more λ."""
+    made = Results(tmp_path / "results")
+    judge(made, "bpfc-fast", 0.85, 0.65)
+    judge(made, "bpfc-fast-curve", 0.84, 0.67)
+    judge(made, "ibp-curve", 0.80, 0.71, between={"certified": 0.7, "not_broken": 0.71, "open": 0.01})
+    judge(made, "bpfc-fast", 0.90, 0.5, behind="-weight-5")
+    return made
+
+
+def test_a_recipe_stands_beside_itself_behind_the_curve(results: Results) -> None:
+    made = short(results, "fashion-mnist")
+    assert row(made, "BPFC")[1:] == ["0", "2", "85.0", "65.0", "–", "84.0", "67.0", "–"]
+    assert row(made, "IBP")[3:] == ["not run", "not run", "–", "80.0", "71.0", "70.0"]
+    assert len(made.split("\n\n")[0].splitlines()) == 2 + len(RECIPES)
+    told = " ".join(made.split())
+    assert "The first 2,000 test images, ε 0.1." in told
+    assert "8 epochs, the last one kept, trained in fp32. One training a row, n = 1, seed 0." in told
+    assert f"`results/fashion-mnist-ibp-curve-{LENGTH}/evaluation-fast`" in told
+
+
+def test_classes_and_costs_are_told_whichever_of_the_two_was_run(results: Results) -> None:
+    assert row(short(results, "fashion-mnist"), "IBP")[1:3] == ["0", "3"]
+    assert row(short(results, "fashion-mnist"), "margin penalty at x")[1:3] == ["–", "–"]
+
+
+def test_lambda_goes_from_small_to_large(results: Results) -> None:
+    made = weights(results, "fashion-mnist").splitlines()
+    assert [line.strip("| ").split(" | ")[0] for line in made[2:6]] == [f"{n}" for n in WEIGHTS["fashion-mnist"]]
+    assert made[3:5] == ["| 5 | 90.0 | 50.0 |", "| 25 | 85.0 | 65.0 |"]
+    assert "not run" in made[2]
+
+
+@pytest.mark.parametrize(("field", "other"), [("eps", 0.2), ("data", "mnist"), ("images", 1000)])
+def test_one_table_is_of_the_same_images(results: Results, field: str, other: object) -> None:
+    judge(results, "box", 0.8, 0.6, **{field: other})
+    for made in (short, short_picture):
+        with pytest.raises(ValueError, match=f"different {field}"):
+            made(results, "fashion-mnist")
+
+
+def test_nothing_run_is_said(tmp_path: Path) -> None:
+    assert "Not run." in short(Results(tmp_path), "fashion-mnist")
+
+
+def test_lines_join_a_recipe_with_itself_and_go_along_lambda(results: Results) -> None:
+    drawn = short_picture(results, "fashion-mnist")
+    words = [each.text for each in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
+    assert {"BPFC, 2×", "BPFC, curve, 2×", "IBP, curve, 3×", "λ 5, 2×"} <= set(words)
+    spots = {(x, y) for x, y, _ in drawn_points(drawn)}
+    assert len(spots) == 4
+    plane = drawn[: drawn.rindex("class 0")]
+    ways = re.findall(r'class="way" d="M([\d. L]+)"', plane)
+    ends = [[tuple(map(float, spot.split())) for spot in way.split("L")] for way in ways]
+    assert [len(way) for way in ends] == [2, 2]
+    assert ends[0][0] == ends[1][1]  # BPFC by its own λ is on both
+    assert {spot for way in ends for spot in way} <= spots
+
+
+def test_what_no_attack_leaves_standing_is_left_out_of_the_picture_alone(results: Results) -> None:
+    before = short_picture(results, "fashion-mnist")
+    judge(results, "normal-fast", 0.92, 0.0)
+    assert short_picture(results, "fashion-mnist") == before
+    assert row(short(results, "fashion-mnist"), "normal")[3:5] == ["92.0", "0.0"]
+
+
+def test_the_committed_pictures_points_are_the_tables_rows() -> None:
+    """The twin: figures read off the tables, and signs read off the picture by its own ticks."""
+    results = Results(ROOT / "results")
+    drawn = (ROOT / "docs" / "short-fashion-mnist.svg").read_text()
+    factor, offset = x_of_percent(drawn)
+    expected = []
+    for name, pairs in (("short-fashion-mnist", ((3, 4), (6, 7))), ("short-weights-fashion-mnist", ((1, 2),))):
+        for line in TABLES[name](results).split("\n\n")[0].splitlines()[2:]:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if cells[0] == "25":
+                continue  # the recipe's own: in the first table too
+            for clean, stands in ((cells[left], cells[right]) for left, right in pairs):
+                if stands != "not run" and float(stands) >= ROBUST.low:
+                    y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - ROBUST.share(float(stands)))
+                    expected.append((factor * float(clean) + offset, y))
+    found = [(x, y) for x, y, _ in drawn_points(drawn)]
+    assert len(found) == len(expected) > 6
+    for one, other in zip(expected, found, strict=True):
+        assert one[0] == pytest.approx(other[0], abs=0.06 * factor + 0.6)
+        assert one[1] == pytest.approx(other[1], abs=0.8)
