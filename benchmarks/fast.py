@@ -9,9 +9,10 @@ CPU (on a GPU of the clock), forwards and backwards are images through the netwo
 judged alike for all.
 
 The images go block by block, each network's first block before any second. OUT/RUN/blocks.json keeps every block that
-is done, so that what was killed goes on when the same command is given again; two processes may work in OUT on
-different networks. OUT/table.json, for results/benchmarks/fast.json, follows from these files: what every variant has
-done, and image by image where verdicts part. Without --runs the table alone is made.
+is done, so that what was killed goes on when the same command is given again, on another machine too where
+results/benchmarks/fast is OUT; two processes may work in OUT on different networks. OUT/table.json, for
+results/benchmarks/fast.json, follows from these files: what every variant has done, and image by image where verdicts
+part. Without --runs the table alone is made.
 """
 
 import json
@@ -21,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import tyro
@@ -172,7 +173,7 @@ def refuse(file: Path, compared: dict[str, tuple[object, object]]) -> None:
 
 
 def attacked(network: Network, variant: Variant, places: range, device: torch.device) -> dict[str, Any]:
-    """A variant on a block of the test images: what it took, which images stand, and our attacks' rows."""
+    """A variant on a block of the test images: what it took, which images stand, and what became of the others."""
     (cpu,) = blocks(network.images, list(places), len(places), channels_last=True)
     block = Block(cpu.indices, cpu.images.to(device), cpu.labels.to(device))
     rows: list[Row] = []
@@ -187,15 +188,38 @@ def attacked(network: Network, variant: Variant, places: range, device: torch.de
             rows = run_block(network.model, block, network.plans[variant])
             stands = [row["broken_by"] is None for row in rows]
         seconds = clock(device) - started
+    told: dict[str, Any] = provenance(device)
     return {
-        "commit": provenance(device)["commit"],
+        "commit": told["commit"],
+        "device": told["hardware"]["device"],
         "seconds": round(seconds, 1),
         "forwards": passes.forwards,
         "backwards": passes.backwards,
         "stands": [place for place, stand in zip(places, stands, strict=True) if stand],
         "warnings": sorted({str(warning.message) for warning in heard}),
-        "rows": rows,
+        **brief(rows),
     }
+
+
+def brief(rows: list[Row]) -> dict[str, Any]:
+    """What caveats are told from, in few words: of each image the attack that broke it, and of a few what is odd."""
+    odd = [any(verdict.get("no_answer") for verdict in row["attacks"].values()) for row in rows]
+    return {
+        "broken_by": [row["broken_by"] for row in rows],
+        "gradient": {str(at): row["gradient"] for at, row in enumerate(rows) if "gradient" in row},
+        "no_answer": [at for at, is_odd in enumerate(odd) if is_odd],
+    }
+
+
+def rows_of(block: dict[str, Any], names: list[str]) -> list[Row]:
+    """The rows that `brief` was made of, as far as caveats read them: in a cascade what broke an image came last."""
+    rows = []
+    for at, broken_by in enumerate(block["broken_by"]):
+        asked = [] if broken_by == "clean" else names[: names.index(broken_by) + 1] if broken_by else names
+        attacks = {name: {"broken": name == broken_by, "no_answer": at in block["no_answer"]} for name in asked}
+        blind = {"gradient": block["gradient"][str(at)]} if str(at) in block["gradient"] else {}
+        rows.append(cast(Row, {"broken_by": broken_by, "attacks": attacks, **blind}))
+    return rows
 
 
 def by_adv_lib(model: nn.Module, block: Block, eps: float) -> Tensor:
@@ -244,7 +268,9 @@ def table(out: Path) -> dict[str, Any]:
                 "commits": sorted({block["commit"] for block in each}),
                 "only_standard": sorted(stands - official),
                 "only_here": sorted(official - stands),
-                "warnings": sorted(told) + caveats([row for block in each for row in block["rows"]]),
+                "devices": sorted({block["device"] for block in each}),
+                "warnings": sorted(told)
+                + caveats([row for block in each for row in rows_of(block, variant["plan"].get("plan", []))]),
             }
         networks[path.parent.name] = network
     return networks

@@ -1,6 +1,7 @@
 """What the benchmarks of attacks rest on: counting, one judgement for every library, and going on after a kill."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -121,13 +122,13 @@ def killed_at(call: int, work: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = {("standard", 0): [0, 1], ("standard", 2): [3], ("fast", 0): [1], ("fast", 2): [2, 3]}
-    row = {"broken_by": None, "attacks": {}, "gradient": "zero"}
     monkeypatch.setattr(
         fast,
         "attacked",
         lambda _, variant, places, __: {
-            "commit": "c", "seconds": 1.5, "forwards": 3, "backwards": 2, "warnings": [],
-            "stands": stand[variant, places.start], "rows": [row] * 2,
+            "commit": "c", "device": f"d{places.start}", "seconds": 1.5, "forwards": 3, "backwards": 2, "warnings": [],
+            "stands": stand[variant, places.start],
+            "broken_by": [None] * 2, "gradient": {"0": "zero", "1": "zero"}, "no_answer": [],
         },
     )  # fmt: skip
     fast.measure(options)
@@ -136,8 +137,29 @@ def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: p
     assert table["fast"]["only_standard"] == [2]
     assert table["fast"]["only_here"] == [0]
     assert (table["fast"]["seconds"], table["fast"]["forwards"]) == (3.0, 6)
+    assert table["fast"]["devices"] == ["d0", "d2"]
     (told,) = table["fast"]["warnings"]
     assert "for 4 of 4 images" in told
+
+
+def test_rows_come_back_from_a_file_as_far_as_caveats_read_them() -> None:
+    names = ["pgd-2", "fgsm", "square-9"]
+
+    def row(broken_by: str | None, *asked: str, **more: Any) -> Any:
+        attacks = {name: {"broken": name == broken_by, **more} for name in asked}
+        return {"broken_by": broken_by, "attacks": attacks}
+
+    rows = [
+        row("clean"),
+        {**row(None, *names), "gradient": "zero"},
+        row("square-9", *names),
+        row("pgd-2", "pgd-2"),
+        row("fgsm", *names[:2], no_answer=True),
+    ]
+    back = fast.rows_of(json.loads(json.dumps(fast.brief(rows))), names)
+    assert len(fast.caveats(rows)) == 4
+    assert fast.caveats(back) == fast.caveats(rows)
+    assert [list(each["attacks"]) for each in back] == [list(each["attacks"]) for each in rows]
 
 
 def test_what_cannot_be_had_is_said_before_any_attack(options: fast.Fast, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,14 +182,16 @@ def test_fast_stands_beside_autoattack_image_by_image(tmp_path: Path) -> None:
 
     one = {"images": 8, "standard": found(100, 5_000), "fast": found(5, 450, only_standard=[3, 7])}
     two = {"images": 8, "standard": found(10, 50), "fast": found(1, 5, settings="pgd-4", warnings=["masked"])}
-    two["adv-lib"] = found(5, 25, only_here=[2])
+    two["adv-lib"] = found(5, 25, only_here=[2], devices=["Another Processor"])
     content = {"networks": {"one": one, "two": two}, "provenance": {"hardware": HARDWARE}}
     put(tmp_path / "benchmarks" / "fast.json", content)
     rows = fast(Results(tmp_path)).splitlines()
     assert rows[2] == "| one | 8 | AutoAttack | 5 | |  | 10,000 | 100.0 |"
     assert rows[3] == "| |  | `fast` | 5 | 2 | 0 | 900 (9.0 %) | 5.0 (5.0 %) |"
     assert rows[6] == "| |  | adv-lib, APGD-CE + APGD-T | 5 | 0 | 1 | 50 (50.0 %) | 5.0 (50.0 %) |"
-    assert "`fast` was `pgd-3` or `pgd-4`, and warned of two." in " ".join(rows[8:])
+    told = " ".join(rows[8:])
+    assert "`fast` was `pgd-3` or `pgd-4`, and warned of two." in told
+    assert f"Seconds of one core (Another Processor, {HARDWARE['device']}), float32." in told
 
 
 def test_cascade_counts_what_each_attack_takes(results: Results) -> None:

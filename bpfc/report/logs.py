@@ -69,10 +69,12 @@ def fast(results: Results) -> str:
                 ]
     suites = sorted({entry["fast"]["settings"] for entry in content["networks"].values()})
     flagged = ", ".join(network for network, entry in content["networks"].items() if entry["fast"].get("warnings"))
-    made = content["provenance"]["hardware"]["device"]
+    entries = [entry[name] for entry in content["networks"].values() for name in SUITES if name in entry]
+    here = content["provenance"]["hardware"]["device"]
+    devices = sorted({device for entry in entries for device in entry.get("devices", [here])})
     told = (
         "It alone leaves what AutoAttack breaks, and alone breaks what AutoAttack leaves. In brackets, the share of "
-        f"AutoAttack's. Seconds of one core of an {made}, float32. Here `fast` was `{'` or `'.join(suites)}`"
+        f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32. Here `fast` was `{'` or `'.join(suites)}`"
         f"{f', and warned of {flagged}' if flagged else ''}. `results/benchmarks/fast.json`."
     )
     return captioned(header, rows, told)
