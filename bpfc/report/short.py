@@ -27,7 +27,7 @@ WEIGHTS: dict[str, dict[int, str]] = {
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
 SUITE = "evaluation-fast"
-ROBUST = Axis("accuracy under attack, %", 40, 100, range(40, 101, 10))
+ROBUST = Axis("accuracy under attack, %", 40, 85, range(40, 81, 10))
 """Of the picture: normal training without a curve stands below it, and is left out."""
 
 
@@ -65,14 +65,15 @@ def short_picture(results: Results, data: str) -> str:
     Raises:
         ValueError: the evaluations are of different images or ε, or there are too many points for their names.
     """
-    pairs = [(bare, curve._replace(name=f"{curve.name}, curve")) for bare, curve in _pairs(results, data)]
+    pairs = [(bare, curve._replace(name=f"{curve.name}, tone curve")) for bare, curve in _pairs(results, data)]
     along = _weighted(results, data)
     every = list(dict.fromkeys([*(point for pair in pairs for point in pair), *along]))
     _caption(results, every)
     seen = [point for point in every if point.stands is not None and 100 * point.stands >= ROBUST.low]
+    ends = [curve for bare, curve in pairs if bare in seen]  # of lines that their beginnings name
     title = f"{DATA[data]}: clean and robust accuracy after short trainings"
     meaning = "to the same behind a tone curve" + (", and along BPFC's λ" if along else "")
-    return drawn(f"short-{data}", title, seen, ROBUST, [*pairs, along], meaning)
+    return drawn(f"short-{data}", title, seen, ROBUST, [*pairs, along], meaning, ends)
 
 
 def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:

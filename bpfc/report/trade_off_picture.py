@@ -1,12 +1,13 @@
 """The trade-off as a picture: an SVG file of its own, with its style, on a light ground in light and dark pages."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from bpfc.methods.classes import MEANINGS
 from bpfc.report.figures import DATA, Results, percent
-from bpfc.report.page.labels import Box, placed
+from bpfc.report.page.labels import Box, along, around, placed
 from bpfc.report.page.svg import BOTTOM, LEFT, WIDTH, Axis, axes, frame, marker, places, text, ticks
 from bpfc.report.trade_off import Point, points
 
@@ -68,6 +69,7 @@ def drawn(
     robust: Axis = ROBUST,
     ways: Sequence[Sequence[Point]] = (),
     meaning: str = "",
+    unnamed: Collection[Point] = (),
 ) -> str:
     """An SVG file of these points.
 
@@ -75,6 +77,7 @@ def drawn(
         robust: the axis upwards.
         ways: points among them that a line joins, in order.
         meaning: of such a line.
+        unnamed: points among them whose names are told in the description alone.
 
     Raises:
         ValueError: there are too many points for their names.
@@ -88,13 +91,13 @@ def drawn(
             spots[point] = Spot(point, at_x(100 * point.clean), at_y(100 * point.height), proven)
     legend, tall = _legend(list(spots.values()), meaning)
     body = f'{STYLE}<rect class="ground" width="{WIDTH}" height="{tall}"/>' + axes(x, robust, at_x, at_y, HEIGHT)
-    body += "".join(_way([spots[point] for point in way if point in spots]) for way in ways)
+    lines = [[(spots[point].x, spots[point].y) for point in way if point in spots] for way in ways]
     plane = frame(slug, title, _told(every), body, tall)
     size = f'xmlns="http://www.w3.org/2000/svg" width="{LARGER * WIDTH:g}" height="{LARGER * tall:g}"'
     return (
         str(plane)
         .replace("<svg", f"<svg {size}", 1)
-        .replace("</svg>", f"{_marks(list(spots.values()))}{legend}</svg>\n")
+        .replace("</svg>", f"{_marks(list(spots.values()), unnamed, lines)}{legend}</svg>\n")
     )
 
 
@@ -104,12 +107,15 @@ def _clean(shares: Sequence[float]) -> Axis:
     return Axis("clean accuracy, %", low, high, ticks(low, high, 8))
 
 
-def _marks(spots: Sequence[Spot]) -> str:
-    """Lines to what is certified and to the names, then the points, then the names."""
-    lines = [Box(spot.x - TICK, spot.y, spot.x + TICK, spot.proven + 1) for spot in spots if spot.proven is not None]
+def _marks(spots: Sequence[Spot], unnamed: Collection[Point], ways: Sequence[Sequence[tuple[float, float]]]) -> str:
+    """Lines through points, to what is certified and to the names, then the points, then the names."""
+    named = [spot for spot in spots if spot.point not in unnamed]
+    taken = [around((spot.x, spot.y)) for spot in spots if spot.point in unnamed]
+    taken += [Box(spot.x - TICK, spot.y, spot.x + TICK, spot.proven + 1) for spot in spots if spot.proven is not None]
+    taken += [box for way in ways for one, other in pairwise(way) for box in along(one, other)]
     room = Box(LEFT + 2, 4, WIDTH - 2, HEIGHT - BOTTOM - 1)
-    labels = placed([(spot.words, (spot.x, spot.y)) for spot in spots], room, lines)
-    parts = []
+    labels = placed([(spot.words, (spot.x, spot.y)) for spot in named], room, taken)
+    parts = [f'<path class="way" d="M{"L".join(f"{x:g} {y:g}" for x, y in way)}"/>' for way in ways if len(way) > 1]
     for spot in spots:
         if spot.proven is not None:
             parts.append(_down(spot.x, spot.y, spot.point.number or 0, spot.proven))
@@ -123,11 +129,6 @@ def _marks(spots: Sequence[Spot]) -> str:
         x, end = label.anchor
         parts.append(text(round(x, 1), round(label.box.bottom - 3, 1), label.words, "name", end))
     return "".join(parts)
-
-
-def _way(spots: Sequence[Spot]) -> str:
-    """A line through points."""
-    return f'<path class="way" d="M{"L".join(f"{spot.x:g} {spot.y:g}" for spot in spots)}"/>' if len(spots) > 1 else ""
 
 
 def _hollow(x: float, y: float, number: int) -> str:

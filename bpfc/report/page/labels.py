@@ -120,9 +120,14 @@ def _tries(words: str, spot: tuple[float, float]) -> Iterator[Label]:
 
 
 def _along(label: Label) -> Iterator[Box]:
-    """The line from a point to its label, as small boxes."""
+    """The line from a point to its label."""
     if (end := label.lead) is not None:
-        count = math.ceil(math.dist(label.spot, end) / 2)
-        for n in range(count + 1):
-            x, y = (a + (b - a) * n / count for a, b in zip(label.spot, end, strict=True))
-            yield Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
+        yield from along(label.spot, end)
+
+
+def along(start: tuple[float, float], end: tuple[float, float]) -> Iterator[Box]:
+    """A line, as small boxes."""
+    count = math.ceil(math.dist(start, end) / 2)
+    for n in range(count + 1):
+        x, y = (a + (b - a) * n / max(count, 1) for a, b in zip(start, end, strict=True))
+        yield Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
