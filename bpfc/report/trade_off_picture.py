@@ -112,9 +112,13 @@ def _marks(spots: Sequence[Spot], unnamed: Collection[Point], ways: Sequence[Seq
     named = [spot for spot in spots if spot.point not in unnamed]
     taken = [around((spot.x, spot.y)) for spot in spots if spot.point in unnamed]
     taken += [Box(spot.x - TICK, spot.y, spot.x + TICK, spot.proven + 1) for spot in spots if spot.proven is not None]
-    taken += [box for way in ways for one, other in pairwise(way) for box in along(one, other)]
+    lines = [box for way in ways for one, other in pairwise(way) for box in along(one, other)]
     room = Box(LEFT + 2, 4, WIDTH - 2, HEIGHT - BOTTOM - 1)
-    labels = placed([(spot.words, (spot.x, spot.y)) for spot in named], room, taken)
+    names = [(spot.words, (spot.x, spot.y)) for spot in named]
+    try:
+        labels = placed(names, room, [*taken, *lines])
+    except ValueError:  # then they may lie on lines, but on nothing else
+        labels = placed(names, room, taken)
     parts = [f'<path class="way" d="M{"L".join(f"{x:g} {y:g}" for x, y in way)}"/>' for way in ways if len(way) > 1]
     for spot in spots:
         if spot.proven is not None:
