@@ -9,8 +9,8 @@ CPU (on a GPU of the clock), forwards and backwards are images through the netwo
 judged alike for all.
 
 The images go block by block, each network's first block before any second. OUT/RUN/blocks.json keeps every block that
-is done, so that what was killed goes on when the same command is given again, on another machine too where
-results/benchmarks/fast is OUT; two processes may work in OUT on different networks. OUT/table.json, for
+is done, so that what was killed goes on when the same command is given again, on another machine
+too if it was committed; two processes may work in OUT on different networks. OUT/table.json, for
 results/benchmarks/fast.json, follows from these files: what every variant has done, and image by image where verdicts
 part. Without --runs the table alone is made.
 """
@@ -142,13 +142,22 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
         "block": options.block,
         "device": device.type,
     }
-    kept = read_json(file) if file.exists() else {**header, "variants": {}}
+    kept = kept_in(file) if file.exists() else {**header, "variants": {}}
     refuse(file, {name: (kept[name], value) for name, value in header.items()})
     (block,) = blocks(data.test, list(range(options.block)), options.block, channels_last=True)
     warm_up(model, block.images.to(device))
     context = Context(ThreatModel("linf", recipe.eps), data.channels, curve=behind(model) is not None)
     plans: dict[Variant, Plan] = {"standard": parse("standard", context), "fast": parse("fast", context)}
     return Network(run.resolve().name, model, data.test, plans, recipe.eps, file, kept)
+
+
+def kept_in(file: Path) -> dict[str, Any]:
+    """The blocks of a file. Raises UserError where another version has begun it."""
+    kept: dict[str, Any] = read_json(file)
+    blocks = [block for variant in kept["variants"].values() for block in variant["blocks"].values()]
+    if not all({"device", "broken_by"} <= block.keys() for block in blocks):
+        raise UserError(f"{file}: begun by a version that kept blocks in another way; choose another --out")
+    return kept
 
 
 def begin(network: Network, variant: Variant) -> None:
@@ -217,8 +226,8 @@ def rows_of(block: dict[str, Any], names: list[str]) -> list[Row]:
     for at, broken_by in enumerate(block["broken_by"]):
         asked = [] if broken_by == "clean" else names[: names.index(broken_by) + 1] if broken_by else names
         attacks = {name: {"broken": name == broken_by, "no_answer": at in block["no_answer"]} for name in asked}
-        blind = {"gradient": block["gradient"][str(at)]} if str(at) in block["gradient"] else {}
-        rows.append(cast(Row, {"broken_by": broken_by, "attacks": attacks, **blind}))
+        gradient = {"gradient": block["gradient"][str(at)]} if str(at) in block["gradient"] else {}
+        rows.append(cast(Row, {"broken_by": broken_by, "attacks": attacks, **gradient}))
     return rows
 
 
@@ -246,7 +255,7 @@ def table(out: Path) -> dict[str, Any]:
     (`only_standard`: images that it alone breaks, `only_here`: images that it leaves)."""
     networks: dict[str, Any] = {}
     for path in sorted(out.glob("*/blocks.json")):
-        kept = read_json(path)
+        kept = kept_in(path)
         begun = {name for name, variant in kept["variants"].items() if variant["blocks"]}
         if "standard" not in begun:
             continue

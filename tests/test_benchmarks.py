@@ -142,6 +142,17 @@ def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: p
     assert "for 4 of 4 images" in told
 
 
+def test_blocks_of_another_version_are_refused(options: fast.Fast) -> None:
+    fast.measure(replace(options, images=2))
+    file = options.out / "digits" / "blocks.json"
+    kept = read_json(file)
+    del kept["variants"]["standard"]["blocks"]["0"]["broken_by"]
+    write_json(file, kept)
+    for work in (lambda: fast.measure(options), lambda: fast.table(options.out)):
+        with pytest.raises(UserError, match="blocks.json: begun by a version that.*choose another --out"):
+            work()
+
+
 def test_rows_come_back_from_a_file_as_far_as_caveats_read_them() -> None:
     names = ["pgd-2", "fgsm", "square-9"]
 

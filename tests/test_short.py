@@ -9,9 +9,10 @@ import pytest
 from test_report import put, share
 from test_trade_off import SVG, drawn_points, judged, row, train, x_of_percent
 
+from bpfc.files import read_json
 from bpfc.report.figures import Results
 from bpfc.report.page.svg import BOTTOM, TOP
-from bpfc.report.short import LENGTH, RECIPES, ROBUST, WEIGHTS, short, short_picture, weights
+from bpfc.report.short import LENGTH, RECIPES, ROBUST, short, short_picture, weights
 from bpfc.report.tables import TABLES
 from bpfc.report.trade_off_picture import HEIGHT
 
@@ -19,9 +20,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def judge(results: Results, recipe: str, clean: float, stands: float, behind: str = "", **changes: Any) -> None:
-    """A short training on Fashion-MNIST by a recipe, and its evaluation."""
+    """A short training on Fashion-MNIST by a recipe, behind its name perhaps -weight-λ, and its evaluation."""
     run = f"fashion-mnist-{recipe}{behind}-{LENGTH}"
     train(results, run, f"fashion-mnist-{recipe}", epochs=8, select="last")
+    if behind:
+        settings = read_json(results.folder / run / "recipe.json")
+        settings["method"]["weight"] = float(behind.split("-")[-1])
+        put(results.folder / run / "recipe.json", settings)
     found = judged(stands, "apgd-50", "fgsm", "square-200", clean=share(clean), **{"images": 2000} | changes)
     put(results.folder / run / "evaluation-fast" / "summary.json", found)
 
@@ -55,9 +60,14 @@ def test_classes_and_costs_are_told_whichever_of_the_two_was_run(results: Result
 
 def test_lambda_goes_from_small_to_large(results: Results) -> None:
     made = weights(results, "fashion-mnist").splitlines()
-    assert [line.strip("| ").split(" | ")[0] for line in made[2:6]] == [f"{n}" for n in WEIGHTS["fashion-mnist"]]
+    assert [line.strip("| ").split(" | ")[0] for line in made[2:6]] == ["1", "5", "25", "100"]
     assert made[3:5] == ["| 5 | 90.0 | 50.0 |", "| 25 | 85.0 | 65.0 |"]
     assert "not run" in made[2]
+    judge(results, "bpfc-fast", 0.9, 0.5, behind="-weight-100")
+    path = results.folder / f"fashion-mnist-bpfc-fast-weight-100-{LENGTH}"
+    path.rename(path.with_name(f"fashion-mnist-bpfc-fast-weight-1-{LENGTH}"))
+    with pytest.raises(ValueError, match="weight-1-.*was trained with λ 100, not 1$"):
+        weights(results, "fashion-mnist")
 
 
 @pytest.mark.parametrize(("field", "other"), [("eps", 0.2), ("data", "mnist"), ("images", 1000)])
@@ -68,31 +78,68 @@ def test_one_table_is_of_the_same_images(results: Results, field: str, other: ob
             made(results, "fashion-mnist")
 
 
+def test_one_table_is_of_trainings_of_one_length(results: Results) -> None:
+    judge(results, "box", 0.8, 0.6)
+    train(results, f"fashion-mnist-box-{LENGTH}", "fashion-mnist-box", epochs=9, select="last")
+    with pytest.raises(ValueError, match="different epochs"):
+        short(results, "fashion-mnist")
+
+
 def test_nothing_run_is_said(tmp_path: Path) -> None:
     assert "Not run." in short(Results(tmp_path), "fashion-mnist")
+    with pytest.raises(ValueError, match="nothing to draw, for none of normal, .*, λ 100 was run"):
+        short_picture(Results(tmp_path), "fashion-mnist")
+
+
+def ways(drawn: str) -> list[tuple[str, list[tuple[float, ...]]]]:
+    """The kinds of lines through points in the plane, with these points."""
+    found = re.findall(r'class="way (solid|dashed)" d="M([\d. L]+)"', drawn[: drawn.rindex("class 0")])
+    return [(kind, [tuple(map(float, spot.split())) for spot in way.split("L")]) for kind, way in found]
+
+
+def words(drawn: str) -> set[str]:
+    return {each.text or "" for each in ElementTree.fromstring(drawn).iter(f"{SVG}text")}
+
+
+def told(drawn: str) -> str:
+    return ElementTree.fromstring(drawn).findtext(f"{SVG}desc") or ""
 
 
 def test_lines_join_a_recipe_with_itself_and_go_along_lambda(results: Results) -> None:
     drawn = short_picture(results, "fashion-mnist")
-    words = [each.text for each in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
-    assert {"BPFC, 2×", "IBP, tone curve, 3×", "λ 5"} <= set(words)
-    assert "BPFC, tone curve, 2×" not in words  # a line leads there
-    assert "BPFC, tone curve (class 0): 84.0 clean" in (ElementTree.fromstring(drawn).findtext(f"{SVG}desc") or "")
+    assert {"BPFC, 2×", "IBP, tone curve, 3×", "λ 5"} <= words(drawn)
+    assert "BPFC, tone curve, 2×" not in words(drawn)  # a line leads there
+    assert "BPFC, tone curve (class 0): 84.0 clean" in told(drawn)
     spots = {(x, y) for x, y, _ in drawn_points(drawn)}
     assert len(spots) == 4
-    plane = drawn[: drawn.rindex("class 0")]
-    ways = re.findall(r'class="way" d="M([\d. L]+)"', plane)
-    ends = [[tuple(map(float, spot.split())) for spot in way.split("L")] for way in ways]
-    assert [len(way) for way in ends] == [2, 2]
-    assert ends[0][0] == ends[1][1]  # BPFC by its own λ is on both
-    assert {spot for way in ends for spot in way} <= spots
+    (dashed, pair), (solid, along) = ways(drawn)
+    assert (dashed, solid) == ("dashed", "solid")
+    assert (len(pair), len(along)) == (2, 2)
+    assert pair[0] == along[1]  # BPFC by its own λ is on both
+    assert {*pair, *along} <= spots
 
 
-def test_what_no_attack_leaves_standing_is_left_out_of_the_picture_alone(results: Results) -> None:
-    before = short_picture(results, "fashion-mnist")
+def test_a_line_breaks_off_where_a_point_is_missing(results: Results) -> None:
+    judge(results, "bpfc-fast", 0.91, 0.48, behind="-weight-1")
+    judge(results, "bpfc-fast", 0.80, 0.64, behind="-weight-100")
+    (whole,) = [way for kind, way in ways(short_picture(results, "fashion-mnist")) if kind == "solid"]
+    assert len(whole) == 4
+    (results.folder / f"fashion-mnist-bpfc-fast-weight-5-{LENGTH}" / "evaluation-fast" / "summary.json").unlink()
+    (rest,) = [way for kind, way in ways(short_picture(results, "fashion-mnist")) if kind == "solid"]
+    assert rest == whole[2:]
+
+
+def test_points_below_the_axis_are_named_in_the_legend_alone(results: Results) -> None:
     judge(results, "normal-fast", 0.92, 0.0)
-    assert short_picture(results, "fashion-mnist") == before
+    drawn = short_picture(results, "fashion-mnist")
+    assert "not shown, below 45 %: normal" in words(drawn)
+    assert len(drawn_points(drawn)) == 4
+    assert "normal (class 0): 92.0 clean, 0.0 under `fast`" in (
+        ElementTree.fromstring(drawn).findtext(f"{SVG}desc") or ""
+    )
     assert row(short(results, "fashion-mnist"), "normal")[3:5] == ["92.0", "0.0"]
+    judge(results, "normal-fast-curve", 0.91, 0.5)
+    assert "normal, tone curve, 1×" in words(short_picture(results, "fashion-mnist"))  # nothing leads there
 
 
 def test_the_committed_pictures_points_are_the_tables_rows() -> None:

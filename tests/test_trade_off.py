@@ -78,7 +78,7 @@ def test_autoattack_and_certificates_of_all_test_images_count(results: Results) 
 def test_what_has_no_evaluation_of_all_test_images_reads_not_run(results: Results) -> None:
     made = trade_off(results, "fashion-mnist")
     assert row(made, "PGD-AT") == ["PGD-AT", "5", "41", "`m-lenet`", "6", "not run", "not run", "–", "–"]
-    assert row(made, "fashion-mnist-rss-at") == ["fashion-mnist-rss-at", *["–"] * 4, "not run", "not run", "–", "–"]
+    assert row(made, "rss-at") == ["rss-at", *["–"] * 4, "not run", "not run", "–", "–"]
     assert len(made.split("\n\n")[0].splitlines()) == 2 + len(RUNS["fashion-mnist"]) + len(PUBLISHED["fashion-mnist"])
     assert not (results.folder / "fashion-mnist-rss-at").exists()
 
@@ -173,7 +173,7 @@ def test_a_picture_stands_alone_and_is_told_in_words(results: Results) -> None:
     assert title == "Fashion-MNIST: clean and robust accuracy"
     assert "BPFC (class 0): 86.0 clean, 67.0 under PGD-1000;" in told
     assert "PGD-AT: not run;" in told
-    assert "fashion-mnist-rss-at: not run;" in told
+    assert "rss-at: not run;" in told
     assert "ℓ∞-distance nets (class 0, published): 87.9 clean, 79.2 certified" in told
     assert not re.search(r"href|@import|url\(", drawn)
     words = [each.text or "" for each in root.iter(f"{SVG}text")]

@@ -63,15 +63,17 @@ def fast(results: Results) -> str:
             if (found := entry.get(name)) is not None:
                 apart = [str(len(found[side])) for side in ("only_standard", "only_here")]
                 rows.append(["", "", SUITES[name], str(found["stand"]), *apart])
+                share = f" ({percent(found['seconds'] / official['seconds'])} %)"
+                same = found.get("devices") == official.get("devices")  # else the share would be of the machines
                 rows[-1] += [
                     f"{_passes(found):,} ({percent(_passes(found) / _passes(official))} %)",
-                    f"{found['seconds']:.1f} ({percent(found['seconds'] / official['seconds'])} %)",
+                    f"{found['seconds']:.1f}{share if same else ''}",
                 ]
     suites = sorted({entry["fast"]["settings"] for entry in content["networks"].values()})
     flagged = ", ".join(network for network, entry in content["networks"].items() if entry["fast"].get("warnings"))
     entries = [entry[name] for entry in content["networks"].values() for name in SUITES if name in entry]
     here = content["provenance"]["hardware"]["device"]
-    devices = sorted({device for entry in entries for device in entry.get("devices", [here])})
+    devices = sorted({device.replace("(R)", "") for entry in entries for device in entry.get("devices", [here])})
     told = (
         "It alone leaves what AutoAttack breaks, and alone breaks what AutoAttack leaves. In brackets, the share of "
         f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32. Here `fast` was `{'` or `'.join(suites)}`"

@@ -6,7 +6,7 @@ from bpfc.report.captions import captioned, check_same, shown_images, shown_seed
 from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.page.svg import Axis
 from bpfc.report.trade_off import Point, point
-from bpfc.report.trade_off_picture import drawn
+from bpfc.report.trade_off_picture import Way, drawn
 
 RECIPES = {
     "normal-fast": "normal",
@@ -19,16 +19,13 @@ RECIPES = {
     "bpfc-ibp": "BPFC with IBP",
 }
 """How a table calls a recipe, by its name without the data set's in front and -curve behind."""
-WEIGHTS: dict[str, dict[int, str]] = {
-    "fashion-mnist": {1: "-weight-1", 5: "-weight-5", 25: "", 100: "-weight-100"},
-    "mnist": {},
-}
-"""λ of BPFC without a curve, by the data set, with what its run's name has behind the recipe's; one is its own λ."""
+WEIGHTS = {1: "-weight-1", 5: "-weight-5", 25: "", 100: "-weight-100"}
+"""λ of BPFC without a curve on Fashion-MNIST, with what its run's name has behind the recipe's; 25 is the recipe's."""
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
 SUITE = "evaluation-fast"
 ROBUST = Axis("accuracy under attack, %", 45, 80, range(50, 81, 10))
-"""Of the picture: normal training without a curve stands below it, and is left out."""
+"""Of the picture: normal training stands below it, and is named in the legend."""
 
 
 def short(results: Results, data: str) -> str:
@@ -52,10 +49,10 @@ def weights(results: Results, data: str) -> str:
     """A row a λ of BPFC without a curve, in %.
 
     Raises:
-        ValueError: the evaluations are of different images or ε.
+        ValueError: the evaluations are of different images or ε, or a run has another λ than its name.
     """
     points = _weighted(results, data)
-    rows = [[f"{weight}", *_shares(point)[:2]] for weight, point in zip(WEIGHTS[data], points, strict=True)]
+    rows = [[f"{weight}", *_shares(point)[:2]] for weight, point in zip(WEIGHTS, points, strict=True)]
     return captioned(["λ", "clean", "stands"], rows, _caption(results, points))
 
 
@@ -63,17 +60,17 @@ def short_picture(results: Results, data: str) -> str:
     """An SVG file: a line from each recipe to itself behind the curve, and one along BPFC's λ.
 
     Raises:
-        ValueError: the evaluations are of different images or ε, or there are too many points for their names.
+        ValueError: nothing was run, the evaluations are of different images or ε, or there is no room for the names.
     """
     pairs = [(bare, curve._replace(name=f"{curve.name}, tone curve")) for bare, curve in _pairs(results, data)]
     along = _weighted(results, data)
     every = list(dict.fromkeys([*(point for pair in pairs for point in pair), *along]))
     _caption(results, every)
-    seen = [point for point in every if point.stands is not None and 100 * point.stands >= ROBUST.low]
-    ends = [curve for bare, curve in pairs if bare in seen]  # of lines that their beginnings name
+    ways = [Way(pair, "dashed", "to the same recipe behind a tone curve") for pair in pairs]
+    ways.append(Way(along, "solid", "BPFC with other λ, without a curve"))
+    ends = [curve for bare, curve in pairs if 100 * (bare.stands or 0) >= ROBUST.low]  # their beginnings have names
     title = f"{DATA[data]}: clean and robust accuracy after short trainings"
-    meaning = "to the same behind a tone curve" + (", and along BPFC's λ" if along else "")
-    return drawn(f"short-{data}", title, seen, ROBUST, [*pairs, along], meaning, ends)
+    return drawn(f"short-{data}", title, every, ROBUST, ways, ends)
 
 
 def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:
@@ -85,13 +82,14 @@ def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:
 
 
 def _weighted(results: Results, data: str) -> list[Point]:
-    """BPFC without a curve, from its smallest λ to its largest; its cost stands beside its name."""
-    return [
-        _point(results, f"{data}-bpfc-fast{behind}", f"λ {weight}")._replace(cost=None)
-        if behind
-        else _point(results, f"{data}-bpfc-fast", RECIPES["bpfc-fast"])
-        for weight, behind in WEIGHTS[data].items()
-    ]
+    """BPFC without a curve, from its smallest λ to its largest."""
+    found = []
+    for weight, behind in WEIGHTS.items():
+        point = _point(results, f"{data}-bpfc-fast{behind}", f"λ {weight}" if behind else RECIPES["bpfc-fast"])
+        if point.source and (kept := results.recipe(point.source.split("/")[0])["method"]["weight"]) != weight:
+            raise ValueError(f"{point.source}: was trained with λ {kept:g}, not {weight}")
+        found.append(point._replace(cost=None) if behind else point)  # it stands beside BPFC's name
+    return found
 
 
 def _point(results: Results, run: str, name: str) -> Point:
@@ -106,18 +104,21 @@ def _shares(point: Point) -> list[str]:
 
 
 def _caption(results: Results, points: Sequence[Point]) -> str:
-    """Raises ValueError where the evaluations are of different images or ε."""
+    """Raises ValueError where the evaluations or trainings are not alike."""
     sources = [point.source for point in points if point.source]
     if not sources:
         return "Not run."
     summaries = {source: results.summary(source) for source in sources}
     check_same(summaries, "data", "eps", "images")
     runs = [source.split("/")[0] for source in sources]
-    first, recipe = summaries[sources[0]], results.recipe(runs[0])
-    networks = sorted({f"`{results.recipe(run)['network'].split('@')[0]}`" for run in runs})
+    recipes = {run: results.recipe(run) for run in runs}
+    check_same(recipes, "epochs", "precision", "select", "limit", "validation")
+    first, recipe = summaries[sources[0]], recipes[runs[0]]
+    networks = sorted({f"`{each['network']}`" for each in recipes.values()})
+    suites = sorted({f"`{','.join(summary['attacks'])}`" for summary in summaries.values()})
     told = (
-        f"Accuracy in %. {shown_images(first)}, ε {first['eps']:g}. Stands: under `fast`, behind the curve where there "
-        f"is one. Networks: {' and '.join(networks)}, {recipe['epochs']} epochs, the last one kept, trained in "
+        f"Accuracy in %. {shown_images(first)}, ε {first['eps']:g}. Stands: under `fast`, here {' or '.join(suites)}. "
+        f"Networks: {', '.join(networks)}. {recipe['epochs']} epochs, the last one kept, trained in "
         f"{recipe['precision']}. {shown_seeds(results, runs)} "
     )
     return told + shown_sources(sources)

@@ -128,7 +128,6 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
     "short-fashion-mnist": partial(short, data="fashion-mnist"),
-    "short-mnist": partial(short, data="mnist"),
     "short-weights-fashion-mnist": partial(weights, data="fashion-mnist"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},

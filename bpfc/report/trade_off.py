@@ -114,6 +114,9 @@ def points(results: Results, data: str) -> list[Point]:
     """
     check_same(dict(_found(results, data)), "data", "eps", "images")
     ours = [point(results, f"{data}-{run}", dict(_found(results, data, (run,)))) for run in RUNS[data]]
+    ours = [
+        each._replace(name=run) if each.number is None else each for run, each in zip(RUNS[data], ours, strict=True)
+    ]
     return ours + [
         Point(name, 0, None, "", "", clean, stands, under or "no attack", certified, source, published=True)
         for name, clean, stands, under, certified, source in PUBLISHED[data]

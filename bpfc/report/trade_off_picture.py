@@ -1,9 +1,9 @@
 """The trade-off as a picture: an SVG file of its own, with its style, on a light ground in light and dark pages."""
 
 import textwrap
-from collections.abc import Collection, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import Literal, NamedTuple
 
 from bpfc.methods.classes import MEANINGS
 from bpfc.report.figures import DATA, Results, percent
@@ -30,12 +30,26 @@ STYLE = (
     "<style>"
     'text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;fill:#575e68}'
     ".name{fill:#1c1f24}.ground{fill:#fff}.grid{stroke:#dfdcd5;fill:none}.axis{stroke:#575e68;fill:none}"
-    ".lead{stroke:#8a9099;stroke-width:.75;fill:none}.way{stroke:#8a9099;stroke-width:1.5;stroke-dasharray:4 2}"
+    ".lead{stroke:#8a9099;stroke-width:.75;fill:none}.way{stroke:#8a9099;stroke-width:1.5}.dashed{stroke-dasharray:4 2}"
     ".way,.line{fill:none}.line{stroke-width:1.5}.mark{stroke:#fff}"
     + "".join(f".mark.s{n}{{fill:{colour}}}.line.s{n}{{stroke:{colour}}}" for n, colour in enumerate(COLOURS))
     + "".join(f".hollow .s{n}{{fill:#fff;stroke:{colour};stroke-width:1.5}}" for n, colour in enumerate(COLOURS))
     + "</style>"
 )
+
+
+class Way(NamedTuple):
+    """A line through points in order, broken off where one of them is not shown.
+
+    Attributes:
+        points: of those that are drawn.
+        kind: solid or dashed.
+        meaning: as the legend tells it, once for lines of the same.
+    """
+
+    points: Sequence[Point]
+    kind: Literal["solid", "dashed"]
+    meaning: str
 
 
 class Spot(NamedTuple):
@@ -67,38 +81,45 @@ def drawn(
     title: str,
     every: Sequence[Point],
     robust: Axis = ROBUST,
-    ways: Sequence[Sequence[Point]] = (),
-    meaning: str = "",
+    ways: Sequence[Way] = (),
     unnamed: Collection[Point] = (),
 ) -> str:
     """An SVG file of these points.
 
     Args:
-        robust: the axis upwards.
-        ways: points among them that a line joins, in order.
-        meaning: of such a line.
+        robust: the axis upwards. What lies below it is named in the legend, and told in the description.
+        ways: lines through points among them.
         unnamed: points among them whose names are told in the description alone.
 
     Raises:
-        ValueError: there are too many points for their names.
+        ValueError: nothing was run, or there are too many points for their names.
     """
-    x = _clean([100 * point.clean for point in every if point.clean is not None])
+    there = {point: 100 * point.height for point in every if point.clean is not None and point.height is not None}
+    shown = [point for point, height in there.items() if height >= robust.low]
+    if not shown:
+        raise ValueError(f"{title}: nothing to draw, for none of {', '.join(point.name for point in every)} was run")
+    x = _clean([100 * (point.clean or 0) for point in shown])
     at_x, at_y = places(x, robust, HEIGHT)
     spots = {}
-    for point in every:
-        if point.clean is not None and point.height is not None:
-            proven = None if point.certified is None else at_y(100 * point.certified)
-            spots[point] = Spot(point, at_x(100 * point.clean), at_y(100 * point.height), proven)
-    legend, tall = _legend(list(spots.values()), meaning)
+    for point in shown:
+        proven = None if point.certified is None else at_y(100 * point.certified)
+        spots[point] = Spot(point, at_x(100 * (point.clean or 0)), at_y(there[point]), proven)
+    low = "; ".join(point.name for point in there if point not in spots)
+    below = f"not shown, below {robust.low:g} %: {low}" if low else ""
+    legend, tall = _legend(list(spots.values()), ways, below)
     body = f'{STYLE}<rect class="ground" width="{WIDTH}" height="{tall}"/>' + axes(x, robust, at_x, at_y, HEIGHT)
-    lines = [[(spots[point].x, spots[point].y) for point in way if point in spots] for way in ways]
-    plane = frame(slug, title, _told(every), body, tall)
+    lines = [(way.kind, [(spots[p].x, spots[p].y) for p in part]) for way in ways for part in _parts(way.points, spots)]
+    plane = str(frame(slug, title, _told(every), body, tall))
     size = f'xmlns="http://www.w3.org/2000/svg" width="{LARGER * WIDTH:g}" height="{LARGER * tall:g}"'
-    return (
-        str(plane)
-        .replace("<svg", f"<svg {size}", 1)
-        .replace("</svg>", f"{_marks(list(spots.values()), unnamed, lines)}{legend}</svg>\n")
-    )
+    marks = _marks(list(spots.values()), unnamed, lines) + legend
+    return plane.replace("<svg", f"<svg {size}", 1).replace("</svg>", f"{marks}</svg>\n")
+
+
+def _parts(points: Sequence[Point], shown: Collection[Point]) -> Iterator[list[Point]]:
+    """What is left of a line of which not every point is shown: pieces of two points or more."""
+    for is_shown, group in groupby(points, lambda point: point in shown):
+        if is_shown and len(part := list(group)) > 1:
+            yield part
 
 
 def _clean(shares: Sequence[float]) -> Axis:
@@ -107,19 +128,21 @@ def _clean(shares: Sequence[float]) -> Axis:
     return Axis("clean accuracy, %", low, high, ticks(low, high, 8))
 
 
-def _marks(spots: Sequence[Spot], unnamed: Collection[Point], ways: Sequence[Sequence[tuple[float, float]]]) -> str:
+def _marks(
+    spots: Sequence[Spot], unnamed: Collection[Point], ways: Sequence[tuple[str, Sequence[tuple[float, float]]]]
+) -> str:
     """Lines through points, to what is certified and to the names, then the points, then the names."""
     named = [spot for spot in spots if spot.point not in unnamed]
     taken = [around((spot.x, spot.y)) for spot in spots if spot.point in unnamed]
     taken += [Box(spot.x - TICK, spot.y, spot.x + TICK, spot.proven + 1) for spot in spots if spot.proven is not None]
-    lines = [box for way in ways for one, other in pairwise(way) for box in along(one, other)]
+    lines = [box for _, way in ways for one, other in pairwise(way) for box in along(one, other)]
     room = Box(LEFT + 2, 4, WIDTH - 2, HEIGHT - BOTTOM - 1)
     names = [(spot.words, (spot.x, spot.y)) for spot in named]
     try:
         labels = placed(names, room, [*taken, *lines])
     except ValueError:  # then they may lie on lines, but on nothing else
         labels = placed(names, room, taken)
-    parts = [f'<path class="way" d="M{"L".join(f"{x:g} {y:g}" for x, y in way)}"/>' for way in ways if len(way) > 1]
+    parts = [f'<path class="way {kind}" d="M{"L".join(f"{x:g} {y:g}" for x, y in way)}"/>' for kind, way in ways]
     for spot in spots:
         if spot.proven is not None:
             parts.append(_down(spot.x, spot.y, spot.point.number or 0, spot.proven))
@@ -144,7 +167,7 @@ def _down(x: float, y: float, number: int, to: float) -> str:
     return f'<path class="line s{number}" d="M{x:g} {y:g}V{to:g}m-{TICK} 0h{2 * TICK}"/>'
 
 
-def _legend(spots: Sequence[Spot], way: str) -> tuple[str, int]:
+def _legend(spots: Sequence[Spot], ways: Sequence[Way], below: str) -> tuple[str, int]:
     """What the signs mean, and the height of the whole picture."""
     numbers = sorted({spot.point.number for spot in spots if spot.point.number is not None})
     rows = [(marker(0, 0, number), f"class {number}: {MEANINGS[number]}") for number in numbers]
@@ -152,9 +175,10 @@ def _legend(spots: Sequence[Spot], way: str) -> tuple[str, int]:
         rows.append((_hollow(0, 0, 0), "published, not made here; at what is certified, where no attack was run"))
     if any(spot.proven is not None for spot in spots):
         rows.append((_down(0, -4, 0, 3), "down to what is certified"))
-    if way:
-        rows.append(('<path class="way" d="M-7 4L7-4"/>', way))
+    for kind, meaning in dict.fromkeys((way.kind, way.meaning) for way in ways):
+        rows.append((f'<path class="way {kind}" d="M-7 4L7-4"/>', meaning))
     rows.append(("", "2×: what a training step costs, a normal one being 1"))
+    rows += [("", below)] if below else []
     drawn, y = [], HEIGHT + 14
     for sign, words in rows:
         drawn.append(f'<g transform="translate(14 {y - 4})">{sign}</g>')
