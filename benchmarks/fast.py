@@ -9,10 +9,10 @@ CPU (on a GPU of the clock), forwards and backwards are images through the netwo
 judged alike for all.
 
 The images go block by block, each network's first block before any second. OUT/RUN/blocks.json keeps every block that
-is done, so that what was killed goes on when the same command is given again, on another machine
-too if it was committed; two processes may work in OUT on different networks. OUT/table.json, for
-results/benchmarks/fast.json, follows from these files: what every variant has done, and image by image where verdicts
-part. Without --runs the table alone is made.
+is done, so that what was killed goes on when the same command is given again, on another machine too if it was
+committed; two processes may work in OUT on different networks. OUT/table.json, for results/benchmarks/fast.json,
+follows from these files: what every variant has done, and image by image where verdicts part. Without --runs the table
+alone is made.
 """
 
 import json

@@ -87,7 +87,9 @@ def test_one_table_is_of_trainings_of_one_length(results: Results) -> None:
 
 def test_nothing_run_is_said(tmp_path: Path) -> None:
     assert "Not run." in short(Results(tmp_path), "fashion-mnist")
-    with pytest.raises(ValueError, match="nothing to draw, for none of normal, .*, λ 100 was run"):
+    with pytest.raises(
+        ValueError, match="nothing to draw, for none of normal, .*, λ 100 was run and stands at 45 % or more"
+    ):
         short_picture(Results(tmp_path), "fashion-mnist")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
 from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.page.svg import Axis
-from bpfc.report.trade_off import Point, point
+from bpfc.report.trade_off import Point, point_of
 from bpfc.report.trade_off_picture import Way, drawn
 
 RECIPES = {
@@ -95,7 +95,7 @@ def _weighted(results: Results, data: str) -> list[Point]:
 def _point(results: Results, run: str, name: str) -> Point:
     evaluation = f"{run}-{LENGTH}/{SUITE}"
     found = {evaluation: results.summary(evaluation)} if results.has(evaluation) else {}
-    return point(results, f"{run}-{LENGTH}", found)._replace(name=name)
+    return point_of(results, f"{run}-{LENGTH}", found)._replace(name=name)
 
 
 def _shares(point: Point) -> list[str]:

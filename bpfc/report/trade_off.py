@@ -113,7 +113,7 @@ def points(results: Results, data: str) -> list[Point]:
         ValueError: the evaluations are of different data or ε.
     """
     check_same(dict(_found(results, data)), "data", "eps", "images")
-    ours = [point(results, f"{data}-{run}", dict(_found(results, data, (run,)))) for run in RUNS[data]]
+    ours = [point_of(results, f"{data}-{run}", dict(_found(results, data, (run,)))) for run in RUNS[data]]
     ours = [
         each._replace(name=run) if each.number is None else each for run, each in zip(RUNS[data], ours, strict=True)
     ]
@@ -176,7 +176,7 @@ def _found(results: Results, data: str, runs: tuple[str, ...] | None = None) -> 
                 yield name, summary
 
 
-def point(results: Results, run: str, found: dict[str, dict[str, Any]]) -> Point:
+def point_of(results: Results, run: str, found: dict[str, dict[str, Any]]) -> Point:
     """Of a training, by the lowest of its evaluations.
 
     Args:

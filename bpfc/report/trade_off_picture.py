@@ -92,12 +92,15 @@ def drawn(
         unnamed: points among them whose names are told in the description alone.
 
     Raises:
-        ValueError: nothing was run, or there are too many points for their names.
+        ValueError: nothing is to be drawn, or there are too many points for their names.
     """
     there = {point: 100 * point.height for point in every if point.clean is not None and point.height is not None}
     shown = [point for point, height in there.items() if height >= robust.low]
     if not shown:
-        raise ValueError(f"{title}: nothing to draw, for none of {', '.join(point.name for point in every)} was run")
+        names = ", ".join(point.name for point in every)
+        raise ValueError(
+            f"{title}: nothing to draw, for none of {names} was run and stands at {robust.low:g} % or more"
+        )
     x = _clean([100 * (point.clean or 0) for point in shown])
     at_x, at_y = places(x, robust, HEIGHT)
     spots = {}
