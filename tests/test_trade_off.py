@@ -2,7 +2,7 @@
 
 import random
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,8 +15,8 @@ from bpfc.report.figures import Results
 from bpfc.report.page.labels import Box, Label, placed
 from bpfc.report.page.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH
 from bpfc.report.tables import PICTURES, write_tables
-from bpfc.report.trade_off import AUTOATTACK, IMAGES, PUBLISHED, RUNS, points, trade_off
-from bpfc.report.trade_off_picture import HEIGHT, picture
+from bpfc.report.trade_off import AUTOATTACK, IMAGES, PUBLISHED, RUNS, Point, points, trade_off
+from bpfc.report.trade_off_picture import HEIGHT, Way, drawn, picture
 from bpfc.training.recipe import recipe_json
 from bpfc.training.recipes import RECIPES
 
@@ -210,6 +210,20 @@ def test_names_hide_no_point_and_no_name(seed: int) -> None:
         assert label.box.within(room)
         for _, (x, y) in names:
             assert not hits(label.box, Box(x - 4, y - 4, x + 4, y + 4)), label
+
+
+def test_where_lines_leave_no_room_a_name_lies_on_them_and_hides_no_point() -> None:
+    def at(n: int) -> Point:
+        return Point(f"the recipe number {n}", 0, None, "", "", 0.8 + 0.1 * (n % 2), n / 50, "", None)
+
+    every = [at(n) for n in range(51)]  # a zigzag over the whole plane, its lines nearer than a name is high
+    made = drawn("zigzag", "A zigzag", every, ways=[Way(every, "solid", "all")], unnamed=every[1:])
+    spots = [(x, y) for x, y, _ in drawn_points(made)]
+    assert len(spots) == len(every)
+    (name,) = (each for each in ElementTree.fromstring(made).iter(f"{SVG}text") if each.text == every[0].name)
+    x, y = float(name.get("x") or ""), float(name.get("y") or "") - 4
+    assert not any(x < left < x + 60 and y - 4 < down < y + 4 for left, down in spots)
+    assert any(min(one, other) < y < max(one, other) for (_, one), (_, other) in pairwise(spots))
 
 
 def test_too_many_names_are_an_error() -> None:
