@@ -21,7 +21,7 @@ from bpfc.files import read_jsonl
 from bpfc.judge import exact_logits
 from bpfc.methods import BPFC, BPFCIBP, IBP, AnyMethod, Margin, Normal
 from bpfc.models import NETWORKS, build
-from bpfc.training import engine
+from bpfc.training import engine, progress
 from bpfc.training.engine import averaged_model
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
@@ -76,7 +76,7 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
     row = {"train_seconds": 129_600.4, "validation_seconds": 0.0, "epoch": 0, "gradient_alignment": 1.0}
     row |= {f"{name}_accuracy": 0.5 for name in ("train", "validation", "validation_ifgsm")}
     row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
-    engine._report([row], epochs=2, collapsed=None)
+    progress.report([row], epochs=2, collapsed=None)
     assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
 
 
@@ -90,7 +90,7 @@ def test_where_somebody_watches_a_bar_shows_the_time_left(monkeypatch: pytest.Mo
     shown, dropped = Terminal(), io.StringIO()
     for out in (shown, dropped):
         monkeypatch.setattr("sys.stdout", out)
-        with engine._progress(SimpleNamespace(is_global_zero=True), total=4, done=2) as advance:  # type: ignore[arg-type]
+        with progress.bar(SimpleNamespace(is_global_zero=True), total=4, done=2) as advance:  # type: ignore[arg-type]
             advance()
     assert re.search(r"training .*step 3/4.*-:--:--", shown.getvalue())  # one step tells no speed yet
     assert dropped.getvalue() == ""

@@ -3,16 +3,12 @@
 import logging
 import math
 import os
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -22,7 +18,7 @@ from bpfc.methods import Method
 from bpfc.models import folded, kept_as
 from bpfc.options import Arithmetic
 from bpfc.training.health import SOON, TrainingError, check_finite, collapse
-from bpfc.training.overfitting import warning
+from bpfc.training.progress import bar, report
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run
 from bpfc.training.state import State
@@ -67,7 +63,7 @@ def fit(
             averaged.load_state_dict(state.averaged)
     steps = math.ceil(len(training) / recipe.batch_size)
     first = state.epochs_done if state else 0
-    with _progress(fabric, recipe.epochs * steps, first * steps) as advance:
+    with bar(fabric, recipe.epochs * steps, first * steps) as advance:
 
         def after_step() -> None:
             if averaged is not None:
@@ -96,7 +92,7 @@ def fit(
             state = _next_state(recipe, model, averaged, optimizer, state, log)
             if fabric.is_global_zero:
                 run.save(state)
-                _report(state.log, recipe.epochs, told)
+                report(state.log, recipe.epochs, told)
             fabric.barrier()
 
 
@@ -271,28 +267,3 @@ def engine(device: torch.device) -> "Fabric":
 
 def _seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) * 10_007
-
-
-@contextmanager
-def _progress(fabric: "Fabric", total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A bar over the whole run with the time left, where somebody watches; yields the function that advances it."""
-    columns = (TextColumn("training"), BarColumn(), TextColumn("step {task.completed}/{task.total}"))
-    watched = fabric.is_global_zero and sys.stdout.isatty()
-    with Progress(*columns, TimeRemainingColumn(), transient=True, disable=not watched) as progress:
-        task = progress.add_task("training", total=total, completed=done)
-        yield lambda: progress.advance(task)
-
-
-def _report(log: list[dict[str, Any]], epochs: int, collapsed: str | None) -> None:
-    """A line an epoch, for terminals and log files alike."""
-    row = log[-1]
-    seconds = sum(row["train_seconds"] + row["validation_seconds"] for row in log[-5:]) / len(log[-5:])
-    left = timedelta(seconds=round(seconds * (epochs - len(log))))
-    names = ("loss", "cross_entropy", "regulariser", "lr", "weight", "share", "strength", "eps", "images_per_second")
-    shares = "train {train_accuracy:.1%} validation {validation_accuracy:.1%} I-FGSM {validation_ifgsm_accuracy:.1%}"
-    parts = " ".join(f"{name} {row[name]:.4g}" for name in names if name in row)
-    print(f"epoch {len(log)}/{epochs}: {parts} {shares.format(**row)}; {left} left", flush=True)
-    if (told := warning(log)) and not (log[:-1] and warning(log[:-1])):
-        print(f"warning: {told}", flush=True)
-    if collapsed and len(log) == epochs:
-        print(f"warning: {collapsed}", flush=True)
