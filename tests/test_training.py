@@ -72,12 +72,21 @@ def without_clock(run: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key not in clock} for row in read_jsonl(run / "log.jsonl")]
 
 
-def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"train_seconds": 129_600.4, "validation_seconds": 0.0, "epoch": 0, "gradient_alignment": 1.0}
+def row_of(seconds: float, validation: float = 0.0) -> dict[str, float]:
+    row = {"train_seconds": seconds, "validation_seconds": validation, "epoch": 0, "gradient_alignment": 1.0}
     row |= {f"{name}_accuracy": 0.5 for name in ("train", "validation", "validation_ifgsm")}
-    row |= {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
-    progress.report([row], epochs=2, collapsed=None)
+    return row | {f"watched_{name}_accuracy": 0.5 for name in ("fgsm", "pgd")}
+
+
+def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.report([row_of(129_600.4)], replace(RECIPES["mnist-bpfc"][1], epochs=2), 28, collapsed=None)
     assert capsys.readouterr().out.endswith("; 1 day, 12:00:00 left\n")
+
+
+def test_time_left_knows_that_later_images_are_larger(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = replace(RECIPES["cifar-10-bpfc-fast"][1], epochs=5)  # 2 of them at 24x24, 3 at 32x32: 16/9 the pixels
+    progress.report([row_of(90, 7), row_of(90, 9)], recipe, 32, collapsed=None)
+    assert capsys.readouterr().out.endswith("; 0:08:24 left\n")  # 3 * (160 + 8)
 
 
 def test_where_somebody_watches_a_bar_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def fit(
             state = _next_state(recipe, model, averaged, optimizer, state, log)
             if fabric.is_global_zero:
                 run.save(state)
-                report(state.log, recipe.epochs, told)
+                report(state.log, recipe, training.shape[-1], told)
             fabric.barrier()
 
 
