@@ -23,7 +23,7 @@ from bpfc.cli.reproduce import Reproduce
 from bpfc.cli.side_by_side import do
 from bpfc.cli.speed import Estimate, Speed, passes
 from bpfc.data import DataSet
-from bpfc.files import read_json, without_checksum, write_json
+from bpfc.files import read_json, read_jsonl, without_checksum, write_json, write_jsonl
 from bpfc.ledger import Ledger
 from bpfc.methods.classes import standing
 from bpfc.models import NETWORKS
@@ -185,6 +185,19 @@ def test_seeds_whose_epochs_were_chosen_otherwise_are_named(capsys: pytest.Captu
     write_json(path, without_checksum(read_json(path)) | {"validation_attacked": 7})
     told = " ".join(run(capsys, methods=("bpfc",), seeds=2, dry_run=True).split())
     assert "on 7 or 10 validation images; in the row BPFC ± holds that difference too." in told
+
+
+def test_a_training_s_time_is_told_of_each_kind_of_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, methods=("normal",), seeds=3)
+    for seed, device, seconds in ((0, "an H", 70.0), (1, "an H", 130.0), (2, "a slow one", 4_000.0 * 60)):
+        folder = Path(f"runs/mnist-5k-normal-quick-seed{seed}")
+        (start,) = read_json(folder / "provenance.json", list)
+        start["hardware"]["device"] = device
+        write_json(folder / "provenance.json", [start])
+        rows = read_jsonl(folder / "log.jsonl")
+        write_jsonl(folder / "log.jsonl", [row | {"train_seconds": seconds / len(rows)} for row in rows])
+    told = " ".join(run(capsys, methods=("normal",), seeds=3, dry_run=True).split())
+    assert "A training took 4,000 minutes on a slow one, 1 to 2 minutes on an H. From" in told
 
 
 def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:

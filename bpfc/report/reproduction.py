@@ -1,6 +1,7 @@
 """The paper's tables with ours beside them: which runs are there, what they say, and what is not run."""
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -275,9 +276,16 @@ def _caption(task: Task, used: Sequence[Known], mixed: Sequence[str]) -> str:
     if arithmetic:
         told += f" Trained in {' or '.join(arithmetic)}."
     if used:
-        took = [round(sum(row["train_seconds"] for row in known.run.log) / 60) for known in used]
-        devices = sorted({device for known in used for device in known.run.devices})
-        told += f" A training took {' to '.join(f'{each:,}' for each in sorted({min(took), max(took)}))} minutes"
-        told += f", on {' or '.join(devices)}." if devices else "."
+        told += f" A training took {_took(used)}."
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told
+
+
+def _took(used: Sequence[Known]) -> str:
+    """How long a training took, on each kind of machine."""
+    minutes: dict[str, list[int]] = defaultdict(list)
+    for known in used:
+        device = " or ".join(sorted(known.run.devices))
+        minutes[device and f" on {device}"].append(round(sum(row["train_seconds"] for row in known.run.log) / 60))
+    spans = {device: sorted({min(took), max(took)}) for device, took in minutes.items()}
+    return ", ".join(f"{' to '.join(f'{n:,}' for n in span)} minutes{device}" for device, span in sorted(spans.items()))
