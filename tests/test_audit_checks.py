@@ -19,7 +19,8 @@ from bpfc.auditing.probe import Probe
 from bpfc.auditing.settle import Settlement, settled
 from bpfc.auditing.twin import twin
 from bpfc.auditing.verdict import decide
-from bpfc.data import Images
+from bpfc.certification import ContradictionError
+from bpfc.data import Images, to_float
 from bpfc.models.curve import ToneCurve
 
 
@@ -162,6 +163,39 @@ def test_a_claim_above_an_upper_bound_falls_though_flags_stay_open(
     assert verdict == "falls"
     assert "C4 flagged and no attack settled it: this is an upper bound only" in sentence
     assert decide(m, [finding], [], claim=0.01)[0] == decide(m, [finding], [], claim=None)[0] == "open"
+
+
+def test_proofs_answer_for_flags_that_no_attack_settles(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    m.pgd("pgd", 20)
+    open_flags = {check.id: replace(check(m), outcome="flag", settled="open") for check in EVERY[3:17:13]}
+    assert [*open_flags] == ["C4", "C17"]
+    every, none = m.left, torch.zeros_like(m.left)
+    assert 0.2 < m.share(every) < 0.9
+    for claim, told in ((0.2, "bear the claim out."), (None, "bear that out.")):
+        verdict, sentence = decide(m, [open_flags["C4"]], [], claim, every)
+        assert verdict == "stands"
+        assert f"{m.share(every):.1%} are proven to" in sentence
+        assert sentence.endswith(f"C4 flagged and no attack settled it, but the proofs alone {told}")
+        verdict, sentence = decide(m, [open_flags["C4"]], [], claim, none)
+        assert verdict == "open"
+        assert "0.0% are proven to" in sentence
+    assert decide(m, [*open_flags.values()], [], 0.2, every)[0] == "open"  # the images themselves are in doubt
+    assert decide(m, [open_flags["C4"]], [], 0.99, every)[0] == "falls"
+    assert decide(m, [], [], 0.2, none)[0] == "stands"
+
+
+def test_proofs_of_what_does_not_stand_are_refused(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    few, tiny = tuple(each[:20] for each in shown), replace(TINY, images=20)
+    right = trained(to_float(few[0])).argmax(dim=1) == few[1]
+    heard: list[str] = []
+    with pytest.raises(ContradictionError, match=r"image \d+ is proven to stand, but is broken by an attack"):
+        audit(trained, *few, eps=EPS, budget=tiny, proven=right)
+    with pytest.raises(ContradictionError, match=r"image \d+ is proven to stand, but is misclassified as it is"):
+        audit(trained, few[0], few[1].roll(1), eps=EPS, budget=tiny, proven=right, told=heard.append)
+    with pytest.raises(ValueError, match=r"proven: is torch.bool of shape \(3,\), must be bool, one an image: \(20,\)"):
+        audit(trained, *few, eps=EPS, budget=tiny, proven=right[:3], told=heard.append)
+    assert not heard  # nothing was attacked before
 
 
 def test_train_mode_alone_is_cleared(trained: nn.Module, shown: tuple[Tensor, Tensor], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
@@ -18,6 +19,7 @@ from bpfc.auditing.kept import SCHEMA
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
+from bpfc.certification import ContradictionError
 from bpfc.checks import in_train_mode
 from bpfc.data import Images
 from bpfc.files import make_writable_folder, owned
@@ -39,6 +41,7 @@ class Audit:
         interval: its 95 % interval.
         clean: accuracy on the clean images, a share.
         claim: the robust accuracy that was claimed, a share; None without one.
+        proven: the share that is proven to stand; None where nothing was said of it.
         findings: one for each check, by number.
         settlements: the settling attacks, in order.
         cascade: by attack in the order in which they ran, the share that stands after it.
@@ -52,6 +55,7 @@ class Audit:
     interval: tuple[float, float]
     clean: float
     claim: float | None
+    proven: float | None
     findings: list[Finding] = field(repr=False)
     settlements: list[Settlement] = field(repr=False)
     cascade: dict[str, float] = field(repr=False)
@@ -81,6 +85,7 @@ def audit(
     *,
     eps: float,
     claim: float | None = None,
+    proven: Tensor | None = None,
     quick: bool = False,
     k: int | None = None,
     seed: int = 0,
@@ -102,6 +107,9 @@ def audit(
         labels: integers, (N,).
         eps: radius in ℓ∞, in units of [0, 1], such as 8/255.
         claim: the robust accuracy that is claimed: a share, or in % if above 1.
+        proven: (N,) bool: of which images it is proven, by `certify`, that nothing within ε breaks them. A flag that no
+            attack settles leaves the verdict open, unless the claim (without one: what the attacks leave) lies within
+            the interval of what is proven, or below.
         quick: fewer steps, restarts and queries; see QUICK and FULL.
         k: bit planes that the model was trained to do without, if it is known, for the attacker who knows it.
         seed: of the random starts.
@@ -119,6 +127,7 @@ def audit(
         ValueError: images, labels, the model's answers, ε or the claim are not as above; the folder holds the audit of
             something else; or another process audits something else.
         UserError: the model fails on one of the images, or answers in another form.
+        ContradictionError: an image that is proven to stand does not.
         OSError: the folder cannot be written to, or another process is at work there.
     """
     check_radius(eps=eps)
@@ -147,13 +156,17 @@ def audit(
             crew,
         )
         watched.enter_context(Answers(model).to(range(len(m))))
+        if proven is not None:
+            _check_proven(proven, m.right, "is misclassified as it is")
         findings = []
         for check in EVERY:
             findings.append(check(m))
             told(f"{check.id} {check.title}: {findings[-1].outcome}")
         settlements = settle(m, findings)
         findings = settled(m, findings, settlements)
-        verdict, sentence = decide(m, findings, settlements, claimed)
+        if proven is not None:
+            _check_proven(proven, m.left, "is broken by an attack")
+        verdict, sentence = decide(m, findings, settlements, claimed, proven)
         left, drawn = int(m.left.sum()), figures(m)
         m.found.end()
         return Audit(
@@ -163,12 +176,25 @@ def audit(
             wilson_interval(left, len(m)),
             m.share(m.right),
             claimed,
+            None if proven is None else m.share(proven),
             findings,
             settlements,
             m.cascade,
             len(m),
             eps,
             drawn,
+        )
+
+
+def _check_proven(proven: Tensor, standing: Tensor, otherwise: str) -> None:
+    """Raises ValueError for a wrong form, ContradictionError for an image that is proven to stand and does not."""
+    if proven.shape != standing.shape or proven.dtype != torch.bool:
+        raise ValueError(
+            f"proven: is {proven.dtype} of shape {tuple(proven.shape)}, must be bool, one an image: ({len(standing)},)"
+        )
+    if wrong := (proven & ~standing).nonzero().flatten().tolist():
+        raise ContradictionError(
+            f"image {wrong[0]} is proven to stand, but {otherwise}: the proofs are of another model, or wrong"
         )
 
 

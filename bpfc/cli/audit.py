@@ -23,6 +23,9 @@ class Audit(SubjectOptions):
 
     claim: float | None = None
     """The robust accuracy that is claimed: in %, such as 67.7, or a share."""
+    certificates: Path | None = None
+    """Folder that bpfc certify made of the same network, images and ε: a claim that its proofs alone bear out stands,
+    whatever masked gradients may hide."""
     eps: float | None = None
     """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""
     quick: bool = False
@@ -74,6 +77,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     from bpfc.auditing.api import share_of
     from bpfc.auditing.kept import started_in
     from bpfc.cli.audit_clock import TimeLeft
+    from bpfc.cli.beside import certified
     from bpfc.files import AUDIT, write_file, write_json
     from bpfc.machine import pick_device, precision_of, resolve
     from bpfc.provenance import provenance
@@ -93,7 +97,9 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     k = subject.k if options.k is None else options.k
     if k is not None:
         Adaptive(eps, eps, 1, k)  # raises on what check C15 could not attack with, after all the others
-    subject = subject.on(device, options.limit or budget.images)
+    limit = options.limit or budget.images
+    proven = None if options.certificates is None else certified(options.certificates, subject, eps, limit).to(device)
+    subject = subject.on(device, limit)
     started, clock = time.perf_counter(), TimeLeft()
 
     def told(text: str) -> None:
@@ -109,6 +115,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
         subject.images.labels,
         eps=eps,
         claim=options.claim,
+        proven=proven,
         k=k,
         seed=options.seed,
         batch_size=options.batch_size,

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bpfc.evaluation.recorded import Proven
     from bpfc.evaluation.subject import Subject
 
@@ -51,9 +53,18 @@ def proven(folder: Path, subject: "Subject", eps: float, limit: int | None) -> "
     if lacking:
         raise ValueError(
             f"--certificates {folder}: lack {len(lacking)} images, the first of them {lacking[0]}; let bpfc certify "
-            "come to its end, or evaluate with the --limit that it has"
+            "come to its end, or take the --limit that it has"
         )
     return Proven(methods, proofs)
+
+
+def certified(folder: Path, subject: "Subject", eps: float, limit: int | None) -> "Tensor":
+    """(N,) bool: which of the images are certified, as `proven` reads it."""
+    import torch
+
+    proofs = proven(folder, subject, eps, limit).proofs
+    count = min(limit or len(subject.images), len(subject.images))
+    return torch.tensor([proofs[index].certified_by is not None for index in range(count)])
 
 
 def _settings(option: str, header: Path, subject: "Subject", eps: float) -> dict[str, Any]:
