@@ -21,6 +21,7 @@ from bpfc.auditing.twin import twin
 from bpfc.auditing.verdict import decide
 from bpfc.certification import ContradictionError
 from bpfc.data import Images, to_float
+from bpfc.ledger import wilson_interval
 from bpfc.models.curve import ToneCurve
 
 
@@ -153,48 +154,88 @@ def test_an_undefended_network_that_stands_is_flagged(
     assert check_of("C18", m) == "flag"
 
 
+def unsettled(id: str, m: Measurements) -> Finding:
+    (check,) = (check for check in EVERY if check.id == id)
+    return replace(check(m), outcome="flag", settled="open")
+
+
 def test_a_claim_above_an_upper_bound_falls_though_flags_stay_open(
     trained: nn.Module, shown: tuple[Tensor, Tensor]
 ) -> None:
     m = Measurements(trained, Images(*shown), EPS, TINY)
     m.pgd("pgd", 20)
-    (finding,) = (replace(check(m), outcome="flag", settled="open") for check in EVERY if check.id == "C4")
+    finding = unsettled("C4", m)
     verdict, sentence = decide(m, [finding], [], claim=0.99)
     assert verdict == "falls"
     assert "C4 flagged and no attack settled it: this is an upper bound only" in sentence
     assert decide(m, [finding], [], claim=0.01)[0] == decide(m, [finding], [], claim=None)[0] == "open"
 
 
-def test_proofs_answer_for_flags_that_no_attack_settles(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+@pytest.fixture
+def attacked(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> Measurements:
     m = Measurements(trained, Images(*shown), EPS, TINY)
     m.pgd("pgd", 20)
-    open_flags = {check.id: replace(check(m), outcome="flag", settled="open") for check in EVERY[3:17:13]}
-    assert [*open_flags] == ["C4", "C17"]
-    every, none = m.left, torch.zeros_like(m.left)
-    assert 0.2 < m.share(every) < 0.9
-    for claim, told in ((0.2, "bear the claim out."), (None, "bear that out.")):
-        verdict, sentence = decide(m, [open_flags["C4"]], [], claim, every)
-        assert verdict == "stands"
-        assert f"{m.share(every):.1%} are proven to" in sentence
-        assert sentence.endswith(f"C4 flagged and no attack settled it, but the proofs alone {told}")
-        verdict, sentence = decide(m, [open_flags["C4"]], [], claim, none)
-        assert verdict == "open"
-        assert "0.0% are proven to" in sentence
-    assert decide(m, [*open_flags.values()], [], 0.2, every)[0] == "open"  # the images themselves are in doubt
-    assert decide(m, [open_flags["C4"]], [], 0.99, every)[0] == "falls"
-    assert decide(m, [], [], 0.2, none)[0] == "stands"
+    assert 0.3 < m.share(m.left) < 0.9
+    return m
+
+
+def first(count: int, mask: Tensor) -> Tensor:
+    """As many of those in the mask."""
+    return mask & (mask.cumsum(0) <= count)
+
+
+def test_a_flag_is_outweighed_by_proofs_that_the_claim_does_not_exceed(attacked: Measurements) -> None:
+    flag = unsettled("C4", attacked)
+    left = attacked.left
+    proven = first(int(left.sum()) - 5, left)
+    low, high = wilson_interval(int(proven.sum()), len(left))
+    verdict, sentence = decide(attacked, [flag], [], high - 1e-6, proven)
+    assert verdict == "stands"
+    assert (
+        f", {attacked.share(proven):.1%} ({low:.1%} … {high:.1%}) are proven to, {high:.1%} is claimed; C4" in sentence
+    )
+    assert sentence.endswith("C4 flagged and no attack settled it, but what is proven is enough.")
+    verdict, sentence = decide(attacked, [flag], [], high + 1e-6, proven)
+    assert verdict == "open"
+    assert "are proven to" in sentence
+    none = torch.zeros_like(left)
+    assert decide(attacked, [flag], [], 0.01, none)[0] == "open"  # though the interval of none ends above that
+    assert decide(attacked, [], [], 0.01, none)[0] == "stands"
+    assert decide(attacked, [flag], [], 0.99, left)[0] == "falls"
+
+
+def test_without_a_claim_proofs_must_leave_no_more_to_break_than_settles_a_flag(attacked: Measurements) -> None:
+    flag = unsettled("C4", attacked)
+    left = attacked.left
+    count = int(left.sum())
+    verdicts = [decide(attacked, [flag], [], None, first(count - open, left))[0] for open in (0, 1, 2)]
+    assert len(left) < 200  # so that one image is the larger of the two thresholds
+    assert verdicts == ["stands", "stands", "open"]
+
+
+def test_proofs_are_of_the_same_images_and_undo_no_mask(attacked: Measurements) -> None:
+    flags = [unsettled("C4", attacked), unsettled("C17", attacked)]
+    assert decide(attacked, flags[:1], [], 0.2, attacked.left)[0] == "stands"
+    assert decide(attacked, flags, [], 0.2, attacked.left)[0] == "open"
+    lowered = replace(flags[0], settled="lower")
+    assert decide(attacked, [lowered], [], 0.2, attacked.left)[0] == "masked"
 
 
 def test_proofs_of_what_does_not_stand_are_refused(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
     few, tiny = tuple(each[:20] for each in shown), replace(TINY, images=20)
     right = trained(to_float(few[0])).argmax(dim=1) == few[1]
     heard: list[str] = []
-    with pytest.raises(ContradictionError, match=r"image \d+ is proven to stand, but is broken by an attack"):
+    with pytest.raises(ContradictionError, match=r"image \d+ is proven to stand, but [a-z-]+\d* breaks it: the"):
         audit(trained, *few, eps=EPS, budget=tiny, proven=right)
-    with pytest.raises(ContradictionError, match=r"image \d+ is proven to stand, but is misclassified as it is"):
+    with pytest.raises(ContradictionError, match=r"image \d+ is proven to stand, but it is misclassified as it is"):
         audit(trained, few[0], few[1].roll(1), eps=EPS, budget=tiny, proven=right, told=heard.append)
-    with pytest.raises(ValueError, match=r"proven: is torch.bool of shape \(3,\), must be bool, one an image: \(20,\)"):
-        audit(trained, *few, eps=EPS, budget=tiny, proven=right[:3], told=heard.append)
+    for wrong, told in (
+        (right[:3], r"torch.bool of shape \(3,\)"),
+        (right.tolist(), "list"),
+        (right.numpy(), "ndarray"),
+    ):
+        with pytest.raises(ValueError, match=rf"proven: is {told}, must be a tensor of bool, one an image: \(20,\)"):
+            audit(trained, *few, eps=EPS, budget=tiny, proven=wrong, told=heard.append)  # type: ignore[arg-type]
     assert not heard  # nothing was attacked before
 
 

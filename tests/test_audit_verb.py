@@ -77,21 +77,28 @@ def test_a_flag_that_nothing_settles_is_status_3(
     assert "C17 flagged and no attack settled it" in found["sentence"]
 
 
-def test_certificates_stand_beside_the_attacks(
+def test_certificates_answer_for_a_flag_that_nothing_settles(
     handed_in: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    certify = ["certify", *handed_in[1:7], "--limit", "20", "--device", "cpu", "--out", str(tmp_path / "proofs")]
-    asked = [*handed_in, "--certificates", str(tmp_path / "proofs"), "--eps", "0.01"]
-    assert status(monkeypatch, *asked) == 2
+    monkeypatch.setattr("bpfc.auditing.checks.steadiness.LIMIT", -1.0)  # so that C12 flags any network
+    proofs = tmp_path / "proofs"
+    asked = [*handed_in, "--claim", "20"]
+    assert status(monkeypatch, *asked, "--eps", "0.01") == 3
+    with_proofs = [*asked, "--certificates", str(proofs)]
+    assert status(monkeypatch, *with_proofs, "--eps", "0.01") == 2
     assert "proofs: holds no certification" in capsys.readouterr().err
-    assert status(monkeypatch, *certify, "--eps", "0.01") == 0
-    assert status(monkeypatch, *asked[:-1], "0.1") == 2
+    certify = ["certify", *handed_in[1:7], "--eps", "0.01", "--device", "cpu", "--out", str(proofs)]
+    assert status(monkeypatch, *certify, "--limit", "10") == 0
+    assert status(monkeypatch, *with_proofs, "--eps", "0.01") == 2
+    assert "lack 10 images, the first of them 10" in capsys.readouterr().err
+    assert status(monkeypatch, *certify, "--limit", "20") == 0
+    assert status(monkeypatch, *with_proofs, "--eps", "0.1") == 2
     assert "is of something else (eps was 0.01, is 0.1)" in " ".join(capsys.readouterr().err.split())
-    assert status(monkeypatch, *asked) == 0
+    assert status(monkeypatch, *with_proofs, "--eps", "0.01") == 0
     found = json.loads((tmp_path / "a" / "audit.json").read_text())
-    certified = sum(row["certified_by"] is not None for row in read_jsonl(tmp_path / "proofs" / "certificates.jsonl"))
-    assert found["proven"] == certified / 20 > 0
-    assert f"{found['proven']:.1%} are proven to" in found["sentence"]
+    certified = sum(row["certified_by"] is not None for row in read_jsonl(proofs / "certificates.jsonl"))
+    assert (found["verdict"], found["flags"], found["certified"]) == ("stands", ["C12"], certified / 20)
+    assert "C12 flagged and no attack settled it, but what is proven is enough." in found["sentence"]
 
 
 @pytest.mark.parametrize(

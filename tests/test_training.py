@@ -84,9 +84,12 @@ def test_time_left_beyond_a_day_counts_the_days(capsys: pytest.CaptureFixture[st
 
 
 def test_time_left_knows_that_later_images_are_larger(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = replace(RECIPES["cifar-10-bpfc-fast"][1], epochs=5)  # 2 of them at 24x24, 3 at 32x32: 16/9 the pixels
+    recipe = replace(RECIPES["cifar-10-bpfc-fast"][1], epochs=10)  # 4 of them at 24x24, 6 at 32x32: 16/9 the pixels
     progress.report([row_of(90, 7), row_of(90, 9)], recipe, 32, collapsed=None)
-    assert capsys.readouterr().out.endswith("; 0:08:24 left\n")  # 3 * (160 + 8)
+    assert capsys.readouterr().out.endswith("; 0:20:04 left\n")  # 2 * 90 + 6 * 160 + 8 * 8
+    unlike = [row_of(1, 1)] * 2  # which are too long ago
+    progress.report([*unlike, row_of(90), row_of(90), *[row_of(160)] * 3], recipe, 32, collapsed=None)
+    assert capsys.readouterr().out.endswith("; 0:08:00 left\n")  # 3 * 160
 
 
 def test_where_somebody_watches_a_bar_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ class Audit:
         interval: its 95 % interval.
         clean: accuracy on the clean images, a share.
         claim: the robust accuracy that was claimed, a share; None without one.
-        proven: the share that is proven to stand; None where nothing was said of it.
+        certified: the share of the images that is proven to stand; None where no proofs were given.
         findings: one for each check, by number.
         settlements: the settling attacks, in order.
         cascade: by attack in the order in which they ran, the share that stands after it.
@@ -55,7 +55,7 @@ class Audit:
     interval: tuple[float, float]
     clean: float
     claim: float | None
-    proven: float | None
+    certified: float | None
     findings: list[Finding] = field(repr=False)
     settlements: list[Settlement] = field(repr=False)
     cascade: dict[str, float] = field(repr=False)
@@ -107,9 +107,9 @@ def audit(
         labels: integers, (N,).
         eps: radius in ℓ∞, in units of [0, 1], such as 8/255.
         claim: the robust accuracy that is claimed: a share, or in % if above 1.
-        proven: (N,) bool: of which images it is proven, by `certify`, that nothing within ε breaks them. A flag that no
-            attack settles leaves the verdict open, unless the claim (without one: what the attacks leave) lies within
-            the interval of what is proven, or below.
+        proven: (N,) bool, on any device: which images `certify` proves to stand, at this ε. Where a flag is left that
+            no attack settles, the verdict is stands, not open, if it would be the same with all broken that is not
+            proven.
         quick: fewer steps, restarts and queries; see QUICK and FULL.
         k: bit planes that the model was trained to do without, if it is known, for the attacker who knows it.
         seed: of the random starts.
@@ -132,6 +132,8 @@ def audit(
     """
     check_radius(eps=eps)
     claimed = None if claim is None else share_of(claim)
+    if proven is not None:
+        _check_form(proven, len(images))
     crew = crew or Team(0, 1)
     if folder is not None and crew.first:
         make_writable_folder(folder)
@@ -156,17 +158,16 @@ def audit(
             crew,
         )
         watched.enter_context(Answers(model).to(range(len(m))))
-        if proven is not None:
-            _check_proven(proven, m.right, "is misclassified as it is")
+        certified = None if proven is None else proven.to(m.labels.device)
+        _check_standing(certified, m.right, lambda _: "it is misclassified as it is")
         findings = []
         for check in EVERY:
             findings.append(check(m))
             told(f"{check.id} {check.title}: {findings[-1].outcome}")
         settlements = settle(m, findings)
         findings = settled(m, findings, settlements)
-        if proven is not None:
-            _check_proven(proven, m.left, "is broken by an attack")
-        verdict, sentence = decide(m, findings, settlements, claimed, proven)
+        _check_standing(certified, m.left, lambda index: f"{m.broken_by(index)} breaks it")
+        verdict, sentence = decide(m, findings, settlements, claimed, certified)
         left, drawn = int(m.left.sum()), figures(m)
         m.found.end()
         return Audit(
@@ -176,7 +177,7 @@ def audit(
             wilson_interval(left, len(m)),
             m.share(m.right),
             claimed,
-            None if proven is None else m.share(proven),
+            None if certified is None else m.share(certified),
             findings,
             settlements,
             m.cascade,
@@ -186,15 +187,21 @@ def audit(
         )
 
 
-def _check_proven(proven: Tensor, standing: Tensor, otherwise: str) -> None:
-    """Raises ValueError for a wrong form, ContradictionError for an image that is proven to stand and does not."""
-    if proven.shape != standing.shape or proven.dtype != torch.bool:
+def _check_form(proven: object, images: int) -> None:
+    if not isinstance(proven, Tensor) or proven.dtype != torch.bool or proven.shape != (images,):
+        told = f"{proven.dtype} of shape {tuple(proven.shape)}" if isinstance(proven, Tensor) else type(proven).__name__
         raise ValueError(
-            f"proven: is {proven.dtype} of shape {tuple(proven.shape)}, must be bool, one an image: ({len(standing)},)"
+            f"proven: is {told}, must be a tensor of bool, one an image: ({images},), such as "
+            "torch.tensor([row['certified_by'] is not None for row in bpfc.certify(...).rows])"
         )
-    if wrong := (proven & ~standing).nonzero().flatten().tolist():
+
+
+def _check_standing(proven: Tensor | None, standing: Tensor, otherwise: Callable[[int], str]) -> None:
+    """Raises ContradictionError where an image is proven to stand, and does not; `otherwise` says why not."""
+    if proven is not None and (wrong := (proven & ~standing).nonzero().flatten().tolist()):
         raise ContradictionError(
-            f"image {wrong[0]} is proven to stand, but {otherwise}: the proofs are of another model, or wrong"
+            f"image {wrong[0]} is proven to stand, but {otherwise(wrong[0])}: the proofs are of another model, other "
+            "images or a smaller ε, or one of the two is wrong"
         )
 
 

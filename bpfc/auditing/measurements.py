@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +186,11 @@ class Measurements:
     @property
     def left(self) -> Tensor:
         """(N,) bool: what nothing that has run within ε has broken. The audit's worst case."""
-        left = self.right
-        for broken in self._within.values():
-            left = left & ~broken
-        return left
+        return reduce(lambda left, broken: left & ~broken, self._within.values(), self.right)
+
+    def broken_by(self, index: int) -> str:
+        """The first attack within ε that broke an image."""
+        return next(name for name, broken in self._within.items() if broken[index])
 
     @property
     def cascade(self) -> dict[str, float]:

@@ -143,7 +143,7 @@ def _averaged(m: Measurements, source: nn.Module) -> Iterator[tuple[str, set[str
         before = m.left
         _strong(m, EOT(source, samples).eval(), f"on the mean of {samples} answers", part=2)
         yield f"the mean of {samples} answers attacked (EOT)", {"C14", "C12", "C3"}
-        if samples > m.budget.samples[0] and not _lower(m.share(before), m.share(m.left), len(m)):
+        if samples > m.budget.samples[0] and not lower(m.share(before), m.share(m.left), len(m)):
             break
 
 
@@ -157,7 +157,8 @@ def _without_gradients(m: Measurements) -> None:
     m.probe(f"settling spsa-{m.short}", SPSA(m.eps, m.short, pairs=32, lr=m.eps / 5), on=m.left)
 
 
-def _lower(before: float, after: float, images: int) -> bool:
+def lower(before: float, after: float, images: int) -> bool:
+    """Whether one share of the images lies below another by as much as settles a flag."""
     return before - after > max(FURTHER, 1 / images) + 1e-9
 
 
@@ -171,7 +172,7 @@ def settled(m: Measurements, findings: Iterable[Finding], settlements: list[Sett
             asked = [step for step in settlements if finding.id in step.flags]
             held = reported(m, finding.id)
             within = finding.id in ORDINARY and held <= wilson_interval(int(m.left.sum()), len(m))[1]
-            if asked and _lower(held, last, len(m)) and not within:
+            if asked and lower(held, last, len(m)) and not within:
                 outcome = "lower"
             else:
                 # Of a random model, the mean answer's gradients explain unsteady ones as well.

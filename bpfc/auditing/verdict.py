@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bpfc.auditing.finding import Finding
 from bpfc.auditing.measurements import Measurements
-from bpfc.auditing.settle import Settlement, reported
+from bpfc.auditing.settle import Settlement, lower, reported
 from bpfc.ledger import wilson_interval
 
 Verdict = Literal["stands", "falls", "masked", "open"]
@@ -29,14 +29,14 @@ def decide(
     robust = left / len(m)
     low, high = wilson_interval(left, len(m))
     figure = f"{robust:.1%} ({low:.1%} … {high:.1%}) stand under the worst of {len(m.cascade)} attacks"
-    figure += "" if proven is None else f", {m.share(proven):.1%} are proven to"
+    figure += "" if proven is None else f", {_certified(proven)} are proven to"
     figure += "" if claim is None else f", {claim:.1%} is claimed"
-    lower = [finding for finding in findings if finding.settled == "lower"]
+    lowered = [finding for finding in findings if finding.settled == "lower"]
     still = [finding for finding in findings if finding.settled == "open"]
-    if lower:
-        before = max(reported(m, finding.id) for finding in lower)
-        ids = ", ".join(finding.id for finding in lower)
-        asked = [step for step in settlements if any(finding.id in step.flags for finding in lower)]
+    if lowered:
+        before = max(reported(m, finding.id) for finding in lowered)
+        ids = ", ".join(finding.id for finding in lowered)
+        asked = [step for step in settlements if any(finding.id in step.flags for finding in lowered)]
         ways = [step.told for step in asked if step.before > step.after] or [step.told for step in asked]
         why = f" ({'; '.join(ways)})" if ways else ""
         # A network that falls to plain attacks as well has nothing to hide.
@@ -46,11 +46,8 @@ def decide(
     unsettled = f"{ids} flagged and no attack settled it: this is an upper bound only"
     if claim is not None and claim > high:  # which an upper bound refutes as well
         return "falls", f"falls: {figure}{f'; {unsettled}' if ids else ''}."
-    provable = proven is not None and all(finding.id != IMAGES for finding in still)
-    if ids and provable and _bear_out(proven, robust if claim is None else claim):
-        what = "that" if claim is None else "the claim"
-        told = f"{ids} flagged and no attack settled it, but the proofs alone bear {what} out"
-        return "stands", f"stands: {figure}; {told}."
+    if ids and proven is not None and all(finding.id != IMAGES for finding in still) and _enough(proven, robust, claim):
+        return "stands", f"stands: {figure}; {ids} flagged and no attack settled it, but what is proven is enough."
     if ids:
         return "open", f"open: {figure}, but {unsettled}."
     if claim is None:
@@ -58,6 +55,18 @@ def decide(
     return "stands", f"stands: {figure}."
 
 
-def _bear_out(proven: Tensor, share: float) -> bool:
-    """Whether a share lies within the interval of what is proven, or below: whatever hides, so much stands."""
-    return share <= wilson_interval(int(proven.sum()), len(proven))[1]
+def _certified(proven: Tensor) -> str:
+    low, high = wilson_interval(int(proven.sum()), len(proven))
+    return f"{int(proven.sum()) / len(proven):.1%} ({low:.1%} … {high:.1%})"
+
+
+def _enough(proven: Tensor, robust: float, claim: float | None) -> bool:
+    """Whether the verdict would be the same if all broke that is not proven.
+
+    A claim must not lie above the interval of what were left. Without one, the attacks' share must not fall by more
+    than would settle a flag.
+    """
+    count, images = int(proven.sum()), len(proven)
+    if claim is None:
+        return count > 0 and not lower(robust, count / images, images)
+    return count > 0 and claim <= wilson_interval(count, images)[1]

@@ -24,8 +24,8 @@ class Audit(SubjectOptions):
     claim: float | None = None
     """The robust accuracy that is claimed: in %, such as 67.7, or a share."""
     certificates: Path | None = None
-    """Folder that bpfc certify made of the same network, images and ε: a claim that its proofs alone bear out stands,
-    whatever masked gradients may hide."""
+    """Folder of bpfc certify on the same model, images and ε: where a flag is left that no attack settles, proofs that
+    are enough make the verdict stands, not open."""
     eps: float | None = None
     """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""
     quick: bool = False
@@ -98,7 +98,7 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     if k is not None:
         Adaptive(eps, eps, 1, k)  # raises on what check C15 could not attack with, after all the others
     limit = options.limit or budget.images
-    proven = None if options.certificates is None else certified(options.certificates, subject, eps, limit).to(device)
+    proven = None if options.certificates is None else certified(options.certificates, subject, eps, limit)
     subject = subject.on(device, limit)
     started, clock = time.perf_counter(), TimeLeft()
 

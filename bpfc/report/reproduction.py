@@ -285,7 +285,7 @@ def _took(used: Sequence[Known]) -> str:
     """How long a training took, on each kind of machine."""
     minutes: dict[str, list[int]] = defaultdict(list)
     for known in used:
-        device = " or ".join(sorted(known.run.devices))
+        device = " and ".join(sorted(known.run.devices))  # none: not known
         minutes[device and f" on {device}"].append(round(sum(row["train_seconds"] for row in known.run.log) / 60))
     spans = {device: sorted({min(took), max(took)}) for device, took in minutes.items()}
     return ", ".join(f"{' to '.join(f'{n:,}' for n in span)} minutes{device}" for device, span in sorted(spans.items()))

@@ -40,7 +40,7 @@ def report(log: Sequence[Mapping[str, Any]], recipe: Recipe, size: int, collapse
 
 
 def _seconds_left(log: Sequence[Mapping[str, Any]], sides: Sequence[int]) -> float:
-    """By the last five epochs; training takes as long as its images have pixels."""
+    """By the last five epochs: training takes time in proportion to pixels; validation sees images in full size."""
     done, last = len(log), log[-5:]
     pixels = [side**2 for side in sides]
     a_pixel = sum(row["train_seconds"] for row in last) / sum(pixels[done - len(last) : done])
