@@ -59,7 +59,7 @@ def test_a_wide_tables_differences_are_of_the_same_column() -> None:
     place = header.index("PGD-20")
     assert float(ours[place]) - float(theirs[place]) == pytest.approx(float(apart[place].replace("−", "-")))
     assert theirs[place] == paper("cifar-10", "bpfc", "pgd-20")
-    assert " minutes, on NVIDIA" in told
+    assert " minutes on NVIDIA" in told
 
 
 def test_how_far_the_short_bpfc_is_below_training_on_adversarial_examples() -> None:
