@@ -38,6 +38,7 @@ def recipe(method: str = "bpfc", **settings: Any) -> dict[str, Any]:
         "epochs": 50,
         "seed": 0,
         "precision": "fp32",
+        "validation_attacked": 300,
         "method": {"name": method, **settings},
     }
 
@@ -211,7 +212,9 @@ def test_overfitting_finds_the_deepest_fall(results: Results) -> None:
         for at, pgd in enumerate((0.5, 0.7, 0.1, 0.6))
     ]
     (results.folder / "one" / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    row = overfitting(results, ["one"]).splitlines()[2]
+    made = overfitting(results, ["one"])
+    assert "on 256 validation images" in made
+    row = made.splitlines()[2]
     assert row == "| Fashion-MNIST: BPFC | 4 | 80.0 | 60.0 | 0.50 | 3 | 80.0 | 10.0 | 0.50 |"
 
 

@@ -59,7 +59,7 @@ def test_classes_and_costs_are_told_whichever_of_the_two_was_run(results: Result
 
 
 def test_lambda_goes_from_small_to_large(results: Results) -> None:
-    made = weights(results, "fashion-mnist").splitlines()
+    made = weights(results, "fashion-mnist", "bpfc-fast").splitlines()
     assert [line.strip("| ").split(" | ")[0] for line in made[2:6]] == ["1", "5", "25", "100"]
     assert made[3:5] == ["| 5 | 90.0 | 50.0 |", "| 25 | 85.0 | 65.0 |"]
     assert "not run" in made[2]
@@ -67,7 +67,14 @@ def test_lambda_goes_from_small_to_large(results: Results) -> None:
     path = results.folder / f"fashion-mnist-bpfc-fast-weight-100-{LENGTH}"
     path.rename(path.with_name(f"fashion-mnist-bpfc-fast-weight-1-{LENGTH}"))
     with pytest.raises(ValueError, match="weight-1-.*was trained with λ 100, not 1$"):
-        weights(results, "fashion-mnist")
+        weights(results, "fashion-mnist", "bpfc-fast")
+
+
+def test_where_something_is_certified_weights_have_a_column_of_it(results: Results) -> None:
+    made = weights(results, "fashion-mnist", "ibp-curve").splitlines()
+    assert made[0] == "| κ | clean | stands | certified |"
+    assert made[4] == "| 0.5 | 80.0 | 71.0 | 70.0 |"
+    assert made[2].startswith("| 0.1 | not run |")
 
 
 @pytest.mark.parametrize(("field", "other"), [("eps", 0.2), ("data", "mnist"), ("images", 1000)])

@@ -4,8 +4,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from bpfc.methods.classes import standing
 from bpfc.report.captions import captioned, check_same, shown_images, shown_sources
 from bpfc.report.figures import DATA, Results, percent, without
+from bpfc.training.run import Run
 
 SUITES = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
 """How a table calls what an evaluation ran."""
@@ -43,31 +45,42 @@ def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> s
     rows: list[list[str]] = []
     summaries: dict[str, dict[str, Any]] = {}
     for evaluation, runs in families:
-        there = [run for run in runs if results.has(f"{run}/{evaluation}")]
-        found = {f"{run}/{evaluation}": results.summary(f"{run}/{evaluation}") for run in there}
+        found, cells = over_seeds(results, evaluation, runs)
         if not found:
             continue
-        first = next(iter(found.values()))
         summaries |= found
-        columns = [
-            [summary["clean"]["accuracy"] for summary in found.values()],
-            [summary["worst_case"]["accuracy"] for summary in found.values()],
-            [summary["between"]["certified"] for summary in found.values()],
-        ]
+        there = [name.split("/")[0] for name in found]
+        settings, first = results.recipe(there[0]), next(iter(found.values()))
         name = f"{DATA[first['data']]}, ε {first['eps']:g}: {results.label(there[0])}"
+        _, cost = standing(Run(results.folder / there[0]).recipe().method)
         seeds = ", ".join(str(results.recipe(run)["seed"]) for run in there)
-        clean, stands, certified = map(spread, columns)
-        rows.append([name, results.class_of(there[0]), clean, stands, SUITES[evaluation], certified, seeds])
+        clean, stands, certified = cells
+        training = [results.class_of(there[0]), f"{cost}", f"{settings['epochs']}"]
+        rows.append([name, *training, clean, stands, SUITES[evaluation], certified, seeds])
     check_same(summaries, "images")
     told = (
-        f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. ± is the standard deviation over seeds; "
-        f"without it, one seed. {shown_sources(list(summaries))}"
+        f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. Cost: of a training step, a normal one being "
+        f"1. ± is the standard deviation over seeds; without it, one seed. {shown_sources(list(summaries))}"
     )
-    return captioned(["", "class", "clean", "stands", "under", "certified", "seeds"], rows, told)
+    header = ["", "class", "cost", "epochs", "clean", "stands", "under", "certified", "seeds"]
+    return captioned(header, rows, told)
+
+
+def over_seeds(
+    results: Results, evaluation: str, runs: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, str, str]]:
+    """Of the evaluations that are there the summaries by folder; and what is clean, stands and is certified, in %."""
+    there = [name for run in runs if results.has(name := f"{run}/{evaluation}")]
+    found = {name: results.summary(name) for name in there}
+    proven = [summary["between"]["certified"] for summary in found.values() if "between" in summary]
+    clean, stands = ([summary[what]["accuracy"] for summary in found.values()] for what in ("clean", "worst_case"))
+    return found, (spread(clean), spread(stands), spread(proven) if proven else "–")
 
 
 def spread(shares: Sequence[float]) -> str:
-    """The mean in %, ± the deviation where there are several."""
+    """The mean in %, ± the deviation where there are several; "not run" where there is none."""
+    if not shares:
+        return percent(None)
     shown = percent(statistics.fmean(shares))
     return shown if len(shares) == 1 else f"{shown} ± {percent(statistics.stdev(shares))}"
 

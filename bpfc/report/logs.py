@@ -6,6 +6,7 @@ from typing import Any
 from bpfc.files import read_json
 from bpfc.report.captions import captioned, shown_seeds, shown_sources
 from bpfc.report.figures import DATA, Results, percent
+from bpfc.training.overfitting import WATCHED
 
 
 def overfitting(results: Results, runs: Sequence[str]) -> str:
@@ -31,9 +32,11 @@ def overfitting(results: Results, runs: Sequence[str]) -> str:
         name = f"{DATA[results.recipe(run)['data']]}: {results.label(run)}"
         fall = [f"{deepest['epoch'] + 1}", *_signs(deepest)] if deepest else ["none", "", "", ""]
         rows.append([name, f"{len(log)}", *_signs(log[-1]), *fall])
+    watched = sorted({min(WATCHED, results.recipe(run)["validation_attacked"]) for run in runs})
     told = (
-        "Accuracy in % on 256 validation images, watched in training: at its end, and after the epoch in which PGD-10 "
-        f"accuracy stood furthest below its best so far. {shown_seeds(results, runs)} {shown_sources(runs)}"
+        f"Accuracy in % on {' or '.join(map(str, watched))} validation images, watched in training: at its end, and "
+        "after the epoch in which PGD-10 accuracy stood furthest below its best so far. "
+        f"{shown_seeds(results, runs)} {shown_sources(runs)}"
     )
     return captioned(header, rows, told)
 

@@ -276,7 +276,9 @@ def _caption(task: Task, used: Sequence[Known], mixed: Sequence[str]) -> str:
     if arithmetic:
         told += f" Trained in {' or '.join(arithmetic)}."
     if used:
-        told += f" A training took {_took(used)}."
+        networks, epochs = ({getattr(known.recipe, what) for known in used} for what in ("network", "epochs"))
+        told += f" Network: {' or '.join(f'`{each}`' for each in sorted(networks))}, "
+        told += f"{' or '.join(map(str, sorted(epochs)))} epochs. A training took {_took(used)}."
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told
 

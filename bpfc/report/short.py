@@ -1,4 +1,4 @@
-"""The recipes beyond the paper after short trainings: each with and without a tone curve, and BPFC along its λ."""
+"""The recipes beyond the paper after short trainings: each with and without a tone curve, and along their weights."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,11 @@ RECIPES = {
     "bpfc-ibp": "BPFC with IBP",
 }
 """How a table calls a recipe, by its name without the data set's in front and -curve behind."""
-WEIGHTS = {1: "-weight-1", 5: "-weight-5", 25: "", 100: "-weight-100"}
-"""λ of BPFC without a curve on Fashion-MNIST, with what its run's name has behind the recipe's; 25 is the recipe's."""
+WEIGHTS: dict[str, tuple[str, dict[float, str]]] = {
+    "bpfc-fast": ("λ", {1: "-weight-1", 5: "-weight-5", 25: "", 100: "-weight-100"}),
+    "ibp-curve": ("κ", {0.1: "-weight-0.1", 0.2: "-weight-0.2", 0.5: ""}),
+}
+"""By recipe on Fashion-MNIST, what formulas call its weight, and what a run's name has behind the recipe's for each."""
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
 SUITE = "evaluation-fast"
@@ -45,15 +48,17 @@ def short(results: Results, data: str) -> str:
     return captioned(header, rows, _caption(results, [point for pair in pairs for point in pair]))
 
 
-def weights(results: Results, data: str) -> str:
-    """A row a λ of BPFC without a curve, in %.
+def weights(results: Results, data: str, recipe: str) -> str:
+    """A row a weight of the recipe, in %.
 
     Raises:
-        ValueError: the evaluations are of different images or ε, or a run has another λ than its name.
+        ValueError: the evaluations are of different images or ε, or a run has another weight than its name.
     """
-    points = _weighted(results, data)
-    rows = [[f"{weight}", *_shares(point)[:2]] for weight, point in zip(WEIGHTS, points, strict=True)]
-    return captioned(["λ", "clean", "stands"], rows, _caption(results, points))
+    symbol, behind = WEIGHTS[recipe]
+    points = _weighted(results, data, recipe)
+    shown = 3 if any(point.certified is not None for point in points) else 2
+    rows = [[f"{weight}", *_shares(point)[:shown]] for weight, point in zip(behind, points, strict=True)]
+    return captioned([symbol, "clean", "stands", "certified"][: 1 + shown], rows, _caption(results, points))
 
 
 def short_picture(results: Results, data: str) -> str:
@@ -63,7 +68,7 @@ def short_picture(results: Results, data: str) -> str:
         ValueError: nothing was run, the evaluations are of different images or ε, or there is no room for the names.
     """
     pairs = [(bare, curve._replace(name=f"{curve.name}, tone curve")) for bare, curve in _pairs(results, data)]
-    along = _weighted(results, data)
+    along = _weighted(results, data, "bpfc-fast")
     every = list(dict.fromkeys([*(point for pair in pairs for point in pair), *along]))
     _caption(results, every)
     ways = [Way(pair, "dashed", "to the same recipe behind a tone curve") for pair in pairs]
@@ -81,14 +86,16 @@ def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:
     ]
 
 
-def _weighted(results: Results, data: str) -> list[Point]:
-    """BPFC without a curve, from its smallest λ to its largest."""
+def _weighted(results: Results, data: str, recipe: str) -> list[Point]:
+    """A recipe from its smallest weight to its largest."""
+    symbol, weights = WEIGHTS[recipe]
     found = []
-    for weight, behind in WEIGHTS.items():
-        point = _point(results, f"{data}-bpfc-fast{behind}", f"λ {weight}" if behind else RECIPES["bpfc-fast"])
+    for weight, behind in weights.items():
+        name = f"{symbol} {weight}" if behind else RECIPES[recipe.removesuffix("-curve")]
+        point = _point(results, f"{data}-{recipe}{behind}", name)
         if point.source and (kept := results.recipe(point.source.split("/")[0])["method"]["weight"]) != weight:
-            raise ValueError(f"{point.source}: was trained with λ {kept:g}, not {weight}")
-        found.append(point._replace(cost=None) if behind else point)  # it stands beside BPFC's name
+            raise ValueError(f"{point.source}: was trained with {symbol} {kept:g}, not {weight}")
+        found.append(point._replace(cost=None) if behind else point)  # it stands beside the recipe's name
     return found
 
 

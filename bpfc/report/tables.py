@@ -20,8 +20,10 @@ from bpfc.report.audits import audit, confusion
 from bpfc.report.both_sides import beyond, both_sides, reach
 from bpfc.report.classes import classes
 from bpfc.report.figures import Results
+from bpfc.report.goals import goals
 from bpfc.report.logs import benchmark, fast, overfitting
 from bpfc.report.markdown import fill
+from bpfc.report.own import own
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
 from bpfc.report.short import short, short_picture, weights
@@ -35,15 +37,21 @@ _ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
 _GREY = ("bpfc", "normal", "mixup", "fgsm-at")
 _SHORT = ("bpfc-4-epochs", "bpfc-simple-quantisation-4-epochs", "bpfc-uniform-noise-4-epochs", "fgsm-at-6-epochs")
 _SUITES = ("fashion-mnist-bpfc", "fashion-mnist-normal")
-_WATCHED = ("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at")
+_WATCHED = (
+    *("fashion-mnist-fgsm-at", "fashion-mnist-rss-at", "mnist-fgsm-at", "mnist-bpfc", "mnist-5k-fgsm-at"),
+    *("cifar-10-fgsm-at-fast", "cifar-10-rss-at-fast"),
+)
 _WHITE_BOX = ("fgsm", "ifgsm-40", "pgd-100")
 _CIFAR_10 = ("fgsm", "ifgsm-7", "pgd-7-last", "pgd-20-last", "pgd-100")
 _PGD_1000 = ("pgd-1000", "pgd-1000-last")
-_BEST = tuple(
-    ("evaluation-fast", tuple(f"{run}{seed}" for seed in ("", "-seed1", "-seed2")))
-    for run in ("fashion-mnist-ibp-curve-20-epochs", "mnist-ibp-batchnorm-curve")
-)
-"""By what the best recipes were attacked, and their trainings."""
+_BEST = {
+    data: ("evaluation-fast", tuple(f"{run}{seed}" for seed in ("", "-seed1", "-seed2")))
+    for data, run in (
+        ("fashion-mnist", "fashion-mnist-ibp-curve-20-epochs"),
+        ("mnist", "mnist-ibp-batchnorm-curve"),
+    )
+}
+"""By data set, by what the best recipe was attacked, and its trainings."""
 _BENCHMARKS = (
     "methods",
     "attacks",
@@ -111,6 +119,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
     "scale": scale,
     "classes": classes,
+    "own-recipes": own,
     "imagenet": imagenet,
     "confusion": confusion,
     "both-sides": partial(
@@ -120,7 +129,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "both-sides-fashion-mnist": partial(
         both_sides, evaluations=["fashion-mnist-ibp-curve-20-epochs/evaluation-standard"]
     ),
-    "beyond": partial(beyond, families=_BEST),
+    "beyond": partial(beyond, families=list(_BEST.values())),
+    "goals": partial(goals, ours={**_BEST, "cifar-10": ("evaluation-fast", ("cifar-10-bpfc",))}),
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
@@ -128,7 +138,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
     "short-fashion-mnist": partial(short, data="fashion-mnist"),
-    "short-weights-fashion-mnist": partial(weights, data="fashion-mnist"),
+    "short-mnist": partial(short, data="mnist"),
+    "short-weights-fashion-mnist": partial(weights, data="fashion-mnist", recipe="bpfc-fast"),
+    "short-kappa-fashion-mnist": partial(weights, data="fashion-mnist", recipe="ibp-curve"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }

@@ -12,7 +12,7 @@ def fast_recipes(rows: Mapping[str, tuple[str, Recipe]]) -> dict[str, tuple[str,
     """Name to (what it is, recipe) of each row's short training; from method to those of the paper's schedule.
 
     One cycle of the learning rate in place of its three drops; λ grows by the same share each step where the paper's
-    has three jumps (by the same 729 in all); the first 40 % on images of 24x24; flips alternate (Jordan 2024);
+    has three jumps, and by as much in all; the first 40 % on images of 24x24; flips alternate (Jordan 2024);
     gradients clipped, weights averaged. Nothing chooses the epoch: it is the last.
     """
     return {
