@@ -50,6 +50,7 @@ def test_the_l1_ablation_has_weights_of_its_own() -> None:
     growing = RECIPES["cifar-10-bpfc-l1"][1]
     weights = [growing.method_at(epoch).weight for epoch in (25, 26, 51, 76)]  # type: ignore[attr-defined]
     assert weights == pytest.approx([0.1, 0.3, 0.9, 2.7])
+    assert RECIPES["cifar-10-bpfc-l1-fast"][1].weight_schedule.factor == pytest.approx(27)
     for data, k, weight in (("mnist-5k", 7, 1), ("mnist", 7, 1), ("fashion-mnist", 6, 3), ("cifar-10", 5, 0.1)):
         assert RECIPES[f"{data}-bpfc-l1"][1].method == BPFC(k=k, weight=weight, distance="l1")
 

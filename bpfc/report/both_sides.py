@@ -50,12 +50,12 @@ def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> s
             continue
         summaries |= found
         there = [name.split("/")[0] for name in found]
-        settings, first = results.recipe(there[0]), next(iter(found.values()))
+        recipe, first = Run(results.folder / there[0]).recipe(), next(iter(found.values()))
+        number, cost = standing(recipe.method)
         name = f"{DATA[first['data']]}, ε {first['eps']:g}: {results.label(there[0])}"
-        _, cost = standing(Run(results.folder / there[0]).recipe().method)
         seeds = ", ".join(str(results.recipe(run)["seed"]) for run in there)
         clean, stands, certified = cells
-        training = [results.class_of(there[0]), f"{cost}", f"{settings['epochs']}"]
+        training = [f"{number}", f"{cost}", f"{recipe.epochs}"]
         rows.append([name, *training, clean, stands, SUITES[evaluation], certified, seeds])
     check_same(summaries, "images")
     told = (
@@ -69,10 +69,18 @@ def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> s
 def over_seeds(
     results: Results, evaluation: str, runs: Sequence[str]
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, str, str]]:
-    """Of the evaluations that are there the summaries by folder; and what is clean, stands and is certified, in %."""
+    """Of the evaluations that are there the summaries by folder; and what is clean, stands and is certified, in %.
+
+    Raises:
+        ValueError: they are of different images or ε, or some were given certificates and others not.
+    """
     there = [name for run in runs if results.has(name := f"{run}/{evaluation}")]
     found = {name: results.summary(name) for name in there}
+    check_same(found, "data", "eps", "images")
     proven = [summary["between"]["certified"] for summary in found.values() if "between" in summary]
+    if proven and len(proven) < len(found):
+        lacking = [name for name, summary in found.items() if "between" not in summary]
+        raise ValueError(f"{', '.join(lacking)}: without certificates, which the other seeds have")
     clean, stands = ([summary[what]["accuracy"] for summary in found.values()] for what in ("clean", "worst_case"))
     return found, (spread(clean), spread(stands), spread(proven) if proven else "–")
 

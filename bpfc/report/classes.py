@@ -11,5 +11,4 @@ def classes(_: Results) -> str:
     for number, meaning in enumerate(MEANINGS):
         here = [f"`{name}`" for name, standing in STANDINGS.items() if standing.number == number]
         rows.append([f"{number}", meaning, ", ".join(here) or "none"])
-    made = table(["class", "what training does with the gradient by the image", "methods here"], rows)
-    return made.replace("--:", "---")  # words, not numbers
+    return table(["class", "what training does with the gradient by the image", "methods here"], rows, words=True)

@@ -42,9 +42,9 @@ def outside(text: str) -> str:
     return _BLOCK.sub("", text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table. The first column is flush left, the others, of numbers, flush right."""
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
+    """A markdown table. The first column is flush left, the others flush right, for numbers, or left, for words."""
+    lines = [header, ["---", *["---" if words else "--:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
 

@@ -276,9 +276,10 @@ def _caption(task: Task, used: Sequence[Known], mixed: Sequence[str]) -> str:
     if arithmetic:
         told += f" Trained in {' or '.join(arithmetic)}."
     if used:
-        networks, epochs = ({getattr(known.recipe, what) for known in used} for what in ("network", "epochs"))
-        told += f" Network: {' or '.join(f'`{each}`' for each in sorted(networks))}, "
-        told += f"{' or '.join(map(str, sorted(epochs)))} epochs. A training took {_took(used)}."
+        networks = sorted({f"`{known.recipe.network}`" for known in used})
+        epochs = sorted({known.recipe.epochs for known in used})
+        told += f" Network: {' or '.join(networks)}, {' or '.join(map(str, epochs))} epochs."
+        told += f" A training took {_took(used)}."
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told
 

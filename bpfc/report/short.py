@@ -19,11 +19,12 @@ RECIPES = {
     "bpfc-ibp": "BPFC with IBP",
 }
 """How a table calls a recipe, by its name without the data set's in front and -curve behind."""
-WEIGHTS: dict[str, tuple[str, dict[float, str]]] = {
-    "bpfc-fast": ("λ", {1: "-weight-1", 5: "-weight-5", 25: "", 100: "-weight-100"}),
-    "ibp-curve": ("κ", {0.1: "-weight-0.1", 0.2: "-weight-0.2", 0.5: ""}),
+WEIGHTS: dict[str, tuple[str, float, tuple[float, ...]]] = {
+    "bpfc-fast": ("λ", 25, (1, 5, 100)),
+    "ibp-curve": ("κ", 0.5, (0.1, 0.2)),
 }
-"""By recipe on Fashion-MNIST, what formulas call its weight, and what a run's name has behind the recipe's for each."""
+"""By recipe on Fashion-MNIST: what formulas call its weight, the recipe's own, and others, whose runs have -weight-… in
+their names."""
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
 SUITE = "evaluation-fast"
@@ -54,11 +55,10 @@ def weights(results: Results, data: str, recipe: str) -> str:
     Raises:
         ValueError: the evaluations are of different images or ε, or a run has another weight than its name.
     """
-    symbol, behind = WEIGHTS[recipe]
+    symbol, own, others = WEIGHTS[recipe]
     points = _weighted(results, data, recipe)
-    shown = 3 if any(point.certified is not None for point in points) else 2
-    rows = [[f"{weight}", *_shares(point)[:shown]] for weight, point in zip(behind, points, strict=True)]
-    return captioned([symbol, "clean", "stands", "certified"][: 1 + shown], rows, _caption(results, points))
+    rows = [[f"{weight}", *_shares(point)] for weight, point in zip(sorted({own, *others}), points, strict=True)]
+    return captioned([symbol, "clean", "stands", "certified"], rows, _caption(results, points))
 
 
 def short_picture(results: Results, data: str) -> str:
@@ -88,14 +88,16 @@ def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:
 
 def _weighted(results: Results, data: str, recipe: str) -> list[Point]:
     """A recipe from its smallest weight to its largest."""
-    symbol, weights = WEIGHTS[recipe]
+    symbol, own, others = WEIGHTS[recipe]
     found = []
-    for weight, behind in weights.items():
-        name = f"{symbol} {weight}" if behind else RECIPES[recipe.removesuffix("-curve")]
-        point = _point(results, f"{data}-{recipe}{behind}", name)
+    for weight in sorted({own, *others}):
+        if weight == own:
+            found.append(_point(results, f"{data}-{recipe}", RECIPES[recipe.removesuffix("-curve")]))
+            continue
+        point = _point(results, f"{data}-{recipe}-weight-{weight:g}", f"{symbol} {weight:g}")
         if point.source and (kept := results.recipe(point.source.split("/")[0])["method"]["weight"]) != weight:
-            raise ValueError(f"{point.source}: was trained with {symbol} {kept:g}, not {weight}")
-        found.append(point._replace(cost=None) if behind else point)  # it stands beside the recipe's name
+            raise ValueError(f"{point.source}: was trained with {symbol} {kept:g}, not {weight:g}")
+        found.append(point._replace(cost=None))  # it stands beside the recipe's name
     return found
 
 

@@ -62,8 +62,8 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     trades_steps = 10 if cifar else 40
     bpfc = BPFC(k=5, weight=1.0) if cifar else BPFC(k=6, weight=25.0) if base.eps == 0.1 else BPFC(k=7, weight=30.0)
     # ℓ1 does not fade near zero: with BPFC's λ constant logits win, and A3 ends at chance. Off CIFAR-10 these λ are the
-    # largest of 1, 3, 10 that train. On CIFAR-10 λ grows by the root of what BPFC's grows by. A squared distance pulls
-    # by 2 λ d, and about so does that grow, for the logits' difference d shrinks (results/cifar-10-bpfc-fast).
+    # largest of 1, 3, 10 that train. On CIFAR-10 λ grows less than BPFC's: a squared distance pulls by 2 λ d, and d, by
+    # which the logits differ, shrinks as λ grows (results/cifar-10-bpfc-fast). 27 is the root of 729, and a guess.
     l1 = replace(bpfc, distance="l1", weight=0.1 if cifar else 3.0 if base.eps == 0.1 else 1.0)
     layers = (IMAGES, "4", "6") if cifar else (IMAGES, "4", "9")
 
