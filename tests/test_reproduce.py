@@ -197,6 +197,8 @@ def test_a_training_s_time_is_told_of_each_kind_of_machine(capsys: pytest.Captur
         rows = read_jsonl(folder / "log.jsonl")
         write_jsonl(folder / "log.jsonl", [row | {"train_seconds": seconds / len(rows)} for row in rows])
     told = " ".join(run(capsys, methods=("normal",), seeds=3, dry_run=True).split())
+    network = RECIPES["mnist-5k-normal"][1].network
+    assert f"Network: `{network}`, 2 epochs." in told
     assert "A training took 4,000 minutes on a slow one, 1 to 2 minutes on an H. From" in told
 
 
