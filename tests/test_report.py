@@ -80,6 +80,12 @@ def test_a_missing_summary_is_named(results: Results) -> None:
         accuracies(results, ["one/nothing"], ("fgsm",))
 
 
+def test_bounds_are_known_by_an_unusual_share_in_the_loss(results: Results) -> None:
+    for weight, label in ((0.5, "IBP"), (0.2, "IBP, κ 0.2")):
+        put(results.folder / "one" / "recipe.json", recipe("ibp", weight=weight))
+        assert results.label("one") == label
+
+
 @pytest.mark.parametrize(
     ("settings", "label"),
     [

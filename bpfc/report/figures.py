@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.files import SUMMARY
+from bpfc.methods import IBP
 from bpfc.methods.classes import STANDINGS
 from bpfc.training.recipes import PAPER
 from bpfc.training.run import Run
@@ -124,8 +125,10 @@ class Results:
 
     def label(self, run: str) -> str:
         """A training as a table's first column names it."""
-        method = self.method(run)
-        weight = f", λ {self.recipe(run)['method']['weight']:g}" if method == "bpfc-l1" else ""
+        method, settings = self.method(run), self.recipe(run)["method"]
+        symbol = {"bpfc-l1": "λ", "ibp": "κ"}.get(method)
+        unusual = symbol is not None and (method != "ibp" or settings["weight"] != IBP.weight)
+        weight = f", {symbol} {settings['weight']:g}" if unusual else ""
         network = self.recipe(run)["network"]
         shown = ", Net-A" if network == "net-a" else ", BatchNorm" if "batchnorm" in network else ""
         curve = ", tone curve" if "@" in network else ""
