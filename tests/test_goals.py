@@ -28,7 +28,11 @@ def test_ours_come_after_the_paper_what_is_published_and_the_goals(data: str, ru
     first, *between, last = cells(goals(RESULTS, {data: [("evaluation-fast", (run,))]}))
     assert first[1:5] == ["0", paper(data, "bpfc", "clean"), paper(data, "bpfc", "pgd-1000"), "PGD-1000"]
     published = [f"– {row.name} (published)" for row in PUBLISHED[data]]
+    assert first[0].endswith(": the paper's BPFC")
     assert [row[0] for row in between] == published + ["– goal"] * len(GOALS[data])
+    assert {row[1] for row in between[: len(published)]} == ({"3"} if data == "cifar-10" else {"0"})
+    assert between[-1][1:4] == ["0 or 1", *(f"≥ {100 * share:g}" for share in GOALS[data][-1][:2])]
+    assert last[1] == "0"
     found = RESULTS.summary(f"{run}/evaluation-fast")
     shares = percent(found["clean"]["accuracy"]), percent(found["worst_case"]["accuracy"])
     assert (last[0], *last[2:5]) == (f"– **ours: {RESULTS.label(run)}**", *shares, "`fast`")

@@ -36,7 +36,7 @@ def both_sides(results: Results, evaluations: Sequence[str]) -> str:
 
 
 def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """README's table of the best recipes, in %: clean, under attack, and certified, over seeds.
+    """The best recipes, in %: clean, under attack, and certified, over seeds.
 
     Args:
         families: evaluations such as evaluation-fast, given certificates and of the same number of images, each with

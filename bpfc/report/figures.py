@@ -126,9 +126,8 @@ class Results:
     def label(self, run: str) -> str:
         """A training as a table's first column names it."""
         method, settings = self.method(run), self.recipe(run)["method"]
-        symbol = {"bpfc-l1": "λ", "ibp": "κ"}.get(method)
-        unusual = symbol is not None and (method != "ibp" or settings["weight"] != IBP.weight)
-        weight = f", {symbol} {settings['weight']:g}" if unusual else ""
+        symbol, usual = {"bpfc-l1": ("λ", None), "ibp": ("κ", IBP.weight)}.get(method, ("", None))
+        weight = f", {symbol} {settings['weight']:g}" if symbol and settings["weight"] != usual else ""
         network = self.recipe(run)["network"]
         shown = ", Net-A" if network == "net-a" else ", BatchNorm" if "batchnorm" in network else ""
         curve = ", tone curve" if "@" in network else ""

@@ -34,4 +34,6 @@ def own(_: Results) -> str:
 
 def _settings(method: AnyMethod) -> str:
     told = [f"{symbol} {getattr(method, field):g}" for field, symbol in SYMBOLS[method.name].items()]
-    return ", ".join(told + ["blocks"] * (getattr(method, "blocks", (1,)) != (1,))) or "–"
+    if getattr(method, "blocks", (1,)) != (1,):
+        told.append("blocks")
+    return ", ".join(told) or "–"

@@ -76,8 +76,8 @@ def own_recipes(*bases: Recipe) -> dict[str, tuple[str, Recipe]]:
 
 def _rows(base: Recipe) -> dict[str, tuple[str, Recipe]]:
     eps, k, weight = base.eps, *((7, 10.0) if base.eps == 0.3 else (6, 25.0))
-    # On digits half-way, where the fewest pixels can be moved across. On clothes from ε on, so that black is out of
-    # reach; for bounds up to 0.6 alone: most pixels that are not black are lighter, and cut off they have no width.
+    # On digits in the middle, for few pixels lie within ε of it. On clothes from ε on, so that black is out of reach;
+    # for bounds up to 0.6: what is lighter becomes white, and an interval above it a point.
     curve, narrow = ("@0.4-0.6", "@0.4-0.6") if base.eps == 0.3 else ("@0.1-0.9", "@0.1-0.6")
     plain = replace(
         base, lr=0.03, lr_schedule=Schedule(shape="one-cycle"), clip_norm=1.0, select="last", weights="bfloat16"
