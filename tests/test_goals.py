@@ -7,9 +7,9 @@ from test_report import put, summary
 
 from bpfc.report.both_sides import over_seeds
 from bpfc.report.figures import Results, paper, percent
-from bpfc.report.goals import GOALS, goals
+from bpfc.report.goals import GOALS, Goal, goals
 from bpfc.report.own import own
-from bpfc.report.tables import TABLES
+from bpfc.report.tables import OURS, TABLES
 from bpfc.report.trade_off import PUBLISHED
 from bpfc.training.own_recipes import BEST
 from bpfc.training.recipes import RECIPES
@@ -49,16 +49,24 @@ def test_seeds_of_one_row_are_of_the_same_images_and_all_or_none_have_proofs(tmp
     assert over_seeds(results, "evaluation", ("b", "d"))[1][2] == "–"
 
 
-def test_no_goal_is_reached_as_results_md_says() -> None:
+def reached(data: str) -> list[Goal]:
+    """The goals that one of our rows reaches in all."""
+    ours = [row for row in cells(goals(RESULTS, {data: OURS[data]})) if "ours" in row[0]]
+    figures = [[float(cell.split(" ")[0]) / 100 for cell in (*row[2:4], row[5]) if cell != "–"] for row in ours]
+    assert ours
+    return [
+        goal
+        for goal in GOALS[data]
+        if any(all(share >= (least or 0) for share, least in zip(row, goal, strict=False)) for row in figures)
+    ]
+
+
+def test_which_goals_are_reached_as_results_md_says() -> None:
+    assert [reached(data) for data in GOALS] == [[], [], []]
     rows = cells(TABLES["goals"](RESULTS))
-    ours = [row for row in rows if "ours" in row[0]]
-    for (data, wanted), row in zip(GOALS.items(), ours, strict=True):
-        clean, stands = (float(cell.split(" ")[0]) / 100 for cell in row[2:4])
-        for goal in wanted:
-            assert clean < goal.clean or stands < goal.stands, data
+    fashion, mnist, *_ = (row for row in rows if "ours" in row[0])
     told = " ".join((RESULTS.folder.parent / "docs" / "results.md").read_text().split())
     assert "**No goal is reached.**" in told
-    fashion, mnist, _ = ours
     nets = next(row for row in rows if row[0].startswith("– ℓ∞-distance nets (pub"))
     assert "ℓ∞-distance nets have more proven than ours leave under attack, at a higher clean accuracy" in told
     assert float(nets[5]) > float(fashion[3].split(" ")[0])
