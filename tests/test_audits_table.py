@@ -65,3 +65,9 @@ def test_an_audit_is_shown_as_the_terminal_shows_it(tmp_path: Path) -> None:
         "masked: so it is.\n```\n\n"
         "The first 200 test images. Exit status 1, after 1.5 minutes on 2 threads of a CPU. From `results/a`."
     )
+    found["provenance"] = {"command": f"bpfc audit x{' --a b' * 20}", "hardware": hardware}
+    (tmp_path / "a" / "audit.json").write_text(json.dumps(found))
+    first, second = audit(Results(tmp_path), "a").splitlines()[1:3]
+    assert len(first) <= 120
+    assert first.endswith(" --a b \\")
+    assert f"{first.removesuffix(' ' + chr(92))} {second.strip()}" == f"$ {found['provenance']['command']}"

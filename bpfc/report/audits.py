@@ -19,7 +19,8 @@ def audit(results: Results, name: str) -> str:
     """
     found = read_json(results.folder / name / AUDIT)
     made = found["provenance"]
-    lines = [f"$ {made['command']}"]
+    *begun, last = textwrap.wrap(f"$ {made['command']}", WIDTH - 2, subsequent_indent="    ", break_on_hyphens=False)
+    lines = [*(f"{part} \\" for part in begun), last]
     for each in found["findings"]:
         begin = f"{each['id']:3} {each['title']:25} {_outcome(each):14} "
         lines += textwrap.wrap(each["measured"], WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
