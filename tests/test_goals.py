@@ -77,6 +77,21 @@ def test_which_goals_are_reached_as_results_md_says() -> None:
     assert min(proven) > float(mnist[5].split(" ")[0])
 
 
+def test_a_smaller_share_of_the_bounds_keeps_the_clean_accuracy_of_bpfc() -> None:
+    """As results.md has it in words."""
+    run = "fashion-mnist-ibp-curve-weight-0.2-12-epochs/evaluation-fast"
+    found, bpfc = RESULTS.summary(run), RESULTS.summary("fashion-mnist-bpfc/evaluation-pgd-1000")
+    clean, stands = (100 * found[what]["accuracy"] for what in ("clean", "worst_case"))
+    assert round(clean - 100 * bpfc["clean"]["accuracy"], 1) >= 0
+    assert 7 <= stands - 100 * bpfc["attacks"]["pgd-1000"]["accuracy"] < 8
+    second = GOALS["fashion-mnist"][1]
+    assert stands >= 100 * second.stands
+    assert 1 <= 100 * second.clean - clean < 1.5
+    told = " ".join((RESULTS.folder.parent / "docs" / "results.md").read_text().split())
+    assert "With κ 0.2, one seed, enough stands, but clean accuracy lacks a point." in told
+    assert "as it was trained here, that is seven points more under attack" in told
+
+
 def test_what_was_not_run_is_left_out() -> None:
     made = goals(Results(Path("nowhere")), {"mnist": [("evaluation-fast", ("mnist-best",))]})
     assert cells(made)[-1][0] == "– goal"

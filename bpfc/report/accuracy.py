@@ -16,6 +16,7 @@ ATTACKS = {
     "pgd-1000-last": "its last iterate",
     "mt-pgd-20": "multi-targeted PGD-20",
     "pgd-50x5": "PGD-50, 5 restarts",
+    "pgd-100x10": "PGD-100, 10 restarts",
     "square-500": "Square-500",
 }
 """Attacks as a table's header names them."""

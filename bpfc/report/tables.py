@@ -52,7 +52,14 @@ _BEST = {
     )
 }
 """By data set, by what the best recipe was attacked, and its trainings."""
-OURS = {data: [best] for data, best in _BEST.items()} | {"cifar-10": [("evaluation-fast", ("cifar-10-bpfc",))]}
+OURS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "fashion-mnist": [
+        _BEST["fashion-mnist"],
+        ("evaluation-fast", ("fashion-mnist-ibp-curve-weight-0.2-12-epochs",)),
+    ],
+    "mnist": [_BEST["mnist"]],
+    "cifar-10": [("evaluation-fast", ("cifar-10-bpfc",))],
+}
 """What stands beside the goals."""
 _BENCHMARKS = (
     "methods",
@@ -88,6 +95,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "torture": torture,
     "cifar-10-table-1": partial(reproduced, name="table1", data="cifar-10", seeds=3, images=1_000),
     "cifar-10-table-1-fast": partial(reproduced, name="table1", data="cifar-10", seeds=3, budget="fast"),
+    "cifar-10-l1-restarts": _accuracies(
+        "cifar-10", "evaluation-restarts", ("bpfc-l1-fast",), ("pgd-100", "pgd-100x10")
+    ),
     "cifar-10-white-box": _accuracies("cifar-10", "evaluation-10000", ("bpfc",), _CIFAR_10, "clean"),
     "fashion-mnist-table-2": partial(reproduced, name="table2", data="fashion-mnist", seeds=3),
     "mnist-table-2": partial(reproduced, name="table2", data="mnist", seeds=3, images=1_000),
