@@ -123,6 +123,18 @@ def test_what_is_called_best_was_trained_and_attacked(data: str) -> None:
     assert BEST[data].precision == judged.run.precision
 
 
+@pytest.mark.parametrize(("run", "more"), [("fashion-mnist-ibp-curve-20-epochs", 2), ("mnist-ibp-batchnorm-curve", 3)])
+def test_what_autoattack_breaks_beyond_fast_both_ways(run: str, more: int) -> None:
+    """As results.md has it in words."""
+    summary = json.loads((RESULTS / run / "evaluation-both-ways-1000" / "summary.json").read_text())
+    left = {name: round(share["accuracy"] * summary["images"]) for name, share in summary["attacks"].items()}
+    assert summary["images"] == 1000
+    assert left["square-200"] - left["aa-square"] == more
+    assert left["aa-behind-square"] == left["aa-square"]
+    told = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    assert "AutoAttack breaks two and three images of a thousand, none of them behind the curve" in told
+
+
 def test_the_demo_s_trainings_end_well_over_seeds_threads_and_roundings() -> None:
     rows = read_jsonl(RESULTS / "stability" / "runs.jsonl")
     settings = json.loads((RESULTS / "stability" / "summary.json").read_text())["settings"]
