@@ -24,8 +24,7 @@ class Audit(SubjectOptions):
     claim: float | None = None
     """The robust accuracy that is claimed: in %, such as 67.7, or a share."""
     certificates: Path | None = None
-    """Folder of bpfc certify on the same model, images and ε: where a flag is left that no attack settles, proofs that
-    are enough make the verdict stands, not open."""
+    """Folder of bpfc certify on the same model, images and ε: proofs may answer for what no attack settles."""
     eps: float | None = None
     """ε: radius in ℓ∞, in units of [0, 1], such as 8/255; the recipe's unless given."""
     quick: bool = False
