@@ -11,8 +11,8 @@ from bpfc.ledger import wilson_interval
 
 Verdict = Literal["stands", "falls", "masked", "open"]
 EXIT: dict[Verdict, int] = {"stands": 0, "falls": 1, "masked": 1, "open": 3}
-IMAGES = "C17"
-"""The check of the images: where it flags, proofs are of the wrong ones too."""
+INPUTS = "C17"
+"""The check of what was handed in: where it flags, proofs are of the wrong images too."""
 NOTHING = 0.005
 """A share that stands of which no flag can take anything away."""
 
@@ -46,7 +46,7 @@ def decide(
     unsettled = f"{ids} flagged and no attack settled it: this is an upper bound only"
     if claim is not None and claim > high:  # which an upper bound refutes as well
         return "falls", f"falls: {figure}{f'; {unsettled}' if ids else ''}."
-    if ids and proven is not None and all(finding.id != IMAGES for finding in still) and _enough(proven, robust, claim):
+    if ids and proven is not None and all(finding.id != INPUTS for finding in still) and _enough(proven, robust, claim):
         return "stands", f"stands: {figure}; {ids} flagged and no attack settled it, but what is proven is enough."
     if ids:
         return "open", f"open: {figure}, but {unsettled}."
@@ -56,8 +56,9 @@ def decide(
 
 
 def _certified(proven: Tensor) -> str:
-    low, high = wilson_interval(int(proven.sum()), len(proven))
-    return f"{int(proven.sum()) / len(proven):.1%} ({low:.1%} … {high:.1%})"
+    count, images = int(proven.sum()), len(proven)
+    low, high = wilson_interval(count, images)
+    return f"{count / images:.1%} ({low:.1%} … {high:.1%})"
 
 
 def _enough(proven: Tensor, robust: float, claim: float | None) -> bool:
@@ -67,6 +68,8 @@ def _enough(proven: Tensor, robust: float, claim: float | None) -> bool:
     than would settle a flag.
     """
     count, images = int(proven.sum()), len(proven)
+    if count == 0:  # whose interval ends above 0
+        return False
     if claim is None:
-        return count > 0 and not lower(robust, count / images, images)
-    return count > 0 and claim <= wilson_interval(count, images)[1]
+        return not lower(robust, count / images, images)
+    return claim <= wilson_interval(count, images)[1]
