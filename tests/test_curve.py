@@ -112,7 +112,14 @@ def test_what_stands_behind_may_be_several_modules() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("m-lenet@0.7-0.3", "a=0.7 to b=0.3"), ("m-lenet@0.3", "'0.3'"), ("m-lenet@a-b", "'a-b'"), ("no@0-1", "'no'")],
+    [
+        ("m-lenet@learned-0.7-0.3", "a=0.7 to b=0.3"),
+        ("m-lenet@learnt-0.3-0.7", "'learnt-0.3-0.7'"),
+        ("m-lenet@0.7-0.3", "a=0.7 to b=0.3"),
+        ("m-lenet@0.3", "'0.3'"),
+        ("m-lenet@a-b", "'a-b'"),
+        ("no@0-1", "'no'"),
+    ],
 )
 def test_wrong_curves_are_named(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

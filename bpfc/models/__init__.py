@@ -5,8 +5,9 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from bpfc.models.curve import ToneCurve, behind, ends, with_curve
+from bpfc.models.curve import Curve, ToneCurve, behind, ends, with_curve
 from bpfc.models.folding import folded, kept_as
+from bpfc.models.learned_curve import LearnedCurve
 from bpfc.models.libraries import from_library, from_script, is_code, is_library, is_script, normalisation
 from bpfc.models.m_lenet import (
     m_lenet,
@@ -44,7 +45,7 @@ def check_name(name: str) -> None:
     network, mark, curve = name.rpartition("@")
     if mark:
         check_name(network)
-        ends(curve)
+        _curve(curve)
     elif ":" not in name and name not in NETWORKS:
         near = get_close_matches(name, NETWORKS, n=1)
         meant = f"did you mean {near[0]}? " if near else ""
@@ -57,7 +58,8 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     Args:
         name: one of NETWORKS, timm:NAME or torchvision:NAME where these are installed, or package.module:function for
             a function of your own of the same three arguments. With
-            @a-b after it, as in m-lenet@0.3-0.7, it stands behind a tone curve from a to b.
+            @a-b after it, as in m-lenet@0.3-0.7, it stands behind a tone curve from a to b; with @learned-a-b behind
+            one that begins so and is trained with it.
         channels, classes: of the data.
         size: height and width of the images.
 
@@ -67,7 +69,7 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     check_name(name)
     if "@" in name:
         network, _, curve = name.rpartition("@")
-        return with_curve(build(network, channels=channels, classes=classes, size=size), *ends(curve))
+        return nn.Sequential(_curve(curve), build(network, channels=channels, classes=classes, size=size))
     if is_library(name):
         return from_library(name, channels=channels, classes=classes)
     if ":" in name:
@@ -83,8 +85,15 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
     return NETWORKS[name](channels, classes, size)
 
 
+def _curve(text: str) -> Curve:
+    """A curve as a network's name has it after the @. Raises ValueError if there is no such curve."""
+    plain = text.removeprefix("learned-")
+    return ToneCurve(*ends(plain)) if plain == text else LearnedCurve(*ends(plain))
+
+
 __all__ = [
     "NETWORKS",
+    "LearnedCurve",
     "Normalise",
     "ToneCurve",
     "behind",

@@ -80,5 +80,6 @@ def ends(text: str) -> tuple[float, float]:
     try:
         a, b = (float(part) for part in text.split("-"))
     except ValueError as error:
-        raise ValueError(f"tone curve {text!r}: must be two numbers, as in m-lenet@0.3-0.7") from error
+        meant = "m-lenet@0.3-0.7 or m-lenet@learned-0.3-0.7"
+        raise ValueError(f"tone curve {text!r}: must be two numbers, as in {meant}") from error
     return a, b
