@@ -20,6 +20,8 @@ ATTACKS = {
     "square-500": "Square-500",
 }
 """Attacks as a table's header names them."""
+SOURCES = {"net-a": "Net-A", "m-lenet": "M-LeNet", "vgg-19": "VGG19"}
+"""Networks that black-box images are made on, likewise."""
 HEADLINES = ("pgd-100", "pgd-1000", "square-500")
 """Those whose figures have their interval."""
 
@@ -98,28 +100,34 @@ def demo(results: Results) -> str:
     return captioned(header, rows, told)
 
 
-def black_box(results: Results, data: str) -> str:
-    """FGSM images made on source networks, judged on targets, beside the paper's Table 3."""
+def black_box(
+    results: Results, data: str, sources: Sequence[tuple[str, str]], white_box: str, attacks: Sequence[str]
+) -> str:
+    """FGSM images made on source networks, judged on targets, beside the paper's Table 3 and the white box.
+
+    Args:
+        results: of them the black box, in the folder DATA-table-3.
+        data: a data set by its name.
+        sources: each a run and its network by the name that the paper's columns have, such as net-a.
+        white_box: the folder in each target that holds its evaluation.
+        attacks: of that evaluation, those shown.
+    """
     summary = results.summary(f"{data}-table-3")
-    header = [
-        "target",
-        "class",
-        "clean",
-        "paper: Net-A",
-        "ours",
-        "paper: M-LeNet",
-        "ours",
-        "white box: FGSM",
-        "PGD-100",
-    ]
+    header = ["target", "class", "clean"]
+    for _, network in sources:
+        header += [f"paper: {SOURCES[network]}", "ours"]
+    header += [f"{'' if at else 'white box: '}{ATTACKS.get(name, name)}" for at, name in enumerate(attacks)]
     rows = []
     for run, target in summary["targets"].items():
         row = [results.label(run), results.class_of(run), without(target["clean"])]
-        for source, what in ((f"{data}-net-a", "from-net-a"), (f"{data}-normal", "from-m-lenet")):
+        for source, network in sources:
             ours = without(target["attacks"][f"fgsm@{source}"])
-            row += [paper(data, results.method(run), what), f"{ours} (the source)" if source == run else ours]
-        inside = results.summary(f"{run}/evaluation-10000")
+            row += [
+                paper(data, results.method(run), f"from-{network}"),
+                f"{ours} (the source)" if source == run else ours,
+            ]
+        inside = results.summary(f"{run}/{white_box}")
         check_same({"black box": summary, run: inside}, "data", "eps", "images")
-        rows.append([*row, *(without(inside["attacks"][name]) for name in ("fgsm", "pgd-100"))])
+        rows.append([*row, *(without(inside["attacks"][name]) for name in attacks)])
     told = f"{shown_images(summary)}, ε {summary['eps']:g}. {shown_seeds(results, list(summary['targets']))} "
-    return captioned(header, rows, told + shown_sources([f"{data}-table-3", "RUN/evaluation-10000"]))
+    return captioned(header, rows, told + shown_sources([f"{data}-table-3", f"RUN/{white_box}"]))

@@ -87,6 +87,11 @@ def _accuracies(
     return partial(accuracies, evaluations=names, attacks=attacks, against=against)
 
 
+def _grey_black_box(data: str) -> Callable[[Results], str]:
+    sources = [(f"{data}-net-a", "net-a"), (f"{data}-normal", "m-lenet")]
+    return partial(black_box, data=data, sources=sources, white_box="evaluation-10000", attacks=("fgsm", "pgd-100"))
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "headline": headline,
     "demo": demo,
@@ -120,8 +125,15 @@ TABLES: dict[str, Callable[[Results], str]] = {
         attacks=_PGD_1000,
         against="pgd-1000",
     ),
-    "fashion-mnist-black-box": partial(black_box, data="fashion-mnist"),
-    "mnist-black-box": partial(black_box, data="mnist"),
+    "fashion-mnist-black-box": _grey_black_box("fashion-mnist"),
+    "mnist-black-box": _grey_black_box("mnist"),
+    "cifar-10-black-box": partial(
+        black_box,
+        data="cifar-10",
+        sources=[("cifar-10-normal-vgg19-fast", "vgg-19")],
+        white_box="evaluation-1000",
+        attacks=("fgsm", "pgd-1000"),
+    ),
     "suites": partial(suites, runs=_SUITES),
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
