@@ -242,6 +242,20 @@ def test_certificates_of_something_else_are_refused(
     assert told in capsys.readouterr().err
 
 
+def test_certificates_of_other_code_under_the_same_name_are_refused(
+    handed_in: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--eps", "0.01", "--device", "cpu", "--limit", "5", "--out"]
+    call(monkeypatch, "certify", *handed_in, *few, str(tmp_path / "c"), "--methods", "interval")
+
+    network = nn.Sequential(*conftest.small_network().children())
+    network[1] = nn.Sigmoid()  # the same weights, and other code
+    monkeypatch.setattr("conftest.small_network", lambda: network)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "evaluate", *handed_in, *few, str(tmp_path / "e"), "--certificates", str(tmp_path / "c"))
+    assert "is of something else (first_logits was" in capsys.readouterr().err
+
+
 def test_certificates_that_contradict_the_model_are_an_error(trained: nn.Module, digits: DataSet) -> None:
     images, labels = digits.test.pixels[:8], (digits.test.labels[:8] + 1) % 10
     (block,) = blocks(Images(images, labels), range(8), 8)

@@ -69,22 +69,20 @@ def certified(folder: Path, subject: "Subject", eps: float, limit: int | None) -
 
 def _settings(option: str, header: Path, subject: "Subject", eps: float) -> dict[str, Any]:
     """What a verb said that its rows are rows of."""
+    from bpfc.data import to_float
     from bpfc.files import read_json
+    from bpfc.judge import first_logits
+    from bpfc.resumed import FIRST, near
 
     if not header.exists():
         raise ValueError(f"{option} {header.parent}: holds no {header.stem} (there is no {header.name})")
     settings: dict[str, Any] = read_json(header)
-    asked = {
-        "weights_sha256": subject.weights_sha256,
-        "model": subject.factory,
-        "data": subject.data,
-        "data_sha256": subject.data_sha256,
-        "mean": None if subject.mean is None else list(subject.mean),
-        "std": None if subject.std is None else list(subject.std),
-        "norm": "linf",
-        "eps": eps,
-    }
-    other = [name for name, mine in asked.items() if settings.get(name) != mine]
+    mine = {name: list(value) if isinstance(value, tuple) else value for name, value in subject.header().items()}
+    known = first_logits(subject.model, to_float(subject.images[:1].pixels))
+    # Other numbers of images and of samples are no other subject; logits are alike to rounding, or of other code.
+    asked = {"reading": None} | mine | {"norm": "linf", "eps": eps, "images": settings.get("images")}
+    asked |= {"eot": settings.get("eot"), FIRST: settings.get(FIRST) if near(settings.get(FIRST), known) else known}
+    other = [name for name, value in asked.items() if settings.get(name) != value]
     if other:
         told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
         raise ValueError(f"{option} {header.parent}: is of something else ({told})")
