@@ -17,13 +17,18 @@ SLACK = 1e-6
 def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
     """Logits in float32 without gradients, whatever precision is in force around the call.
 
-    A model that is random by declaration (EOT) draws from a fixed seed, so that its answer can be repeated.
+    A model that is random by declaration (EOT) draws from a fixed seed for each image by itself: its answer can be
+    repeated, it is the same whatever other images travel with it, and clean and perturbed image meet the same draws.
     """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        if not is_random(model):
+        if not is_random(model) or not len(images):
             return model(images.float()).float()
-        with own_randomness(images.device, seed=0):
-            return model(images.float()).float()
+        return torch.cat([_repeated(model, image.float()) for image in images.split(1)])
+
+
+def _repeated(model: nn.Module, image: Tensor) -> Tensor:
+    with own_randomness(image.device, seed=0):
+        return model(image).float()
 
 
 def clean_logits(model: nn.Module, images: Tensor, indices: Sequence[int]) -> Tensor:

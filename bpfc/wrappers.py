@@ -42,7 +42,7 @@ class EOT(nn.Module):
     """A model with randomness in it, answering with its mean logits over `samples` forwards.
 
     Attacks differentiate the mean and draw anew each step; the judge's verdict, on the mean as well, draws from a fixed
-    seed, so that it can be repeated.
+    seed for each image by itself, so that it can be repeated and does not depend on the batch.
     """
 
     def __init__(self, model: nn.Module, samples: int = 20) -> None:

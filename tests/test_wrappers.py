@@ -68,6 +68,37 @@ def test_a_random_model_is_refused_until_wrapped(trained: nn.Module, test_digits
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+@pytest.fixture
+def drawing(trained: nn.Module) -> nn.Module:
+    """A random network that has images near its boundary."""
+    return bpfc.EOT(Noisy(trained), samples=2).eval()
+
+
+def test_the_verdict_on_a_random_model_does_not_depend_on_the_batch(drawing: nn.Module, test_digits: Digits) -> None:
+    images = test_digits[0][:60]
+    whole = exact_logits(drawing, images)
+    torch.testing.assert_close(exact_logits(drawing, images.flip(0)).flip(0), whole)
+    torch.testing.assert_close(torch.cat([exact_logits(drawing, part) for part in images.split(7)]), whole)
+    assert exact_logits(drawing, images[:0]).shape == (0, 10)
+
+
+def test_no_image_of_a_random_model_breaks_by_another_draw(drawing: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    found = bpfc.evaluate(drawing, images, labels, attacks="pgd-10", eps=1e-6)
+    assert found.robust == found.clean
+
+
+def test_a_random_model_is_attacked_alike_each_time(drawing: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:40], test_digits[1][:40]
+
+    def rows() -> object:
+        return bpfc.evaluate(drawing, images, labels, attacks="pgd-5x2", eps=0.1, step_size=0.03).rows
+
+    first = rows()
+    torch.rand(1)
+    assert rows() == first
+
+
 def test_eot_averages_and_walks_to_the_end(trained: nn.Module, test_digits: Digits) -> None:
     images, labels = test_digits[0][:2], test_digits[1][:2]
     calls = []

@@ -1,6 +1,8 @@
 """From a network, images and a plan to ledger rows: what runs in a block of images, and over all."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +18,8 @@ from bpfc.evaluation.plan import Plan
 from bpfc.judge import Judge, clean_logits
 from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
+from bpfc.modes import own_randomness
+from bpfc.wrappers import is_random
 
 
 class Proof(NamedTuple):
@@ -97,12 +101,21 @@ def attack_rows(
             restarts = [done + turn for turn in range(together) for _ in left]
             rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
-            with autocast(images.device, plan.precision_of(item)):
+            drawn = own_draws(model, images.device, plan.seed, item.name, done, *(indices[place] for place in left))
+            with drawn, autocast(images.device, plan.precision_of(item)):
                 judge.run(with_room(item.attack, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
         passed(item.name, len(indices))
+
+
+def own_draws(model: nn.Module, device: torch.device, *key: object) -> AbstractContextManager[None]:
+    """What a random model draws while it is attacked, seeded by `key`: the same call finds the same images again.
+
+    A batch of other images draws otherwise, and may find others; the verdict on what is found does not change.
+    """
+    return own_randomness(device, zlib.crc32(repr(key).encode())) if is_random(model) else nullcontext()
 
 
 def with_room(attack: Attack, batch_size: int) -> Attack:
