@@ -1,12 +1,12 @@
 """The verdict: whether a perturbed image breaks a network. Attacks propose, this decides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import Attack, Ball, Norm, Rng, ball
+from bpfc.attacks import Attack, Ball, Behind, MultiTargeted, Norm, Rng, ball
 from bpfc.modes import own_randomness
 from bpfc.wrappers import is_random
 
@@ -128,10 +128,18 @@ class Judge:
                 self.judge(positions[claimed], candidates[claimed], step)
             return self.settled[positions] if self.minimum_norm is None else torch.zeros_like(claimed)
 
+        attack = self._aimed(attack)
         perturbed = attack(self.model, self.images, self.labels, rng, watch if any_iterate else None)
         if attack.forwards is not None:
             self.queries = spent if any_iterate else spent + attack.forwards * (attack.steps or 0)
         self.judge(torch.arange(len(self.images), device=self.images.device), perturbed, attack.steps)
+
+    def _aimed(self, attack: Attack) -> Attack:
+        """The attack at no more targets than there are other classes, so that it tells the steps that it takes."""
+        if not isinstance(attack, MultiTargeted | Behind):
+            return attack
+        others = exact_logits(self.model, self.images[:1]).shape[1] - 1
+        return replace(attack, targets=min(attack.targets, others))
 
     @property
     def settled(self) -> Tensor:

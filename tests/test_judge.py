@@ -1,11 +1,14 @@
 """The verdict. The numbers are those of the defects in other libraries that these tests keep out (docs/evaluate.md)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import ImageRng, LinfBall, Watch
+from bpfc.attacks import Attack, Behind, ImageRng, LinfBall, MultiTargeted, Watch
 from bpfc.judge import Judge, exact_logits, run_attack
+from bpfc.models import ToneCurve
 from bpfc.modes import eval_mode
 
 
@@ -80,6 +83,20 @@ def test_any_iterate_counts_unless_the_last_is_asked_for() -> None:  # 11
     last = Judge(model, DARK, LABEL, LinfBall(0.1))
     last.run(Passing(), ImageRng(0, [0]), any_iterate=False)
     assert not last.broken.item()
+
+
+@pytest.mark.parametrize("attack", [MultiTargeted(0.01, 0.01, 5), Behind(0.01, 5, losses=())])
+@pytest.mark.parametrize("any_iterate", [True, False])
+def test_steps_are_those_taken_where_there_are_few_classes(attack: Attack, any_iterate: bool) -> None:
+    model = nn.Sequential(ToneCurve(0, 1), Brightness()).eval()
+    judge = Judge(model, DARK, LABEL, LinfBall(0.1))
+    judge.run(attack, ImageRng(0, [0]), any_iterate=any_iterate)
+    assert judge.queries is not None
+    assert judge.queries.item() == 6 if any_iterate else 5  # before the first step and after each, or not shown
+    far = Judge(model, DARK, LABEL, LinfBall(0.1))
+    far.run(replace(attack, eps=0.1, step_size=1.0), ImageRng(0, [0]), any_iterate=False)
+    assert far.broken.item()
+    assert far.step.item() == 5
 
 
 def test_the_last_iterate_counts_too() -> None:
