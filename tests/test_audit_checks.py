@@ -154,6 +154,14 @@ def test_an_undefended_network_that_stands_is_flagged(
     assert check_of("C18", m) == "flag"
 
 
+def test_images_of_one_class_say_nothing_of_an_undefended_network(
+    trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = shown
+    one = labels == labels[0]
+    assert check_of("C18", Measurements(trained, Images(images[one], labels[one]), EPS, TINY)) == "not run"
+
+
 def unsettled(id: str, m: Measurements) -> Finding:
     (check,) = (check for check in EVERY if check.id == id)
     return replace(check(m), outcome="flag", settled="open")

@@ -1,5 +1,6 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial, reduce
@@ -146,10 +147,10 @@ class Measurements:
         """
         if name not in self.probes:
             chosen = self.right if on is None else on
-            settings = f"{attack!r} x{restarts} on {int(chosen.sum())}"
+            places = chosen.nonzero()[:, 0].tolist()
+            settings = f"{attack!r} x{restarts} on {len(places)} ({zlib.crc32(repr(places).encode()):08x})"
             source = self.plain if through is None else through
             ran = attack if source is self.model or isinstance(attack, Through) else Through(attack, source)
-            places = chosen.nonzero()[:, 0].tolist()
             line, new = self.found.by(
                 name, settings, attack.eps, places, self.batch_size, partial(self._run, name, ran, restarts)
             )

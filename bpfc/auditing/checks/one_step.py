@@ -9,13 +9,15 @@ LIMIT = 0.005
 def measure(m: Measurements) -> Measured:
     one, many = m.share(m.standing(m.fgsm)), m.share(m.standing(m.pgd_short))
     gap = many - one
-    return Measured(gap > LIMIT + 1e-9, f"{one:.1%} stand under FGSM, {many:.1%} under PGD-{m.short}", gap)
+    return Measured(
+        gap > max(LIMIT, 1 / len(m)) + 1e-9, f"{one:.1%} stand under FGSM, {many:.1%} under PGD-{m.short}", gap
+    )
 
 
 CHECK = Check(
     id="C1",
     title="one step against many",
-    threshold="FGSM breaks more than PGD, by over 0.5 points",
+    threshold="FGSM breaks more than PGD, by over 0.5 points and more than one image",
     source="Athalye et al. 2018, section 3.1; Carlini et al. 2019",
     needs="gradients",
     cost="one step, and short PGD",
