@@ -1,16 +1,22 @@
 """Certificates: between which shares they and attacks leave the robust accuracy, and how far they reach."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bpfc.methods.classes import standing
 from bpfc.report.captions import captioned, check_same, shown_images, shown_sources
 from bpfc.report.figures import DATA, Results, percent, without
+from bpfc.report.trade_off import FAST
 from bpfc.training.run import Run
 
 SUITES = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
-"""How a table calls what an evaluation ran."""
+
+
+def suite(evaluation: str, summary: Mapping[str, Any]) -> str:
+    """How a table calls what an evaluation ran; an earlier `fast` asked Square less often."""
+    earlier = [name for name in summary["attacks"] if name.startswith("square-") and name not in FAST]
+    return " with ".join([SUITES[evaluation], *(f"`{name}`" for name in earlier)])
 
 
 def both_sides(results: Results, evaluations: Sequence[str]) -> str:
@@ -55,7 +61,7 @@ def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> s
         name = f"{DATA[first['data']]}, ε {first['eps']:g}: {results.label(there[0])}"
         clean, stands, certified = cells
         training = [f"{number}", f"{cost}", f"{recipe.epochs}"]
-        rows.append([name, *training, clean, stands, SUITES[evaluation], certified, f"{len(there)}"])
+        rows.append([name, *training, clean, stands, suite(evaluation, first), certified, f"{len(there)}"])
     check_same(summaries, "images")
     told = (
         f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. Cost: of a training step, a normal one being "

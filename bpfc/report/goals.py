@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bpfc.report.both_sides import SUITES, over_seeds
+from bpfc.report.both_sides import over_seeds, suite
 from bpfc.report.captions import captioned, shown_images, shown_sources
 from bpfc.report.figures import DATA, Results, paper, percent
-from bpfc.report.trade_off import PUBLISHED
+from bpfc.report.trade_off import PUBLISHED, chosen
 
 
 class Goal(NamedTuple):
@@ -50,13 +50,15 @@ def goals(results: Results, ours: Mapping[str, Sequence[tuple[str, Sequence[str]
                 continue
             first = next(iter(found))
             run = first.split("/")[0]
-            name = f"– **ours: {results.label(run)}**"
-            rows.append([name, results.class_of(run), clean, stands, SUITES[evaluation], certified])
+            is_theirs = paper(data, results.method(run), "clean") != "no row"
+            name = "trained here as the paper has it" if is_theirs else "ours"
+            name = f"– **{name}: {results.label(run)}**"
+            rows.append([name, results.class_of(run), clean, stands, suite(evaluation, found[first]), certified])
             counted.append(f"{DATA[data]}, {shown_images(found[first]).lower()}")
             sources += found
     told = (
         f"Accuracy in %. Ours: {'; '.join(dict.fromkeys(counted)) or 'not run'}. ± is the standard deviation over "
         "seeds; without it, one seed. Published rows count what their papers count, on other networks: "
-        f"{'; '.join(theirs)}. {shown_sources(sources)}"
+        f"{'; '.join(theirs)}. {chosen(results, [source.split('/')[0] for source in sources])} {shown_sources(sources)}"
     )
     return captioned(["", "class", "clean", "stands", "under", "certified"], rows, told)

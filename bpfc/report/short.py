@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from bpfc.methods.classes import standing
 from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
 from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.page.svg import Axis
 from bpfc.report.trade_off import Point, point_of
 from bpfc.report.trade_off_picture import Way, drawn
+from bpfc.training.recipes import RECIPES as ALL
 
 RECIPES = {
     "normal-fast": "normal",
@@ -40,10 +42,9 @@ def short(results: Results, data: str) -> str:
     """
     pairs = _pairs(results, data)
     rows = []
-    for bare, curve in pairs:
-        run = curve if bare.number is None else bare
-        told = ["–" if each is None else f"{each}" for each in (run.number, run.cost)]
-        rows.append([bare.name, *told, *_shares(bare), *_shares(curve)])
+    for recipe, (bare, curve) in zip(RECIPES, pairs, strict=True):
+        number, cost = standing(ALL[f"{data}-{recipe}"][1].method)
+        rows.append([bare.name, f"{number}", f"{cost}", *_shares(bare), *_shares(curve)])
     columns = ("clean", "stands", "certified")
     header = ["", "class", "cost", *columns, *(f"curve: {column}" for column in columns)]
     return captioned(header, rows, _caption(results, [point for pair in pairs for point in pair]))

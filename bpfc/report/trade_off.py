@@ -19,6 +19,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "bpfc-l1",
         "ibp-curve-20-epochs",
         "ibp-batchnorm-curve",
+        "ibp-curve-weight-0.2-12-epochs",
         "fgsm-at",
         "rss-at",
         "pgd-at-6-epochs",
@@ -161,13 +162,17 @@ def _caption(results: Results, data: str, every: list[Point]) -> str:
         first = results.summary(ours[0])
         told += f"Ours: {shown_images(first).lower()}, ε {first['eps']:g}. "
         runs = [name.split("/")[0] for name in ours]
-        told += f"{shown_seeds(results, runs)} {_chosen(results, runs)} {shown_sources(ours)}"
+        told += f"{shown_seeds(results, runs)} {chosen(results, runs)} {shown_sources(ours)}"
     return told
 
 
-def _chosen(results: Results, runs: list[str]) -> str:
+def chosen(results: Results, runs: list[str]) -> str:
     """By what the epochs of the trainings were chosen: an attack may have been it."""
     free = [f"`{run}`" for run in runs if results.recipe(run).get("select", "ifgsm") == "last"]
+    attacked = [f"`{run}`" for run in runs if f"`{run}`" not in free]
+    if free and len(attacked) < len(free):
+        but = f", but for {' and '.join(attacked)}, where I-FGSM on validation images chose it" if attacked else ""
+        return f"The last epoch is kept{but}."
     but = f", but for {' and '.join(free)}, whose last one is kept" if free else ""
     return f"Their epochs were chosen by I-FGSM on validation images{but}."
 

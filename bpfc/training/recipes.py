@@ -83,7 +83,7 @@ def _methods(base: Recipe) -> dict[str, tuple[str, Recipe]]:
             regularised(replace(bpfc, coarse="uniform-noise")),
         ),
         "bpfc-l1": (
-            "BPFC, ablation A3, ℓ1 distance (masks gradients). Cost 2",
+            "BPFC, ablation A3, ℓ1 distance (by the paper it masks gradients). Cost 2",
             regularised(l1, factor=3.0),
         ),
         "mixup": ("Mixup. Cost 1", using(Mixup())),
