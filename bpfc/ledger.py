@@ -60,6 +60,20 @@ class Row(TypedDict):
     """Likewise: the proven lower bound of logit_label − the largest other logit."""
 
 
+def transferred(attack: str, source: str) -> str:
+    """The name, in rows and tables, of an attack whose images were made on another network."""
+    return f"{attack}@{source}"
+
+
+def columns(header: Mapping[str, Any]) -> list[str]:
+    """The attacks by their names in the rows beside a header: of a transfer, each once for every source."""
+    plan = header["plan"] if "plan" in header else header["attacks"]  # as versions before 3 called them
+    if not isinstance(plan, list):
+        raise TypeError("the plan is no list of attacks")
+    sources = header.get("sources_sha256")
+    return [transferred(attack, source) for source in sources for attack in plan] if sources else list(plan)
+
+
 class Ledger(Resumed[Row]):
     """The file ledger.jsonl in a folder, beside evaluation.json."""
 
@@ -136,15 +150,21 @@ def summarise(
     was found (in the median, a failure is infinitely far: null); those that are certified are not attacked. `gradients`
     counts the images at which attacks by gradients are blind (see Row). Where certificates were at hand, `between` says
     what they and the attacks leave.
+
+    Raises:
+        ValueError: a row has no verdict of an attack that must have run on it, as where the names are of other rows.
     """
     total = len(rows)
     right = [row["label"] == row["prediction"] for row in rows]
 
     def stands(row: Row, name: str) -> bool:
-        # No entry: an earlier attack had broken the image, so under the attacks up to this one it does not stand; or
-        # it is certified.
-        certified = row.get("certified_by") is not None
-        return certified or (name in row["attacks"] and not row["attacks"][name]["broken"])
+        if row.get("certified_by") is not None:
+            return True
+        if name in row["attacks"]:
+            return not row["attacks"][name]["broken"]
+        if row["broken_by"] is None:
+            raise ValueError(f"image {row['index']}: nothing broke it, but it has no verdict of {name}")
+        return False  # an earlier attack had broken it, so under the attacks up to this one it does not stand
 
     shares = {name: _share(sum(stands(row, name) for row in rows), total) for name in attacks}
     for name, norm in (minimum_norm or {}).items():

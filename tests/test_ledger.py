@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bpfc.files import read_json, with_checksum
-from bpfc.ledger import SCHEMA, Ledger, Row, Verdict
+from bpfc.ledger import SCHEMA, Ledger, Row, Verdict, columns, summarise
 
 HEADER = {"plan": ["fgsm", "pgd-5"], "eps": 0.1, "images": 6, "attack_settings": {"fgsm": "FGSM(0.1)"}}
 LABELS = [0, 1, 2, 0, 1, 2]
@@ -145,3 +145,23 @@ def test_an_evaluation_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert opened(tmp_path, eot=None).missing == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match=r"other settings \(eot was None, is 5\)"):
         opened(tmp_path, eot=5)
+
+
+def test_an_attack_that_left_no_verdict_is_no_attack_that_broke_all() -> None:
+    """Names of a plan, where the rows have those of a transfer, gave 0.0 % for each."""
+    rows = [row(0), row(1, "fgsm"), row(3, prediction=1)]
+    assert summarise(rows, ATTACKS)["attacks"]["pgd-5"]["accuracy"] == 1 / 3 + 1 / 3
+    with pytest.raises(ValueError, match="image 0: nothing broke it, but it has no verdict of square-10"):
+        summarise(rows, [*ATTACKS, "square-10"])
+    certified = Row(**rows[0] | {"attacks": {}, "certified_by": "interval", "margin_lower": 0.1})  # meets no attack
+    assert summarise([certified], ATTACKS)["attacks"]["fgsm"]["accuracy"] == 1
+    cascade = Row(**rows[1] | {"attacks": {"fgsm": verdict(True)}})  # what broke it may have been the last
+    assert summarise([cascade], ATTACKS)["attacks"]["pgd-5"]["accuracy"] == 0
+
+
+def test_a_header_names_the_attacks_as_the_rows_do() -> None:
+    assert columns(HEADER) == columns({"attacks": ATTACKS}) == ATTACKS  # the latter in versions before 3
+    twice = ["fgsm@a", "pgd-5@a", "fgsm@b", "pgd-5@b"]
+    assert columns(HEADER | {"sources_sha256": {"a": "0", "b": "1"}}) == twice
+    with pytest.raises(TypeError, match="no list"):
+        columns({"plan": "new"})

@@ -10,11 +10,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, ImageRng
+from bpfc.cli.beside import attacked
+from bpfc.cli.subjects import from_run
 from bpfc.cli.transfer import Transfer, run
 from bpfc.evaluation import Block, Context, ThreatModel, parse
 from bpfc.evaluation.transfer import run_transfer_block
 from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
+from bpfc.report.page.records import read_run
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
 
@@ -65,6 +68,20 @@ def test_matrix_is_source_images_judged_on_the_target(
     own, other = (summary["targets"]["robust"]["attacks"][f"fgsm@{name}"]["accuracy"] for name in networks)
     assert own < other  # white box is stronger than black box
     assert summary == read_json(tmp_path / "out" / "summary.json")
+
+
+def test_a_target_s_folder_is_read_with_its_attacks_by_their_sources(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Under the names of the plan every attack left 0.0 % of the images."""
+    summary = run(options(runs, tmp_path / "out"))
+    for folder in (tmp_path / "out", tmp_path / "out" / "robust"):
+        found = {item.name: item for item in read_run(folder).evaluations}
+        for name, item in found.items():
+            assert item.attacks == summary["targets"][name]["attacks"]
+            assert item.summary["worst_case"] == summary["targets"][name]["worst_case"]
+        assert "robust" in found
+    subject = from_run(runs["robust"])
+    rows = attacked(tmp_path / "out" / "robust", subject, 0.15, 90)
+    assert rows == [dict(row) for row in read_jsonl(tmp_path / "out" / "robust" / "ledger.jsonl")]
 
 
 def test_resumes_where_the_ledgers_end(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ def attacked(folder: Path, subject: "Subject", eps: float, limit: int | None) ->
     Raises:
         ValueError: it is of something else, or lacks an image.
     """
-    from bpfc.ledger import HEADER, ROWS, read_ledger
+    from bpfc.ledger import HEADER, ROWS, columns, read_ledger
 
     header = folder / HEADER
-    attacks = _settings("--evaluation", header, subject, eps).get("plan")
-    if not isinstance(attacks, list):
-        raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation")
+    settings = _settings("--evaluation", header, subject, eps)
+    try:
+        attacks = columns(settings)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{header}: names no attacks; put it back, or name another --evaluation") from error
     labels = subject.images.labels.tolist()
     rows = {row["index"]: row for row in read_ledger(folder / ROWS, labels, attacks)}
     lacking = [index for index in range(min(limit or len(labels), len(labels))) if index not in rows]

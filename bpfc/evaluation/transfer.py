@@ -24,7 +24,7 @@ from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.evaluation.subject import Subject
 from bpfc.files import SUMMARY, make_writable_folder, owned, write_json
 from bpfc.judge import first_logits
-from bpfc.ledger import Ledger, Row, summarise
+from bpfc.ledger import Ledger, Row, columns, summarise, transferred
 from bpfc.machine import autocast
 from bpfc.provenance import provenance
 from bpfc.resumed import FIRST
@@ -47,7 +47,6 @@ def record_transfer(
     """
     first = next(iter(targets.values()))
     plan = replace(plan, cascade=False)
-    columns = [transferred(attack, source) for source in sources for attack in plan.names]
     norms = {transferred(attack, source): norm for source in sources for attack, norm in plan.minimum_norm.items()}
     settings = plan.header() | {
         "data": first.data,
@@ -55,6 +54,7 @@ def record_transfer(
         "data_sha256": first.data_sha256,
         "sources_sha256": {name: source.weights_sha256 for name, source in sources.items()},
     }
+    names = columns(settings)
     _check(targets, by_gradients=False)
     _check(sources, plan.by_gradients)
     make_writable_folder(out)
@@ -65,7 +65,7 @@ def record_transfer(
             make_writable_folder(out / name)
             known = [logit for each in (target, *sources.values()) for logit in _first_logits(each)]
             header = settings | {"weights_sha256": target.weights_sha256, FIRST: known}
-            ledgers[name] = Ledger(out / name, header, labels, columns)
+            ledgers[name] = Ledger(out / name, header, labels, names)
         # A kill may have left one ledger ahead of another.
         missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
         todo = blocks(first.images, missing, plan.batch_size, channels_last=first.channels_last)
@@ -81,7 +81,7 @@ def record_transfer(
             for name, ledger in ledgers.items():
                 ledger.append(rows[name], {str(warning.message) for warning in warned})
         summary = settings | {
-            "targets": {name: summarise(ledger.rows, columns, norms) for name, ledger in ledgers.items()},
+            "targets": {name: summarise(ledger.rows, names, norms) for name, ledger in ledgers.items()},
             "warnings": {
                 name: told for name, ledger in ledgers.items() if (told := ledger.warnings + caveats(ledger.rows))
             },
@@ -124,11 +124,6 @@ def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan:
         kept |= zip(rng.keys.tolist(), perturbed, strict=True)
     attack = Made(item.attack.eps, item.attack.norm, item.attack.steps, kept)
     return PlannedAttack(transferred(item.name, name), attack, item.restarts, any_iterate=False)
-
-
-def transferred(attack: str, source: str) -> str:
-    """The name, in rows and tables, of an attack whose images were made on another network."""
-    return f"{attack}@{source}"
 
 
 def _first_logits(network: Subject) -> list[float]:

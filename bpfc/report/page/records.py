@@ -7,7 +7,7 @@ from typing import Any
 
 from bpfc.errors import UserError
 from bpfc.files import read_json, read_jsonl
-from bpfc.ledger import summarise
+from bpfc.ledger import columns, summarise
 from bpfc.report.figures import Results
 from bpfc.training.run import Run
 from bpfc.training.run_data import class_names
@@ -181,10 +181,10 @@ def _have(path: Path, contents: list[Any], *names: str) -> None:
 def _agreed(ledger: Path, settings: dict[str, Any], rows: list[Any], summary: dict[str, Any] | None) -> dict[str, Any]:
     """The summary, if it is that of these rows; one made of the rows, if it is of others or not there yet."""
     try:
-        attacks = settings["plan"] if "plan" in settings else settings["attacks"]  # as versions before 3 called them
-        made = settings | {"warnings": []} | summarise(rows, attacks)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{ledger}: holds what is no row ({error!r}); put the file back as it was") from error
+        made = settings | {"warnings": []} | summarise(rows, columns(settings))
+    except (KeyError, TypeError, ValueError) as error:
+        fault = str(error) if type(error) is ValueError else f"holds what is no row ({error!r})"
+        raise ValueError(f"{ledger}: {fault}; put the file back as it was") from error
     if summary is not None and summary["images"] > len(rows):
         raise ValueError(
             f"{ledger}: holds {len(rows)} rows, but summary.json beside it is of {summary['images']}; run the "
