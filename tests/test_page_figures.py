@@ -45,6 +45,18 @@ def test_a_cascade_has_a_table_of_its_own(run: Path) -> None:
     assert over_steps([record]) == []
 
 
+def test_a_suite_that_ran_twice_has_two_columns(run: Path) -> None:
+    """From another seed, say; the last was shown, under the network's name alone."""
+    for name in ("summary.json", "evaluation.json"):
+        change(run / "evaluation" / name, cascade=True)
+    shutil.copytree(run / "evaluation", run / "evaluation-seed1")
+    for name in ("summary.json", "evaluation.json"):
+        change(run / "evaluation-seed1" / name, seed=1)
+    (table,) = cascade_tables([read_run(run)])
+    assert table.header == ["after", "BPFC", "BPFC (evaluation-seed1)"]
+    assert all(len(cells) == 2 for _, cells in table.rows)
+
+
 def points(path: str) -> str:
     return re.findall(r'<path class="line s0" d="([^"]+)"', path)[0]
 

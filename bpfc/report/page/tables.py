@@ -91,7 +91,9 @@ def cascade_tables(records: Sequence[Record]) -> list[Table]:
             if item.cascade:
                 # A network without a quantiser of its own lacks the attack that knows it; the rest is the same list.
                 names = tuple(name for name in item.attacks if not name.startswith(("adaptive-", "behind-")))
-                groups.setdefault((denominator(record, item), names), {})[record.label] = item
+                columns = groups.setdefault((denominator(record, item), names), {})
+                again = record.label in columns  # the same suite in another arithmetic or from another seed
+                columns[f"{record.label} ({item.name})" if again else record.label] = item
     found = []
     for (of, names), columns in groups.items():
         longest = max((list(item.attacks) for item in columns.values()), key=len)
