@@ -5,18 +5,19 @@ import html
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
-from page_runs import LIMIT, ROOT, _quick, certify, change, made, run
+from page_runs import LIMIT, ROOT, _quick, certify, change, made, rows_of, run
 from PIL import Image
 
 from bpfc.cli import report
 from bpfc.data import DataSet
 from bpfc.errors import UserError
-from bpfc.files import write_json
+from bpfc.files import write_json, write_jsonl
 from bpfc.report.page import gallery as gallery_module
 from bpfc.report.page import planes, render_page
 from bpfc.report.page.gallery import gallery, images_of
@@ -162,6 +163,20 @@ def test_without_weights_or_pictures_the_gallery_says_so(run: Path) -> None:
     found = gallery([record], {record.data: images})
     assert found.cards == []
     assert "--save-images" in found.advice[0]
+
+
+def test_images_that_were_saved_without_a_row_are_no_pictures(run: Path) -> None:
+    """As where a kill came between the two; it was a traceback."""
+    standing = [row for row in rows_of(run) if row["broken_by"] is None]
+    assert standing
+    assert list((run / "evaluation" / "adversarial").glob("*.npy"))
+    (run / "evaluation" / "summary.json").unlink()
+    write_jsonl(run / "evaluation" / "ledger.jsonl", standing)
+    record = read_run(run)
+    cards = gallery([record], {record.data: images_of(record, None)}).cards
+    assert [card.outcome for card in cards] == ["stands"] * len(standing)
+    nothing = replace(record, evaluations=[replace(record.evaluations[0], rows=[])])
+    assert "--save-images" in gallery([nothing], {record.data: None}).advice[0]
 
 
 def test_a_gallery_stays_small_and_says_what_it_leaves_out(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,8 +111,8 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None], data
 
 
 def _with_pictures(record: Record) -> Evaluated | None:
-    """The evaluation with the most saved images."""
-    every = [item for item in record.evaluations if item.saved]
+    """The evaluation with the most saved images; without a ledger nothing is known of them."""
+    every = [item for item in record.evaluations if item.saved and item.rows]
     return max(every, key=lambda item: len(item.saved)) if every else None
 
 
@@ -162,15 +162,15 @@ def _saved(item: Evaluated, index: int) -> Tensor | None:
 
 def _answers(record: Record, item: Evaluated, data_dir: Path | None) -> dict[int, int]:
     """What the network of the run takes the saved images for: one forward, no attack. Empty without its weights."""
-    run = Run(record.folder)
+    run, known = Run(record.folder), {row["index"] for row in item.rows}
+    indices = [index for index in item.saved if index in known]  # a kill may have left an image without a row
     try:
-        if record.recipe is None or run.digest != item.summary.get("weights_sha256"):
+        if not indices or record.recipe is None or run.digest != item.summary.get("weights_sha256"):
             return {}
         data = load(record.data, data_dir) if record.data in DATA_SETS else data_of(run, data_dir)
         model = run.model(data)
     except (UserError, ValueError):
         return {}
-    indices = [index for index in item.saved if index in {row["index"] for row in item.rows}]
     stack = torch.stack([image for index in indices if (image := _saved(item, index)) is not None])
     guesses = [guess for block in stack.split(256) for guess in exact_logits(model, block).argmax(dim=1).tolist()]
     return dict(zip(indices, guesses, strict=True))
