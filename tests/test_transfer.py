@@ -17,7 +17,9 @@ from bpfc.evaluation import Block, Context, ThreatModel, parse
 from bpfc.evaluation.transfer import run_transfer_block
 from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
+from bpfc.report.page.apart import apart
 from bpfc.report.page.records import read_run
+from bpfc.report.page.tables import attack_tables
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
 
@@ -79,6 +81,13 @@ def test_a_target_s_folder_is_read_with_its_attacks_by_their_sources(runs: dict[
             assert item.attacks == summary["targets"][name]["attacks"]
             assert item.summary["worst_case"] == summary["targets"][name]["worst_case"]
         assert "robust" in found
+    records = apart(read_run(tmp_path / "out"))
+    assert [record.label for record in records] == ["out, robust", "out, shaken"]
+    (table,) = attack_tables(records)  # a row a target; each its own share of clean images
+    for name, cells in table.rows:
+        target = summary["targets"][name.removeprefix("out, ")]
+        shares = [target["clean"], *target["attacks"].values()]
+        assert [each.figure for each in cells] == [f"{100 * share['accuracy']:.1f}" for share in shares]
     subject = from_run(runs["robust"])
     rows = attacked(tmp_path / "out" / "robust", subject, 0.15, 90)
     assert rows == [dict(row) for row in read_jsonl(tmp_path / "out" / "robust" / "ledger.jsonl")]

@@ -96,7 +96,8 @@ def run(options: Certify) -> dict[str, Any]:
         )
         if found is None:
             return {}
-        told = {"data": subject.data, "weights_sha256": subject.weights_sha256, "model": subject.factory}
+        header = subject.header()
+        told = {name: header[name] for name in ("data", "data_sha256", "weights_sha256", "model")}
         summary = told | found.summary
         if beaten is not None:
             some = [row for row in beaten if row["index"] < len(subject.images)]

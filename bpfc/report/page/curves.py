@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bpfc.report.page.records import Evaluated, Record
 from bpfc.report.page.svg import PERCENT, STYLES, Axis, Series, chart, legend, places, text, ticks
+from bpfc.report.page.tables import Denominator, denominator, shown
 
 
 class Figure(NamedTuple):
@@ -50,15 +51,17 @@ def _figures(
     told: str,
 ) -> Iterator[Figure]:
     """A figure for each attack, of the most images that it met, with a line for each run."""
-    lines: dict[tuple[str, float, int], dict[str, list[tuple[float, float]]]] = {}
+    lines: dict[tuple[str, Denominator], dict[str, list[tuple[float, float]]]] = {}
     for record in records:
         for item in record.evaluations:
             for name in item.attacks if item.rows and not item.cascade else ():
                 if points := curve(item, name):
-                    lines.setdefault((name, item.eps, item.images), {}).setdefault(record.label, points)
-    most = {of[:2]: max(other[2] for other in lines if other[:2] == of[:2]) for of in lines}
-    kept = {of: found for of, found in lines.items() if of[2] == most[of[:2]]}
-    for number, ((name, eps, images), found) in enumerate(kept.items()):
+                    lines.setdefault((name, denominator(record, item)), {}).setdefault(record.label, points)
+    most: dict[tuple[Any, ...], int] = {}
+    for name, (*ball, images) in lines:
+        most[name, *ball] = max(images, most.get((name, *ball), 0))
+    kept = {(name, of): found for (name, of), found in lines.items() if of[-1] == most[name, *of[:-1]]}
+    for number, ((name, of), found) in enumerate(kept.items()):
         last = max(points[-1][0] for points in found.values())
         least = min(points[0][0] for points in found.values())
         series = [Series(label, points, style, stairs=True) for style, (label, points) in enumerate(found.items())]
@@ -66,7 +69,7 @@ def _figures(
         drawn = chart(f"{slug}{number}", f"{name}: accuracy in % over {unit}", axis, PERCENT, series)
         yield Figure(
             drawn + legend((each.name, each.style) for each in series),
-            f"{name}, ε {eps:g}, {images:,} test images. {told}.",
+            f"{name}, {shown(of)}. {told}.",
         )
 
 
@@ -166,10 +169,10 @@ def training(record: Record, slug: str) -> Figure | None:
     if not log:
         return None
     series = []
-    for style, (name, shown) in enumerate(TRAINED.items()):
+    for style, (name, line) in enumerate(TRAINED.items()):
         points = [(row["epoch"] + 1, 100 * row[name]) for row in log if row.get(name) is not None]
         if points:
-            series.append(Series(shown, points, style))
+            series.append(Series(line, points, style))
     last = max(len(log), 2)
     axis = Axis("epoch", 1, last, [tick for tick in ticks(1, last) if tick == round(tick)])
     at_x, _ = places(axis, PERCENT, 210)
@@ -186,4 +189,4 @@ def training(record: Record, slug: str) -> Figure | None:
 def training_legend(records: Sequence[Record]) -> Markup:
     """What the lines of all these figures stand for."""
     there = {name for record in records for row in record.log for name, value in row.items() if value is not None}
-    return legend((shown, style) for style, (name, shown) in enumerate(TRAINED.items()) if name in there)
+    return legend((line, style) for style, (name, line) in enumerate(TRAINED.items()) if name in there)

@@ -94,6 +94,7 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None], data
             where = record.folder if record.recipe else "…"
             options = "--attacks fgsm,pgd-100 --limit 100 --save-images"
             found.advice.append(f"bpfc evaluate {where} {options} --out {where}/evaluation-pictures")
+    found.advice = list(dict.fromkeys(found.advice))
     each = MOST // max(1, len(shown))
     for record, item in shown:
         test = images[record.data]

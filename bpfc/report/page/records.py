@@ -94,15 +94,18 @@ class Record:
         """Name of the data set, or where the images came from."""
         if self.recipe is not None:
             return str(self.recipe["data"])
-        return str(self.evaluations[0].summary["data"]) if self.evaluations else "unknown"
+        return next((str(content["data"]) for _, content in self.contents if "data" in content), "unknown")
+
+    @property
+    def contents(self) -> list[tuple[str, dict[str, Any]]]:
+        """What each evaluation, certification and audit says, after its name."""
+        proven_and_audited = [*self.certifications.items(), *self.audits.items()]
+        return [*((item.name, item.summary) for item in self.evaluations), *proven_and_audited]
 
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of the weights that each evaluation, certification and audit speaks of."""
-        found = {item.name: item.summary.get("weights_sha256") for item in self.evaluations}
-        for name, content in (self.certifications | self.audits).items():
-            found[name] = content.get("weights_sha256")
-        return {name: digest for name, digest in found.items() if digest}
+        return {name: digest for name, content in self.contents if (digest := content.get("weights_sha256"))}
 
 
 def read_run(folder: Path) -> Record:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from bpfc.data import AnyImages, to_float
 from bpfc.report.figures import DATA
 from bpfc.report.page import planes
+from bpfc.report.page.apart import apart, check_images
 from bpfc.report.page.audits import drawings
 from bpfc.report.page.curves import Figure, empty_bounds, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
@@ -42,9 +43,12 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
     Raises:
         NothingToReportError: a folder holds nothing to show.
         ValueError: a file is damaged, or a ledger and its summary disagree.
+        UserError: data of one name are of different images.
         ContradictionError: an image is certified and broken.
     """
-    records = _told_apart([read_run(folder) for folder in folders])
+    _check_once(folders)
+    records = _told_apart([record for folder in folders for record in apart(read_run(folder))])
+    check_images(records)
     images = {record.data: images_of(record, data_dir) for record in records}
     about, dots = glance(records)
     bars = outcomes(records)
@@ -99,16 +103,16 @@ def _title(records: Sequence[Record]) -> str:
     return f"{data}: {records[0].label} under attack" if len(records) == 1 else f"{data}: {count} under attack"
 
 
-def _told_apart(records: list[Record]) -> list[Record]:
-    """Labels by which each run is known: with the name of its folder where two are called the same.
-
-    Raises:
-        ValueError: two of the folders are the same.
-    """
-    resolved = [record.folder.resolve() for record in records]
+def _check_once(folders: Sequence[Path]) -> None:
+    """Raises ValueError where two of the folders are the same."""
+    resolved = [folder.resolve() for folder in folders]
     for folder in resolved:
         if resolved.count(folder) > 1:
             raise ValueError(f"{folder.name}: is named twice; name each run once")
+
+
+def _told_apart(records: list[Record]) -> list[Record]:
+    """Labels by which each run is known: with the name of its folder where two are called the same."""
     labels = [record.label for record in records]
     return [
         replace(record, label=f"{record.label}, {record.name}") if labels.count(record.label) > 1 else record
@@ -159,6 +163,5 @@ def _provenance(record: Record) -> list[dict[str, Any]]:
     every: list[tuple[str, Any]] = [
         (f"training, start {number + 1}", start) for number, start in enumerate(record.starts)
     ]
-    every += [(item.name, item.summary.get("provenance")) for item in record.evaluations]
-    every += [(name, content.get("provenance")) for name, content in (record.certifications | record.audits).items()]
+    every += [(name, content.get("provenance")) for name, content in record.contents]
     return [{"what": what, **made} for what, made in every if made]

@@ -165,7 +165,8 @@ def trained(record: Record) -> list[tuple[str, str]]:
     """What was trained and how, as names and values."""
     recipe = record.recipe
     if recipe is None:
-        return [("network", str(record.evaluations[0].summary.get("model") or "handed in"))]
+        models = [content["model"] for _, content in record.contents if content.get("model")]
+        return [("network", str(models[0]) if models else "handed in")]
     method = {name: value for name, value in recipe["method"].items() if name != "name"}
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in method.items())
     schedule = recipe["lr_schedule"]
