@@ -11,50 +11,15 @@ from page_runs import LIMIT, _quick, certify, change, made, rows_of, run
 
 from bpfc.certification import ContradictionError
 from bpfc.files import read_jsonl, write_json, write_jsonl
-from bpfc.ledger import wilson_interval
 from bpfc.report.page import render_page
 from bpfc.report.page.curves import _small, empty_bounds, over_eps, over_restarts, over_steps
 from bpfc.report.page.gaps import _without_gradients, gaps
 from bpfc.report.page.glossary import glossary
 from bpfc.report.page.outcomes import accuracy_dots, outcomes
 from bpfc.report.page.records import read_run
-from bpfc.report.page.tables import PROVEN, WORST, attack_tables, cascade_tables, glance
+from bpfc.report.page.tables import PROVEN, WORST, cascade_tables, glance
 
 # What the ledger knows
-
-
-def test_a_table_has_the_summary_s_figures(made: Path) -> None:
-    record = read_run(made)
-    (table,) = attack_tables([record])
-    assert table.title == f"mnist-5k, ℓ∞ ε 0.1: the first {LIMIT} test images"
-    right = sum(
-        row["broken_by"] is None or not row["attacks"]["pgd-5"]["broken"] for row in rows_of(made) if row["attacks"]
-    )
-    at = table.header.index("pgd-5")
-    low, high = wilson_interval(right, LIMIT)
-    assert table.rows[0][1][at - 1] == (f"{100 * right / LIMIT:.1f}", f"{100 * low:.1f} … {100 * high:.1f}")
-
-
-def test_a_cascade_has_a_table_of_its_own(run: Path) -> None:
-    for name in ("summary.json", "evaluation.json"):
-        change(run / "evaluation" / name, cascade=True)
-    record = read_run(run)
-    assert attack_tables([record]) == []
-    (table,) = cascade_tables([record])
-    assert [name for name, _ in table.rows] == ["none: clean", "fgsm", "pgd-5", "pgd-3x2", "deepfool", "worst case"]
-    assert over_steps([record]) == []
-
-
-def test_a_suite_that_ran_twice_has_two_columns(run: Path) -> None:
-    """From another seed, say; the last was shown, under the network's name alone."""
-    for name in ("summary.json", "evaluation.json"):
-        change(run / "evaluation" / name, cascade=True)
-    shutil.copytree(run / "evaluation", run / "evaluation-seed1")
-    for name in ("summary.json", "evaluation.json"):
-        change(run / "evaluation-seed1" / name, seed=1)
-    (table,) = cascade_tables([read_run(run)])
-    assert table.header == ["after", "BPFC", "BPFC (evaluation-seed1)"]
-    assert all(len(cells) == 2 for _, cells in table.rows)
 
 
 def points(path: str) -> str:

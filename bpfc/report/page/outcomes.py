@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     """What became of an evaluation's images.
 
     Attributes:
-        run: its label.
+        run: its label, with the class of its method.
         evaluation: what was counted.
         shares: of the images, by the names of KINDS; certified is None where nothing was certified.
         by: how many images each attack broke first, in the order of the attacks; none without a ledger.
@@ -74,7 +74,7 @@ def _outcome(record: Record, item: Evaluated) -> Outcome:
         "certified": None if certified is None else certified / total,
     }
     by = Counter(row["broken_by"] for row in item.rows)
-    return Outcome(record.label, item, shares, {name: by[name] for name in item.attacks if by[name]})
+    return Outcome(record.titled, item, shares, {name: by[name] for name in item.attacks if by[name]})
 
 
 def _certified(record: Record, item: Evaluated) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 from bpfc.errors import UserError
 from bpfc.files import read_json, read_jsonl
 from bpfc.ledger import columns, summarise
+from bpfc.methods.classes import STANDINGS
 from bpfc.report.figures import Results
 from bpfc.training.run import Run
 from bpfc.training.run_data import class_names
@@ -88,6 +89,17 @@ class Record:
     @property
     def name(self) -> str:
         return self.folder.resolve().name
+
+    @property
+    def number(self) -> int | None:
+        """The class of its method (bpfc.methods.classes); None for a model that was handed in."""
+        standing = STANDINGS.get(self.recipe["method"]["name"]) if self.recipe is not None else None
+        return None if standing is None else standing.number
+
+    @property
+    def titled(self) -> str:
+        """The label, with the class of its method."""
+        return self.label if self.number is None else f"{self.label}, class {self.number}"
 
     @property
     def data(self) -> str:

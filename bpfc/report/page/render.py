@@ -24,7 +24,7 @@ from bpfc.report.page.glossary import glossary
 from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
 from bpfc.report.page.records import Record, read_run
 from bpfc.report.page.svg import legend
-from bpfc.report.page.tables import attack_tables, cascade_tables, glance, trained
+from bpfc.report.page.tables import CLASS, attack_tables, cascade_tables, glance, trained
 
 PICTURED = 5
 """Images whose bit planes are shown."""
@@ -57,6 +57,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "title": _title(records),
         "records": records,
         "about": about,
+        "class_told": CLASS,
         "dots": accuracy_dots(dots) if dots else None,
         "tables": attack_tables(records),
         "cascades": cascade_tables(records),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from bpfc.evaluation.plan import SHOWN_NORMS
 from bpfc.ledger import wilson_interval
+from bpfc.methods.classes import MEANINGS
 from bpfc.report.captions import shown_images
 from bpfc.report.figures import DATA, PRECISIONS, percent
 from bpfc.report.page.gaps import STANDARD
@@ -52,6 +53,18 @@ def shown(of: Denominator) -> str:
     return f"{DATA.get(data, data)}, {SHOWN_NORMS[norm]} ε {eps:.4g}: {counted[0].lower()}{counted[1:]}"  # type: ignore[index]
 
 
+CLASS = (
+    "Class, from 0 to 5 (– where not known), is how close a training comes to adversarial examples: class 0 never "
+    "takes the gradient by the image, class 5 trains on adversarial images."
+)
+NOT_KNOWN = "–"
+"""The class of a model that was handed in."""
+
+
+def _class(record: Record) -> Cell:
+    return Cell(NOT_KNOWN if record.number is None else f"{record.number}")
+
+
 def cell(share: dict[str, Any] | None) -> Cell:
     if share is None:
         return Cell("not run")
@@ -63,41 +76,46 @@ def attack_tables(records: Sequence[Record]) -> list[Table]:
     """Each attack on its own: a table for each set of images, the largest first; a row a network."""
     groups: dict[Denominator, dict[str, dict[str, dict[str, Any]]]] = {}
     notes: dict[Denominator, list[str]] = {}
+    classes: dict[str, Cell] = {}
     for record in records:
         for item in record.evaluations:
             if item.cascade:
                 continue
             of = denominator(record, item)
-            row = groups.setdefault(of, {}).setdefault(record.label, {"clean": item.summary["clean"]})
-            again = [name for name in item.attacks if name in row]
-            if again:  # the same attack in another arithmetic or from another seed
-                row = groups[of].setdefault(f"{record.label} ({item.name})", {"clean": item.summary["clean"]})
-            row |= item.attacks
+            label, rows = record.label, groups.setdefault(of, {})
+            if any(name in rows.get(label, {}) for name in item.attacks):  # in another arithmetic or from another seed
+                label += f" ({item.name})"
+            rows.setdefault(label, {"clean": item.summary["clean"]}).update(item.attacks)
+            classes[label] = _class(record)
             notes.setdefault(of, []).extend(_notes(record, item))
     found = []
     for of, rows in sorted(groups.items(), key=lambda entry: -entry[0][3]):
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
-        body = [(label, [cell(row.get(name)) for name in names]) for label, row in rows.items()]
-        told = ["Accuracy in %; below it the 95 % interval (Wilson), which is that of the images.", *notes[of]]
-        found.append(Table(shown(of), ["", *names], body, list(dict.fromkeys(told))))
+        body = [(label, [classes[label], *(cell(row.get(name)) for name in names)]) for label, row in rows.items()]
+        said = f"Accuracy in %; below it the 95 % interval (Wilson), which is that of the images. {CLASS}"
+        told = [said, *notes[of]]
+        found.append(Table(shown(of), ["", "class", *names], body, list(dict.fromkeys(told))))
     return found
 
 
 def cascade_tables(records: Sequence[Record]) -> list[Table]:
     """What stands after each attack where each ran on what those before it left: a column a network."""
     groups: dict[tuple[Denominator, tuple[str, ...]], dict[str, Evaluated]] = {}
+    classes: dict[str, Cell] = {}
     for record in records:
         for item in record.evaluations:
             if item.cascade:
                 # A network without a quantiser of its own lacks the attack that knows it; the rest is the same list.
                 names = tuple(name for name in item.attacks if not name.startswith(("adaptive-", "behind-")))
                 columns = groups.setdefault((denominator(record, item), names), {})
-                again = record.label in columns  # the same suite in another arithmetic or from another seed
-                columns[f"{record.label} ({item.name})" if again else record.label] = item
+                again = record.label in columns  # in another arithmetic or from another seed
+                label = f"{record.label} ({item.name})" if again else record.label
+                columns[label], classes[label] = item, _class(record)
     found = []
     for (of, names), columns in groups.items():
         longest = max((list(item.attacks) for item in columns.values()), key=len)
-        rows = [("none: clean", [cell(item.summary["clean"]) for item in columns.values()])]
+        rows = [("class", [classes[label] for label in columns])]
+        rows += [("none: clean", [cell(item.summary["clean"]) for item in columns.values()])]
         rows += [(name, [cell(item.attacks.get(name)) for item in columns.values()]) for name in longest]
         rows.append(("worst case", [cell(item.summary["worst_case"]) for item in columns.values()]))
         told = ["What stands after each attack, in %; each ran on what those before it left."]
@@ -105,6 +123,7 @@ def cascade_tables(records: Sequence[Record]) -> list[Table]:
         if any(sides):
             rows.append(("certified", [Cell(percent(each and each["certified"])) for each in sides]))
             told[0] += " Certified is what is proven, below which no attack can get."
+        told[0] += f" {CLASS}"
         told += [note for item in columns.values() for note in item.summary.get("warnings", [])]
         found.append(Table(f"{_suite(names, columns)}: {shown(of)}", ["after", *columns], rows, [*dict.fromkeys(told)]))
     return found
@@ -134,7 +153,7 @@ def glance(records: Sequence[Record]) -> tuple[str, list[tuple[str, dict[str, tu
     groups: dict[Denominator, dict[str, dict[str, dict[str, Any]]]] = {}
     for record in records:
         for item in record.evaluations:
-            row = groups.setdefault(denominator(record, item), {}).setdefault(record.label, {})
+            row = groups.setdefault(denominator(record, item), {}).setdefault(record.titled, {})
             row |= {"clean": item.summary["clean"]}
             if not item.cascade:
                 row |= {name: share for name, share in item.attacks.items() if name not in row}
@@ -166,7 +185,7 @@ def trained(record: Record) -> list[tuple[str, str]]:
     recipe = record.recipe
     if recipe is None:
         models = [content["model"] for _, content in record.contents if content.get("model")]
-        return [("network", str(models[0]) if models else "handed in")]
+        return [("network", str(models[0]) if models else "handed in"), ("class", NOT_KNOWN)]
     method = {name: value for name, value in recipe["method"].items() if name != "name"}
     settings = ", ".join(f"{name} {_plain(value)}" for name, value in method.items())
     schedule = recipe["lr_schedule"]
@@ -175,6 +194,7 @@ def trained(record: Record) -> list[tuple[str, str]]:
         ("data", recipe["data"] + (f", {recipe['limit']:,} images" if recipe.get("limit") else "")),
         ("network", recipe["network"]),
         ("method", recipe["method"]["name"] + (f" ({settings})" if settings else "")),
+        ("class", NOT_KNOWN if record.number is None else f"{record.number}: {MEANINGS[record.number]}"),
         ("epochs, batch", f"{recipe['epochs']}, {recipe['batch_size']}"),
         ("learning rate", f"{recipe['lr']:g}, {drops}"),
         ("weight decay, momentum", f"{recipe['weight_decay']:g}, {recipe['momentum']:g}"),
