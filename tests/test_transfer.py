@@ -17,7 +17,9 @@ from bpfc.evaluation import Block, Context, ThreatModel, parse
 from bpfc.evaluation.transfer import run_transfer_block
 from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
+from bpfc.report.page import render_page
 from bpfc.report.page.apart import apart
+from bpfc.report.page.glossary import glossary
 from bpfc.report.page.records import read_run
 from bpfc.report.page.tables import attack_tables
 from bpfc.training.recipes import RECIPES
@@ -88,6 +90,12 @@ def test_a_target_s_folder_is_read_with_its_attacks_by_their_sources(runs: dict[
         target = summary["targets"][name.removeprefix("out, ")]
         shares = [target["clean"], *target["attacks"].values()]
         assert [each.figure for each in cells[1:]] == [f"{100 * share['accuracy']:.1f}" for share in shares]
+    told = dict(glossary(records))
+    assert told["fgsm"].startswith("one step of ε")
+    assert told["…@NETWORK"] == "the attack on that network, whose images this one gets"
+    page = render_page([tmp_path / "out"], Path("page.html"))
+    assert "2 networks under attack" in page
+    assert "of different weights" not in page
     subject = from_run(runs["robust"])
     rows = attacked(tmp_path / "out" / "robust", subject, 0.15, 90)
     assert rows == [dict(row) for row in read_jsonl(tmp_path / "out" / "robust" / "ledger.jsonl")]
