@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,19 @@ from torch import nn
 from bpfc import BPFC, Normal, quantize
 from bpfc.attacks import FGSM, PGD, RFGSM, BatchRng
 from bpfc.bitplanes import uniform_like
-from bpfc.methods import FGSMAT, METHODS, PGDAT, RFGSMAT, RSSAT, TRADES, BoxConsistency, ManifoldMixup, Method, Mixup
+from bpfc.methods import (
+    FGSMAT,
+    METHODS,
+    PGDAT,
+    RFGSMAT,
+    RSSAT,
+    TRADES,
+    AnyMethod,
+    BoxConsistency,
+    ManifoldMixup,
+    Method,
+    Mixup,
+)
 from bpfc.methods.bpfc import both_logits
 from bpfc.methods.mixup import _draw
 from bpfc.models import build
@@ -321,3 +334,22 @@ def test_other_wrong_settings_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize(
+    ("methods", "wrong"),
+    [
+        ((FGSMAT, RFGSMAT, PGDAT, RSSAT, TRADES), {"eps": 8}),
+        ((PGDAT, TRADES), {"step_size": 2}),
+        ((PGDAT, TRADES), {"steps": 0}),
+        ((RSSAT,), {"alpha": 0}),
+        ((RSSAT, TRADES), {"weight": -5}),
+    ],
+)
+def test_wrong_settings_of_adversarial_training_are_named(
+    methods: tuple[type[AnyMethod], ...], wrong: dict[str, Any]
+) -> None:
+    """When the method is made, not in its first step, when the run has been begun."""
+    for method in methods:
+        with pytest.raises(ValueError, match=", ".join(f"{name}={value}" for name, value in wrong.items())):
+            method(**wrong)

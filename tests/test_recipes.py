@@ -1,6 +1,8 @@
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,18 @@ def test_smaller_images_and_flips_that_make_no_sense() -> None:
             replace(recipe, shrunk=wrong)
     with pytest.raises(ValueError, match="flips='alternating'"):
         replace(recipe, augment=False, flips="alternating")
+
+
+@pytest.mark.parametrize("name", ["eps", "step_size"])
+def test_lengths_are_in_units_of_the_box(name: str) -> None:
+    def given(value: float) -> None:
+        changes: dict[str, Any] = {name: value}
+        replace(RECIPES["cifar-10-normal"][1], **changes)
+
+    for wrong in (0.0, 8.0, math.nan):
+        with pytest.raises(ValueError, match=f"{name}={wrong}: .*8/255, not 8"):
+            given(wrong)
+    given(1.0)
 
 
 def test_one_cycle() -> None:

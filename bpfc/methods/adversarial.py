@@ -10,12 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, PGD, RFGSM, Attack, BatchRng
+from bpfc.attacks.base import check_radius
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
 
 
 class _OnAdversaries:
     """Cross-entropy on the images that the attack makes."""
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        check_radius(eps=self.eps)
+        self.attack()  # raises on a wrong length or number of its steps
 
     def attack(self) -> Attack:
         raise NotImplementedError

@@ -99,7 +99,7 @@ def ball_bounds(
         lower, upper = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
     else:
         lower, upper = found[0].image(images, eps)
-    graph = _traced(model, tuple(images.shape[1:]))
+    graph = _traced_once(model, tuple(images.shape[1:]))
     with normalised_by(statistics or {}):
         return graph, propagate(graph, lower, upper)
 
@@ -126,8 +126,11 @@ def balance(graph: Graph, bounds: Bounds) -> Tensor:
     return total / (TOLERANCE * max(len(rectified), 1))
 
 
-@lru_cache(maxsize=1)
-def _traced(model: nn.Module, shape: tuple[int, ...]) -> Graph:
-    """Once a model: a graph reads the parameters where they live, and follows them as they are trained."""
+def traced(model: nn.Module, shape: tuple[int, ...]) -> Graph:
+    """The network behind the model's tone curve, if it has one. Raises UntraceableError where no bound is known."""
     found = behind(model)
     return merged(trace(model if found is None else found[1], shape))
+
+
+_traced_once = lru_cache(maxsize=1)(traced)
+"""Once a model: a graph reads the parameters where they live, and follows them as they are trained."""

@@ -56,6 +56,12 @@ class ManifoldMixup:
         if not self.layers:
             raise ValueError("layers=(): name at least one place to mix at")
 
+    def check(self, model: nn.Module) -> None:
+        """Raises ValueError if the model lacks one of the layers."""
+        for layer in self.layers:
+            if layer != IMAGES:
+                _module(model, layer)
+
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the mixed forward. Raises ValueError if the model has no such layer."""
         layer = self.layers[int(torch.randint(len(self.layers), ()))]
@@ -97,17 +103,20 @@ def _mixed_loss(logits: Tensor, labels: Tensor, share: float, order: Tensor) -> 
 
 @contextmanager
 def _output_mixed(model: nn.Module, layer: str, share: float, order: Tensor) -> Iterator[None]:
+    def mix(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        return _mix(output, share, order)
+
+    handle = _module(model, layer).register_forward_hook(mix)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _module(model: nn.Module, layer: str) -> nn.Module:
     modules = dict(model.named_modules())
     if layer not in modules:
         raise ValueError(
             f"layers: the model has no {layer!r}; it has {', '.join(name for name in modules if name)}; and images"
         )
-
-    def mix(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-        return _mix(output, share, order)
-
-    handle = modules[layer].register_forward_hook(mix)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return modules[layer]

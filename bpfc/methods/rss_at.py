@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.attacks import FGSM, RFGSM, BatchRng
+from bpfc.attacks.base import check_radius
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
 
@@ -28,6 +29,11 @@ class RSSAT:
     weight: float = 25.0
     """λ, the weight of the regulariser."""
     name: ClassVar[str] = "rss-at"
+
+    def __post_init__(self) -> None:
+        check_radius(eps=self.eps, alpha=self.alpha)
+        if not self.weight >= 0:
+            raise ValueError(f"weight={self.weight!r}: λ must be 0 or more")
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the FGSM images."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import LinfBall
+from bpfc.attacks.base import check_count, check_radius
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
 
@@ -29,6 +30,12 @@ class TRADES:
     weight: float = 6.0
     """β, the weight of the divergence."""
     name: ClassVar[str] = "trades"
+
+    def __post_init__(self) -> None:
+        check_radius(eps=self.eps, step_size=self.step_size)
+        check_count(steps=self.steps)
+        if not self.weight >= 0:
+            raise ValueError(f"weight={self.weight!r}: β must be 0 or more")
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images."""

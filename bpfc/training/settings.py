@@ -116,7 +116,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r}: must be 1 or more")
-        for name in ("eps", "step_size", "lr", "clip_norm"):
+        for name in ("eps", "step_size"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0 and at most 1 (8/255, not 8)")
+        for name in ("lr", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and isfinite(value)):
                 raise ValueError(f"{name}={value!r}: must be a number above 0")

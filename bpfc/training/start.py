@@ -11,7 +11,8 @@ from bpfc.data import AnyImages, load, shrink, split, to_float, told_of
 from bpfc.errors import UserError
 from bpfc.files import check_writable, make_writable_folder, owned
 from bpfc.machine import pick_device, resolve
-from bpfc.methods import BPFCIBP, IBP
+from bpfc.methods import BPFCIBP, IBP, ManifoldMixup
+from bpfc.methods.ibp import traced
 from bpfc.models import build, check_name, kept_as
 from bpfc.modes import eval_mode
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
@@ -79,6 +80,10 @@ def train(
         _try(model, training[:2], f"the network {recipe.network}", data.classes)
     if recipe.shrunk:
         _try_smaller(model, training[:2], recipe)
+    if isinstance(recipe.method, ManifoldMixup):
+        recipe.method.check(model)
+    if isinstance(recipe.method, IBP | BPFCIBP):
+        traced(model, tuple(training.shape[1:]))
     if sync_batchnorm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # same names and values
     if fabric.is_global_zero:
