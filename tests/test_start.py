@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from bpfc.bounds import UntraceableError
 from bpfc.methods import IBP, ManifoldMixup
+from bpfc.training import engine
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
@@ -41,3 +43,16 @@ def test_what_the_network_lacks_for_the_method_is_told_before_the_run_is_begun(t
     with pytest.raises(UntraceableError, match="Softplus"):
         begin(replace(SHORT, network="test_start:softplus", method=IBP()), out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("seed", [1_844_000_000, 2**32 - 1])
+def test_a_large_seed_trains(seed: int, tmp_path: Path) -> None:
+    assert len(begin(replace(SHORT, seed=seed), tmp_path / "run").log) == 1
+
+
+def test_seeds_are_in_torch_s_range_and_what_they_were() -> None:
+    assert engine._seed(7, 3, 2) == (7 * 1_000_003 + 3) * 10_007 + 2
+    assert engine._seed(1_843_000_000, 99, 1) == (1_843_000_000 * 1_000_003 + 99) * 10_007 + 1
+    for seed in (1_843_378_508, 2**32 - 1):  # the first: the last that fits, in its first epochs
+        for epoch in (0, 50_000):
+            torch.manual_seed(engine._seed(seed, epoch, 8))

@@ -202,7 +202,7 @@ def train_epoch(
     """
     step.train()
     generator = torch.Generator().manual_seed(_seed(recipe.seed, epoch))
-    torch.manual_seed(_seed(recipe.seed, epoch) + 1 + fabric.global_rank)
+    torch.manual_seed(_seed(recipe.seed, epoch, 1 + fabric.global_rank))
     size = training.shape[-1]
     batches = epoch_batches(
         training,
@@ -265,5 +265,6 @@ def engine(device: torch.device) -> "Fabric":
     return fabric
 
 
-def _seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) * 10_007
+def _seed(seed: int, epoch: int, number: int = 0) -> int:
+    """The seed of one of an epoch's generators, in the range that torch takes."""
+    return ((seed * 1_000_003 + epoch) * 10_007 + number) % 2**64
