@@ -56,3 +56,9 @@ def test_seeds_are_in_torch_s_range_and_what_they_were() -> None:
     for seed in (1_843_378_508, 2**32 - 1):  # the first: the last that fits, in its first epochs
         for epoch in (0, 50_000):
             torch.manual_seed(engine._seed(seed, epoch, 8))
+
+
+def test_a_shell_inside_a_slurm_job_trains_without_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NTASKS": "4", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert len(begin(SHORT, tmp_path / "run").log) == 1

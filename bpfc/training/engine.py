@@ -251,15 +251,19 @@ def engine(device: torch.device) -> "Fabric":
     advises TF32 on every GPU, where float32 is meant: it is told to keep that to itself.
     """
     from lightning_fabric import Fabric  # which takes seconds, and who looks at a run or times a step needs none
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
+    # Without torchrun it would take a shell inside a SLURM job for one of its tasks, and ask for the others.
+    alone = "LOCAL_WORLD_SIZE" not in os.environ
     fabric = Fabric(
         accelerator=device.type,
         devices=processes,
         num_nodes=nodes,
         strategy="ddp" if processes * nodes > 1 else "auto",
+        plugins=[LightningEnvironment()] if alone else None,
     )
     fabric.launch()
     return fabric
