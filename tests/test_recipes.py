@@ -2,7 +2,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -120,6 +120,37 @@ def test_ramp() -> None:
     for wrong in ((), (0.5,), (0.5, 0.1)):
         with pytest.raises(ValueError, match="a ramp needs"):
             Schedule(shape="ramp", milestones=wrong)
+
+
+@pytest.mark.parametrize(
+    ("shape", "milestones", "factor", "message"),
+    [
+        ("growth", (), -1.0, "factor=-1.0: .* above 0"),
+        ("growth", (), 0.0, "factor=0.0: .* above 0"),
+        ("steps", (0.5,), -1.0, "factor=-1.0: .* 0 or more"),
+        ("steps", (0.5,), math.inf, "factor=inf"),
+        ("one-cycle", (), math.nan, "factor=nan"),
+        ("steps", (0.5, 25), 0.2, "milestones=.*: must be shares of the run, from 0 to 1, in order"),
+        ("steps", (0.5, 0.25), 0.2, "in order"),
+        ("steps", (-0.5,), 0.2, "from 0 to 1"),
+        ("steps", (math.nan,), 0.2, "from 0 to 1"),
+        ("ramp", (-0.5, 0.5), 1.0, "from 0 to 1"),
+    ],
+)
+def test_schedules_that_make_no_sense(
+    shape: Literal["steps", "growth"], milestones: tuple[float, ...], factor: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Schedule(shape, milestones, factor)
+
+
+def test_shares_of_the_run_are_whole_epochs_where_they_are_meant_so() -> None:
+    """0.29 · 100 is 28.999… to the machine."""
+    for share in range(100):
+        drop = Schedule(milestones=(share / 100,), factor=0.1)
+        assert (drop.at(share, 100), drop.at(share + 1, 100)) == (1, 0.1)
+        recipe = replace(RECIPES["cifar-10-normal"][1], epochs=100, shrunk=share / 100)
+        assert sum(recipe.side_at(epoch, 32) == 24 for epoch in range(100)) == share
 
 
 def test_ours_train_without_adversarial_examples_and_stand_with_and_without_a_curve() -> None:

@@ -21,6 +21,7 @@ from bpfc.training.health import SOON, TrainingError, check_finite, collapse
 from bpfc.training.progress import bar, report
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run
+from bpfc.training.settings import whole
 from bpfc.training.state import State
 from bpfc.training.validation import total, validate
 
@@ -111,7 +112,7 @@ def _next_state(
     trained = model if averaged is None else averaged.module
     judged = cpu_copy((folded(trained) if kept_as(recipe.network) != recipe.network else trained).state_dict())
     # An epoch that is not eligible stands in, without a score, until one is.
-    eligible = recipe.select == "ifgsm" and epoch >= math.floor(recipe.select_from * recipe.epochs)
+    eligible = recipe.select == "ifgsm" and epoch >= whole(recipe.select_from, recipe.epochs)
     best = None if before is None else before.selected_score
     if before is None or not eligible or best is None or robust > best:
         kept = {name: rounded(tensor) for name, tensor in judged.items()} if recipe.weights == "bfloat16" else judged

@@ -25,8 +25,13 @@ class Schedule:
     """By how much at each milestone (steps), or by the end of the run (growth)."""
 
     def __post_init__(self) -> None:
+        if not (self.factor >= 0 and isfinite(self.factor)) or (self.shape == "growth" and self.factor == 0):
+            least = "above 0" if self.shape == "growth" else "0 or more"
+            raise ValueError(f"factor={self.factor!r}: must be a number, {least}")
         if self.shape == "ramp" and (len(self.milestones) != 2 or not self.milestones[0] < self.milestones[1]):
             raise ValueError(f"milestones={self.milestones!r}: a ramp needs its begin and its end, in order")
+        if not all(0 <= share <= 1 for share in self.milestones) or sorted(self.milestones) != list(self.milestones):
+            raise ValueError(f"milestones={self.milestones!r}: must be shares of the run, from 0 to 1, in order")
 
     def at(self, position: float, epochs: int) -> float:
         """The multiplier at `position`, the number of epochs behind us with its fraction, of a run of `epochs`."""
@@ -38,9 +43,14 @@ class Schedule:
             return min(max((position / epochs - begin) / (end - begin), 0.0), 1.0)
         if self.shape == "growth":
             return float(self.factor ** (position / epochs))
-        # floor(share · epochs) is the scripts' integer division; "after index 12" leaves 13 epochs at the first value.
-        passed = sum(floor(position) > floor(share * epochs) for share in self.milestones)
+        # `whole` is the scripts' integer division; "after index 12" leaves 13 epochs at the first value.
+        passed = sum(floor(position) > whole(share, epochs) for share in self.milestones)
         return float(self.factor**passed)
+
+
+def whole(share: float, epochs: int) -> int:
+    """Epochs in that share of a run, rounded down; 0.29 of 100 are 29, though their product is 28.999…"""
+    return floor(share * epochs + 1e-9)
 
 
 QUARTERS = (0.25, 0.5, 0.75)
@@ -144,4 +154,4 @@ class Settings:
 
     def side_at(self, epoch: int, size: int) -> int:
         """Height and width in which an epoch (counted from 0) shows training images of `size`."""
-        return size * 3 // 4 if epoch < floor(self.shrunk * self.epochs) else size
+        return size * 3 // 4 if epoch < whole(self.shrunk, self.epochs) else size
