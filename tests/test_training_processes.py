@@ -98,6 +98,32 @@ def test_batchnorm_of_two_processes_synchronised_is_that_of_one(
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)  # unsynchronised: off by 2e-2
 
 
+JUDGED = """
+from bpfc.__main__ import main
+from bpfc.training import engine
+from bpfc.weights import digest
+
+def told(fabric, recipe, model, *rest, validate=engine.validate):
+    print(f"judged: {digest(dict(model.state_dict()))}")
+    return validate(fabric, recipe, model, *rest)
+
+engine.validate = told
+main()
+"""
+
+
+@pytest.mark.parametrize("averaging", [[], ["--averaging=0.9"]], ids=["", "averaged"])
+def test_all_processes_judge_the_network_of_the_first(averaging: list[str], tmp_path: Path) -> None:
+    """BatchNorm's running statistics are of each process's own images, and those of the first are kept."""
+    (tmp_path / "judged.py").write_text(JUDGED)
+    words = ["--network=m-lenet-half-batchnorm", "--epochs=2", "--limit=64", "--batch-size=32", "--device=cpu"]
+    words += ["--precision=fp32", "--validation-attacked=4", "--ifgsm-steps=1", "--out", str(tmp_path / "run")]
+    well, printed = torchrun(2, str(tmp_path / "judged.py"), "train", "mnist-5k-normal", *words, *averaging).result()
+    assert well, printed
+    judged = [line for line in printed.splitlines() if line.startswith("judged: ")]
+    assert (len(judged), len(set(judged))) == (4, 2)
+
+
 def test_synchronised_batchnorm_is_refused_on_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--sync-batchnorm: torch synchronises BatchNorm on GPUs alone"):
         train(SHORT, tmp_path / "run", device="cpu", sync_batchnorm=True)

@@ -76,6 +76,9 @@ def fit(
             kept = f"the last state is that after epoch {epoch} in {run.folder}" if state else "no state was saved"
             parts = train_epoch(fabric, recipe, step, loss, optimizer, training, epoch, kept, after_step)
             trained = time.perf_counter()
+            if fabric.world_size > 1:
+                for each in [model] if averaged is None else [model, averaged]:
+                    _take_buffers_of_first(fabric, each)
             shares = validate(fabric, recipe, judged, validation, precision)
             row = {
                 "epoch": epoch,
@@ -121,6 +124,13 @@ def _next_state(
         selected, selected_epoch, score = before.selected, before.selected_epoch, best
     log[-1]["selected_epoch"] = selected_epoch
     return State(epoch + 1, weights, momentum(optimizer), average, selected, selected_epoch, score, log)
+
+
+def _take_buffers_of_first(fabric: "Fabric", model: nn.Module) -> None:
+    """BatchNorm's running statistics are of a process's own images; the first's are kept, so all judge by these."""
+    first = fabric.broadcast(cpu_copy(dict(model.named_buffers())))
+    for name, buffer in model.named_buffers():
+        buffer.copy_(first[name])
 
 
 def cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
