@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from bpfc.bounds import UntraceableError
+from bpfc.data import Images
 from bpfc.methods import IBP, ManifoldMixup
-from bpfc.training import engine
+from bpfc.training import engine, start
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
@@ -24,6 +25,12 @@ SHORT = replace(
     validation_attacked=5,
     ifgsm_steps=1,
 )
+
+
+def one_pixel(channels: int, classes: int, size: int) -> nn.Module:
+    """BatchNorm of one value a channel and image."""
+    features = nn.Sequential(nn.Conv2d(channels, 4, 7, 7), nn.AdaptiveMaxPool2d(1), nn.BatchNorm2d(4), nn.Flatten())
+    return nn.Sequential(features, nn.Linear(4, classes))
 
 
 def begin(recipe: Recipe, out: Path) -> Run:
@@ -62,3 +69,21 @@ def test_a_shell_inside_a_slurm_job_trains_without_torchrun(tmp_path: Path, monk
     for name, value in {"NTASKS": "4", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert len(begin(SHORT, tmp_path / "run").log) == 1
+
+
+def test_a_batch_of_one_image_is_refused_where_batchnorm_takes_none(tmp_path: Path) -> None:
+    recipe = replace(SHORT, network="test_start:one_pixel", limit=61)
+    told = "--batch-size 30: of 61 images a batch would leave one to a process, which .*one_pixel cannot train on"
+    with pytest.raises(ValueError, match=rf"{told} \(Expected more than 1 value.*\); .* --limit"):
+        begin(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert len(begin(replace(recipe, limit=62), tmp_path / "two").log) == 1
+    assert len(begin(replace(recipe, network="m-lenet-quarter"), tmp_path / "plain").log) == 1
+
+
+def test_the_try_of_one_image_leaves_the_network_as_it_was() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = Images(torch.full((61, 1, 4, 4), 9, dtype=torch.uint8), torch.zeros(61, dtype=torch.long))
+    start._check_batches(SHORT, model, images)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from bpfc.answers import Answers
+from bpfc.checks import first_line
 from bpfc.data import AnyImages, load, shrink, split, to_float, told_of
 from bpfc.errors import UserError
 from bpfc.files import check_writable, make_writable_folder, owned
 from bpfc.machine import pick_device, resolve
 from bpfc.methods import BPFCIBP, IBP, ManifoldMixup
 from bpfc.methods.ibp import traced
-from bpfc.models import build, check_name, kept_as
+from bpfc.models import build, check_name
 from bpfc.modes import eval_mode
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
@@ -71,7 +73,6 @@ def train(
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
         training = training[: recipe.limit]
-    _check_batches(recipe, len(training))
     fabric = engine(where)
     arithmetic = fabric.broadcast(arithmetic)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
@@ -80,6 +81,8 @@ def train(
         _try(model, training[:2], f"the network {recipe.network}", data.classes)
     if recipe.shrunk:
         _try_smaller(model, training[:2], recipe)
+    if not sync_batchnorm or team().size == 1:  # else it is taken over the images of all processes
+        _check_batches(recipe, model, training)
     if isinstance(recipe.method, ManifoldMixup):
         recipe.method.check(model)
     if isinstance(recipe.method, IBP | BPFCIBP):
@@ -105,14 +108,23 @@ def train(
     return run
 
 
-def _check_batches(recipe: Recipe, count: int) -> None:
-    """Raises ValueError where BatchNorm of vectors would get one image, which has no variance."""
-    sizes = {min(count, recipe.batch_size), count % recipe.batch_size}
-    if kept_as(recipe.network) != recipe.network and any(size // team().size == 1 for size in sizes):
+def _check_batches(recipe: Recipe, model: nn.Module, training: AnyImages) -> None:
+    """Raises ValueError where a process would get one image, and the network, left as it was, cannot train on one.
+
+    As where BatchNorm has one value a channel, whose variance is none.
+    """
+    count, side = len(training), recipe.side_at(0, training.shape[-1])
+    if all(size // team().size != 1 for size in (min(count, recipe.batch_size), count % recipe.batch_size)):
+        return
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad():
+            functional_call(model.train(), buffers, (to_float(shrink(training[:1].pixels, side)),))
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"--batch-size {recipe.batch_size}: of {count} images a batch would leave one to a process, of which "
-            f"{recipe.network} can take no variance; choose another batch size or --limit"
-        )
+            f"--batch-size {recipe.batch_size}: of {count} images a batch would leave one to a process, which "
+            f"{recipe.network} cannot train on ({first_line(error)}); choose another batch size or --limit"
+        ) from error
 
 
 def check_synchronises(device: torch.device) -> None:
