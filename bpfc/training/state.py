@@ -1,4 +1,8 @@
-"""What a killed training needs to continue to the bit, in a folder of its own; see bpfc.training.run for its files."""
+"""What a killed training needs to go on, in a folder of its own; see bpfc.training.run for its files.
+
+On a CPU it goes on to the bit. On a GPU, where it has not been tried, to rounding: cuDNN may choose backwards that sum
+in another order each time, and nothing here forbids it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
