@@ -29,7 +29,8 @@ from bpfc.methods.classes import standing
 from bpfc.models import NETWORKS
 from bpfc.report.budgets import BUDGETS, Budget
 from bpfc.report.experiments import source_trained_by, trained_by
-from bpfc.report.reproduction import Task, _difference, _spread, compared, shelf
+from bpfc.report.reproduction import Task, _difference, _spread, compared
+from bpfc.report.shelf import shelf
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES

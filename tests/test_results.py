@@ -13,7 +13,8 @@ import stability
 from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.figures import paper, percent
-from bpfc.report.reproduction import Task, compared, shelf
+from bpfc.report.reproduction import Task, compared
+from bpfc.report.shelf import shelf
 from bpfc.training.own_recipes import BEST
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES

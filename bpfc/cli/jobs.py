@@ -8,7 +8,8 @@ from typing import Literal
 from bpfc.cli import evaluate, transfer
 from bpfc.cli.speed import Estimate
 from bpfc.report.budgets import BUDGETS
-from bpfc.report.reproduction import Shelf, Task
+from bpfc.report.reproduction import Task
+from bpfc.report.shelf import Shelf
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run

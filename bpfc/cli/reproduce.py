@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bpfc.cli.jobs import BlackBox, Job
-    from bpfc.report.reproduction import Shelf, Task
+    from bpfc.report.reproduction import Task
+    from bpfc.report.shelf import Shelf
 
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …")]
 
@@ -79,7 +80,7 @@ def run(options: Reproduce, console: "Console") -> list[str]:
     """Does what is missing and prints the tables; gives back what went wrong on the way, a line each."""
     from bpfc.cli.jobs import missing
     from bpfc.cli.side_by_side import do
-    from bpfc.report.reproduction import shelf
+    from bpfc.report.shelf import shelf
 
     tasks = _tasks(options)
     on = shelf([*options.reuse, options.out])

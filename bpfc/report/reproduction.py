@@ -3,95 +3,17 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bpfc.errors import UserError
-from bpfc.files import SUMMARY, read_json
 from bpfc.methods.classes import standing
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.captions import captioned
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
 from bpfc.report.figures import DATA, METHODS, Results, paper
+from bpfc.report.shelf import Known, Shelf, fits, planned, shelf, target_of
 from bpfc.training.recipe import Recipe
-from bpfc.training.run import Run, runs_in
-
-
-@dataclass(frozen=True)
-class Known:
-    """A finished training that is there.
-
-    Attributes:
-        run: its folder.
-        recipe: the effective one.
-        summaries: of its evaluations.
-    """
-
-    run: Run
-    recipe: Recipe
-    summaries: list[dict[str, Any]] = field(repr=False)
-
-    @property
-    def has_weights(self) -> bool:
-        return self.run.weights.is_file()
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """What stands in some folders of runs: finished trainings, and black-box evaluations."""
-
-    runs: list[Known]
-    transfers: list[tuple[Path, dict[str, Any]]] = field(repr=False)
-
-    def of(self, recipe: Recipe) -> list[Known]:
-        """The trainings by a recipe, those with weights first.
-
-        The arithmetic may be another, and the number of validation images by which the epoch was chosen: both hang on
-        the machine's speed, and stand below the table.
-        """
-        found = [
-            known
-            for known in self.runs
-            if replace(known.recipe, validation_attacked=recipe.validation_attacked) == recipe
-        ]
-        return sorted(found, key=lambda known: not known.has_weights)
-
-
-def shelf(folders: Sequence[Path]) -> Shelf:
-    """Everything that can be reused in the folders, each of which holds runs. A folder that is not there holds none."""
-    runs, transfers = [], []
-    for folder in folders:
-        for run in runs_in(folder):
-            try:
-                recipe = run.recipe()
-            except UserError:
-                continue  # of a network or a method that this version does not know: no row of the paper
-            if len(run.log) == recipe.epochs:
-                runs.append(Known(run, recipe, _summaries(run)))
-        for path in sorted(folder.glob(f"*/{SUMMARY}")):
-            content = read_json(path)
-            if {"targets", "sources_sha256"} <= content.keys():
-                transfers.append((path.parent, content))
-    return Shelf(runs, transfers)
-
-
-def _summaries(run: Run) -> list[dict[str, Any]]:
-    """The evaluations of the run's weights; where these are not kept, of the weights that all its evaluations name.
-
-    Raises:
-        ValueError: the weights are not there, and its evaluations are of several.
-    """
-    every = run.evaluations()
-    if run.weights.is_file():
-        return [each for each in every if each.get("weights_sha256") == run.digest]
-    if len(named := {each.get("weights_sha256") for each in every}) > 1:
-        raise ValueError(
-            f"{run.folder}: its evaluations are of {len(named)} networks (weights_sha256 in their summaries), and its "
-            "weights are not there to tell which is its own; remove the evaluations of the others"
-        )
-    return every
 
 
 class Row(NamedTuple):
@@ -153,27 +75,29 @@ class Task:
         if column.source is not None:
             return self._black_box(on, known, seed, column.source)
         for summary in known.summaries:
-            same = summary["images"] == self.counted and abs(summary.get("eps", 0) - known.recipe.eps) < 1e-9
-            if same and summary.get("norm", "linf") == "linf":
-                if not column.attacks:
-                    return float(summary["clean"]["accuracy"])
-                for name in column.attacks if not summary.get("cascade") else ():
-                    if name in summary["attacks"]:
-                        return float(summary["attacks"][name]["accuracy"])
+            if summary["images"] != self.counted or not fits(summary, known.recipe):
+                continue
+            if not column.attacks:
+                return float(summary["clean"]["accuracy"])
+            for name in column.attacks if not summary.get("cascade") else ():
+                if name in summary["attacks"] and planned(summary, name, known.recipe):
+                    return float(summary["attacks"][name]["accuracy"])
         return self._black_box(on, known, seed, None) if not column.attacks else None
 
     def _black_box(self, on: Shelf, known: Known, seed: int, source: str | None) -> float | None:
         """Accuracy under FGSM images of a source; without one the clean accuracy, as the same evaluation has it."""
         made = on.of(self.sources(seed)[source]) if source is not None else []
         for folder, content in on.transfers:
-            target = content["targets"].get(known.run.name)
-            if target is None or folder.parent != known.run.folder.parent or target["images"] != self.counted:
+            target = target_of(folder, content, known)
+            if target is None or target["images"] != self.counted:
                 continue
             if source is None:
                 return float(target["clean"]["accuracy"])
-            for other in made:
-                share = target["attacks"].get(f"fgsm@{other.run.name}")
-                if share is not None and other.run.folder.parent == folder.parent:
+            for other in made if planned(content, "fgsm", known.recipe) else ():
+                name = other.run.name
+                share = target["attacks"].get(f"fgsm@{name}")
+                beside = other.run.folder.parent == folder.parent
+                if share is not None and beside and other.has(content["sources_sha256"].get(name)):
                     return float(share["accuracy"])
         return None
 
