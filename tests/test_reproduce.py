@@ -81,7 +81,7 @@ def test_what_is_missing_is_made_once_and_the_table_says_it(capsys: pytest.Captu
     weights = sorted(Path("runs").glob("*/model.safetensors"))
     assert len(weights) == 2
     before = [path.stat().st_mtime_ns for path in weights]
-    summary = json.loads(Path("runs/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3/summary.json").read_text())
+    summary = json.loads(Path("runs/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3-first-12/summary.json").read_text())
     row = figures()[1]
     assert row[:2] == ["BPFC", "1"]
     assert row[3] == f"{100 * summary['clean']['accuracy']:.1f}"
@@ -119,7 +119,7 @@ def test_seeds_have_a_mean_and_a_deviation(capsys: pytest.CaptureFixture[str]) -
     assert _spread([61.0], 1) == "61.0"
     assert _spread([60.0, 62.0, 64.0], 3) == "62.0 ± 2.0"
     assert _spread([60.0, 64.0], 3) == "62.0 ± 2.8 (n = 2)"
-    path = Path("runs/mnist-5k-normal-quick-seed1/evaluation-pgd-3/summary.json")
+    path = Path("runs/mnist-5k-normal-quick-seed1/evaluation-pgd-3-first-12/summary.json")
     summary = read_json(path)
     write_json(path, without_checksum(summary) | {"attacks": {}})  # as of a seed whose attack is still to come
     row = compared(Task("table2", "mnist-5k", TINY, None, 2, ("normal",)), shelf([Path("runs")]))[1][0]
@@ -155,7 +155,7 @@ def test_a_killed_reproduction_goes_on_where_it_was(
     left = (len(Run(Path("cut") / name).log), len(list((Path("cut") / name).glob("*/ledger.jsonl"))))
     assert left == ((1, 0) if where == "training" else (2, 1))
     run(capsys, methods=("bpfc",), out=Path("cut"))
-    for file in ("model.safetensors", "evaluation-pgd-3/ledger.jsonl"):
+    for file in ("model.safetensors", "evaluation-pgd-3-first-12/ledger.jsonl"):
         assert (Path("cut") / name / file).read_bytes() == (Path("whole") / name / file).read_bytes()
 
 
@@ -168,12 +168,12 @@ def test_runs_that_are_there_are_taken_and_evaluated(capsys: pytest.CaptureFixtu
     printed = run(capsys, methods=("bpfc",), out=Path("second"))
     assert "1/1" not in printed
     assert "Epochs were chosen on 7 validation images" in " ".join(printed.split())
-    shutil.rmtree(mine / "evaluation-pgd-3")
+    shutil.rmtree(mine / "evaluation-pgd-3-first-12")
     printed = run(capsys, methods=("bpfc",), out=Path("second"))
     assert "1/1 reuse    results/mine; attack 12 images with pgd-3" in printed
     copied = Path("second/mnist-5k-bpfc-quick-seed0")
     assert (copied / "model.safetensors").read_bytes() == (mine / "model.safetensors").read_bytes()
-    assert (copied / "evaluation-pgd-3/summary.json").is_file()
+    assert (copied / "evaluation-pgd-3-first-12/summary.json").is_file()
     (mine / "recipe.json").write_text(json.dumps(recipe | {"epochs": 3}))
     assert "train" in run(capsys, methods=("bpfc",), out=Path("third"), dry_run=True)
 
@@ -206,7 +206,7 @@ def test_a_training_s_time_is_told_of_each_kind_of_machine(capsys: pytest.Captur
 def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, methods=("normal",))
     assert figures()[0][6] != "not run"
-    path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3/summary.json")
+    path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3-first-12/summary.json")
     content = read_json(path)
     path.write_text(json.dumps(content | {"images": 11}))
     assert figures()[0][1] == "not run"
@@ -220,7 +220,7 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
     """As networks whose weights are too large to commit stand in results/: recipe, log, summaries with the digest."""
     run(capsys, methods=("bpfc",), out=Path("first"))
     kept = Path("results/kept")
-    shutil.copytree("first/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3", kept / "evaluation")
+    shutil.copytree("first/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3-first-12", kept / "evaluation")
     for name in ("recipe.json", "log.jsonl"):
         shutil.copy(Path("first/mnist-5k-bpfc-quick-seed0") / name, kept)
     assert "there    mnist-5k-bpfc, seed 0: results/kept" in run(capsys, methods=("bpfc",), dry_run=True)
@@ -236,9 +236,29 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
 
 def test_evaluations_of_other_weights_than_the_run_s_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, methods=("normal",))
-    path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3/summary.json")
+    path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3-first-12/summary.json")
     write_json(path, read_json(path) | {"weights_sha256": "0" * 64})
     assert figures()[0][1] == "not run"
+
+
+@pytest.mark.parametrize("table", ["table2", "table3"])
+def test_fewer_images_after_more_are_attacked_beside_them(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They met the folder of the more: images was 12, is 5, and no option of the verb named another."""
+    for limit in (12, 5, 12):
+        run(capsys, table, methods=("normal",), limit=limit)
+    assert "0 pieces of work" in run(capsys, table, methods=("normal",), limit=5, dry_run=True)
+    found = [
+        read_json(path) for path in Path("runs").glob("*/summary.json" if table == "table3" else "*/*/summary.json")
+    ]
+    assert sorted(each["images"] for each in found) == [5, 12]
+
+
+def test_an_evaluation_under_a_name_without_its_images_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """As earlier versions wrote it."""
+    run(capsys, methods=("normal",))
+    folder = Path("runs/mnist-5k-normal-quick-seed0")
+    (folder / "evaluation-pgd-3-first-12").rename(folder / "evaluation-pgd-3")
+    assert "0 pieces of work" in run(capsys, methods=("normal",), dry_run=True)
 
 
 def test_the_black_box_table_trains_sources_and_transfers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +270,7 @@ def test_the_black_box_table_trains_sources_and_transfers(capsys: pytest.Capture
     ]
     task = Task("table3", "mnist-5k", TINY, None, 1, ("normal",))
     row = compared(task, shelf([Path("runs")]))[1][0]
-    summary = json.loads(Path("runs/mnist-5k-table3-quick-seed0/summary.json").read_text())
+    summary = json.loads(Path("runs/mnist-5k-table3-quick-seed0-first-12/summary.json").read_text())
     target = summary["targets"]["mnist-5k-normal-quick-seed0"]
     shares = [100 * share["accuracy"] for share in (target["clean"], *target["attacks"].values())]
     assert [row[3], row[6], row[9]] == [f"{share:.1f}" for share in shares]

@@ -64,7 +64,7 @@ class Job:
         elif self.reused != self.folder:
             Run(self.reused).copy(self.folder)
         if self.attacks:
-            out = self.folder / f"evaluation-{self.attacks.replace(',', '+')}"
+            out = self.folder / f"evaluation-{self.attacks.replace(',', '+')}-{_first(self.images)}"
             evaluate.run(
                 evaluate.Evaluate(
                     self.folder, attacks=self.attacks, limit=self.images, device=device, data_dir=data_dir, out=out
@@ -129,7 +129,7 @@ def _black_box(task: Task, on: Shelf, out: Path, seed: int) -> Iterator[Job | Bl
         made_on[same[0] if same else out / _name(task, network, seed)] = recipe
     for folder, recipe in (targets | made_on).items():
         yield _training(task, on, folder, recipe, "")
-    folder = out / _name(task, "table3", seed)
+    folder = out / f"{_name(task, 'table3', seed)}-{_first(task.counted)}"
     yield BlackBox(folder, tuple(targets), tuple(made_on), next(iter(targets.values())), task.counted)
 
 
@@ -144,3 +144,8 @@ def _name(task: Task, what: str, seed: int) -> str:
     """Of a folder. The budget stands in it, so that a longer one does not meet a shorter one's run."""
     budget = next(name for name, budget in BUDGETS.items() if budget == task.budget)
     return f"{task.data}-{what}-{budget}-seed{seed}"
+
+
+def _first(images: int) -> str:
+    """Ends the name of an evaluation's folder: in one of more images than these, they could not be evaluated."""
+    return f"first-{images}"
