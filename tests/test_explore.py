@@ -324,6 +324,25 @@ def test_the_demos_networks_are_shown_bpfc_first(demo: Path) -> None:
     assert (scene.data, scene.eps, scene.k, scene.classes) == ("mnist-5k", 0.3, 7, list(DIGITS))
 
 
+@pytest.mark.parametrize("levels", [1, 2, 8])
+def test_the_page_begins_with_the_recipe_s_radius_however_small(demo: Path, tmp_path: Path, levels: int) -> None:
+    """1/255 was rounded to 0, of which pictures are NaN, and an attack was refused."""
+    small = Path(shutil.copytree(demo / "normal", tmp_path / "small"))
+    recipe = without_checksum(read_json(small / "recipe.json"))
+    write_json(small / "recipe.json", recipe | {"eps": levels / 255})
+    scene = explore.scene((small,))
+    assert scene.eps == levels / 255
+    blocks = build_page(scene).blocks.values()
+    (slider,) = [each for each in blocks if isinstance(each, gr.Slider) and str(each.label).startswith("ε")]
+    assert slider.value == levels / 255
+    nearest = round(levels / 255 / slider.step) * slider.step
+    assert slider.minimum <= nearest == pytest.approx(levels / 255, rel=0.01)
+    handlers = _Handlers(scene)
+    chosen = handlers.test_image(0, 6)[0]
+    for eps in (scene.eps, slider.minimum, slider.maximum):
+        assert "Step 2 of 2" in list(handlers.attack(chosen, slider.preprocess(eps), 2))[-1][0]
+
+
 def test_runs_of_one_name_are_told_apart(demo: Path, tmp_path: Path) -> None:
     again = shutil.copytree(demo / "normal", tmp_path / "again")
     scene = explore.scene((demo / "normal", Path(again)))

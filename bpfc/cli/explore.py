@@ -101,7 +101,7 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
         images=first.images,
         data=DATA.get(first.data, Path(first.data).name),
         classes=[class_name(first.data, label, own) for label in range(count)],
-        eps=round(first.eps or 0.1, 2),
+        eps=first.eps or 0.1,
         k=next((subject.k for subject in subjects if subject.k and subject.k < 8), 6),  # 8 planes are shown
     )
 

@@ -19,6 +19,8 @@ from bpfc.explore.pictures import BYTES, FORMATS, PIXELS, read_picture
 from bpfc.explore.steps import pgd_steps
 from bpfc.judge import exact_logits
 
+FINEST = 0.0001
+"""The smallest ε, and a step of its slider: 1/255, 2/255 and 8/255 are met to a hundredth of them."""
 STEPS = 100
 """The most that an attack may have."""
 SECONDS = 30.0
@@ -112,7 +114,7 @@ def build_page(scene: Scene) -> gr.Blocks:
                 planes = _words("")
         _words("<h2>Attack</h2>")
         with gr.Row():
-            eps = gr.Slider(0.01, 0.5, value=scene.eps, step=0.01, label="ε, largest change of a pixel in [0, 1]")
+            eps = gr.Slider(FINEST, 0.5, value=scene.eps, step=FINEST, label="ε, largest change of a pixel in [0, 1]")
             steps = gr.Slider(1, STEPS, value=20, step=1, label="Steps of PGD")
         with gr.Row():
             attack = gr.Button("Attack", variant="primary")
@@ -222,7 +224,7 @@ class _Handlers:
 
         From the first on one can go back to earlier ones, also after a stop.
         """
-        radius, count = _within(eps, 0.001, 1, "ε"), _whole(steps, 1, STEPS, "steps")
+        radius, count = _within(eps, FINEST, 1, "ε"), _whole(steps, 1, STEPS, "steps")
         courses, began = self._courses(chosen), time.monotonic()
         walk = Walk(courses, radius, count)
         walks = [
