@@ -1,6 +1,7 @@
 """Which figures of the runs that are there are those of the paper's tables: made of files, without any training."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ import pytest
 
 from bpfc.attacks import FGSM, PGD
 from bpfc.files import write_json, write_jsonl
+from bpfc.report.accuracy import accuracies
 from bpfc.report.budgets import BUDGETS
+from bpfc.report.figures import Results
 from bpfc.report.reproduction import Task, compared
 from bpfc.report.shelf import shelf
 from bpfc.training.recipe import Recipe, recipe_json
 
 WHITE, BLACK = (Task(name, "mnist", BUDGETS["quick"], 20, 1, ("bpfc",)) for name in ("table2", "table3"))
+RESULTS = Results(Path(__file__).parent.parent / "results")
 RECIPE = WHITE.recipe("bpfc", 0)
 SETTINGS = repr(PGD(RECIPE.eps, RECIPE.step_size, 20))
 
@@ -84,6 +88,29 @@ def test_another_attack_of_the_name_does_not_count() -> None:
 def test_figures_of_other_data_or_of_a_mean_of_answers_do_not_count() -> None:
     for changes in ({"data": "some-other-data"}, {"eot": 20}, {"eps": 0.001}, {"norm": "l2"}):
         assert white_box(**changes) == ["not run", "not run"]
+
+
+def test_the_caption_says_which_columns_judge_the_last_iterate_alone() -> None:
+    def caption(seeds: int = 1) -> str:
+        return compared(replace(WHITE, seeds=seeds), shelf([Path("runs")]))[2]
+
+    white_box()
+    assert "last iterate" not in caption()
+    settings = {"pgd-20-last": SETTINGS}
+    assert white_box(attack_settings=settings, attacks={"pgd-20-last": share(0.4)}) == ["75.0", "40.0"]
+    assert "the first 20 test images. PGD-20 judges the last iterate alone. Trained by" in caption()
+    shutil.copytree("runs/mine", "runs/other")
+    write_json(Path("runs/other/recipe.json"), recipe_json(replace(RECIPE, seed=1), "fp32"))
+    white_box()
+    assert "PGD-20 (in part) judges the last iterate alone." in caption(seeds=2)
+
+
+def test_so_does_that_of_accuracies() -> None:
+    name, attacks = "cifar-10-bpfc/evaluation-10000", ("fgsm", "pgd-7-last", "pgd-20-last", "pgd-100")
+    assert "PGD-7 and PGD-20 judge the last iterate alone." in accuracies(RESULTS, [name], attacks)
+    assert "last iterate" not in accuracies(RESULTS, [name], attacks[::3])
+    name = "fashion-mnist-bpfc/evaluation-pgd-1000"  # whose header says it
+    assert accuracies(RESULTS, [name], ("pgd-1000", "pgd-1000-last")).count("last iterate") == 1
 
 
 TARGET, SOURCES = "target", {name: BLACK.sources(0)[name] for name in ("net-a", "m-lenet")}

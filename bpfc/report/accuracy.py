@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from bpfc.report.captions import captioned, check_same, shown_images, shown_machine, shown_seeds, shown_sources
+from bpfc.report.captions import (
+    captioned,
+    check_same,
+    shown_images,
+    shown_last,
+    shown_machine,
+    shown_seeds,
+    shown_sources,
+)
 from bpfc.report.figures import DATA, METHODS, Results, paper, percent, with_interval, without
 
 ATTACKS = {
@@ -60,8 +68,10 @@ def accuracies(results: Results, evaluations: Sequence[str], attacks: Sequence[s
         header.insert(3, {"clean": "paper: clean", "pgd-1000": "paper: PGD-1000"}[against])
         for run, row in zip(runs, rows, strict=True):
             row.insert(3, paper(first["data"], results.method(run), against))
+    last = [ATTACKS[name] for name in attacks if name.endswith("-last") and "last" not in ATTACKS[name]]
     told = (
-        f"{shown_images(first)}, ε {first['eps']:g}. {shown_seeds(results, runs)} In brackets: 95 % intervals. "
+        f"{shown_images(first)}, ε {first['eps']:g}. {shown_last(last)}"
+        f"{shown_seeds(results, runs)} In brackets: 95 % intervals. "
         "Arithmetic: of training, and after it that of the attacks' gradients, if another; verdicts are in float32. "
     )
     return captioned(header, rows, told + shown_sources(evaluations))

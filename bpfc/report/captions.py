@@ -19,6 +19,12 @@ def shown_images(summary: dict[str, Any]) -> str:
     return f"All {images:,} test images" if whole else f"The first {images:,} test images"
 
 
+def shown_last(columns: Sequence[str]) -> str:
+    """Which columns count PGD's last iterate alone, where others count any, as a sentence; nothing where none does."""
+    verb = "judges" if len(columns) == 1 else "judge"
+    return f"{' and '.join(columns)} {verb} the last iterate alone. " if columns else ""
+
+
 def shown_seeds(results: Results, runs: Sequence[str]) -> str:
     """How many trainings stand behind a row, and their seeds."""
     seeds = sorted({results.recipe(run)["seed"] for run in runs})

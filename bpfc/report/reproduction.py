@@ -9,11 +9,18 @@ from typing import NamedTuple
 
 from bpfc.methods.classes import standing
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
-from bpfc.report.captions import captioned
+from bpfc.report.captions import captioned, shown_last
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
 from bpfc.report.figures import DATA, METHODS, Results, paper
 from bpfc.report.shelf import Known, Shelf, fits, planned, shelf, target_of
 from bpfc.training.recipe import Recipe
+
+
+class Figure(NamedTuple):
+    """An accuracy as a share; `last`: of PGD's last iterate alone, where otherwise any counts."""
+
+    share: float
+    last: bool = False
 
 
 class Row(NamedTuple):
@@ -22,12 +29,12 @@ class Row(NamedTuple):
     Attributes:
         recipe: of its training.
         known: the training, if it is there.
-        figures: by column, shares; None where not run.
+        figures: by column; None where not run.
     """
 
     recipe: Recipe
     known: Known | None
-    figures: list[float | None]
+    figures: list[Figure | None]
 
 
 @dataclass(frozen=True)
@@ -71,20 +78,20 @@ class Task:
         nothing = Row(recipe, None, [None] * len(self.columns))
         return max(rows, key=lambda row: sum(figure is not None for figure in row.figures), default=nothing)
 
-    def _figure(self, on: Shelf, known: Known, seed: int, column: Column) -> float | None:
+    def _figure(self, on: Shelf, known: Known, seed: int, column: Column) -> Figure | None:
         if column.source is not None:
             return self._black_box(on, known, seed, column.source)
         for summary in known.summaries:
             if summary["images"] != self.counted or not fits(summary, known.recipe):
                 continue
             if not column.attacks:
-                return float(summary["clean"]["accuracy"])
+                return Figure(summary["clean"]["accuracy"])
             for name in column.attacks if not summary.get("cascade") else ():
                 if name in summary["attacks"] and planned(summary, name, known.recipe):
-                    return float(summary["attacks"][name]["accuracy"])
+                    return Figure(summary["attacks"][name]["accuracy"], name.endswith("-last"))
         return self._black_box(on, known, seed, None) if not column.attacks else None
 
-    def _black_box(self, on: Shelf, known: Known, seed: int, source: str | None) -> float | None:
+    def _black_box(self, on: Shelf, known: Known, seed: int, source: str | None) -> Figure | None:
         """Accuracy under FGSM images of a source; without one the clean accuracy, as the same evaluation has it."""
         made = on.of(self.sources(seed)[source]) if source is not None else []
         for folder, content in on.transfers:
@@ -92,13 +99,13 @@ class Task:
             if target is None or target["images"] != self.counted:
                 continue
             if source is None:
-                return float(target["clean"]["accuracy"])
+                return Figure(target["clean"]["accuracy"])
             for other in made if planned(content, "fgsm", known.recipe) else ():
                 name = other.run.name
                 share = target["attacks"].get(f"fgsm@{name}")
                 beside = other.run.folder.parent == folder.parent
                 if share is not None and beside and other.has(content["sources_sha256"].get(name)):
-                    return float(share["accuracy"])
+                    return Figure(share["accuracy"])
         return None
 
 
@@ -115,7 +122,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     header = ["", "seeds"]
     for column in task.columns:
         header += _headed(column, stacked)
-    body, used, mixed = [], [], []
+    body, shown, mixed = [], list[Row](), []
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
         there = [row for row in every if any(figure is not None for figure in row.figures)]
@@ -123,7 +130,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
         figures = []
         for place, column in enumerate(task.columns):
             told = paper(task.data, method, column.paper)
-            ours = [100 * figure for row in there if (figure := row.figures[place]) is not None]
+            ours = [100 * figure.share for row in there if (figure := row.figures[place]) is not None]
             figures.append((told, _spread(ours, len(there)), "" if column.beside else _difference(ours, told)))
         if stacked:
             theirs, found, apart = (list(each) for each in zip(*figures, strict=True))
@@ -132,11 +139,10 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
                 body.append(["– difference", "", *apart])
         else:
             body.append([*name, *chain.from_iterable(figures)])
-        known = [row.known for row in there if row.known is not None]
-        used += known
-        if len(_validated(known)) > 1:
+        shown += there
+        if len(_validated(_used(there))) > 1:
             mixed.append(name[0])
-    return header, body, _caption(task, used, mixed)
+    return header, body, _caption(task, shown, mixed)
 
 
 def reproduced(
@@ -186,12 +192,27 @@ def _validated(used: Sequence[Known]) -> list[int]:
     return sorted({known.recipe.validation_attacked for known in used if known.recipe.select == "ifgsm"})
 
 
-def _caption(task: Task, used: Sequence[Known], mixed: Sequence[str]) -> str:
+def _used(rows: Sequence[Row]) -> list[Known]:
+    return [row.known for row in rows if row.known is not None]
+
+
+def _last(task: Task, rows: Sequence[Row]) -> list[str]:
+    """The columns of PGD's last iterate."""
+    told = []
+    for place, column in enumerate(task.columns):
+        last = [figure.last for row in rows if (figure := row.figures[place]) is not None]
+        if any(last):
+            told.append(column.shown if all(last) else f"{column.shown} (in part)")
+    return told
+
+
+def _caption(task: Task, rows: Sequence[Row], mixed: Sequence[str]) -> str:
+    used = _used(rows)
     whole = task.counted == TEST_IMAGES[task.data]
     images = f"all {task.counted:,} test images" if whole else f"the first {task.counted:,} test images"
     told = (
-        f"Accuracy in %, {DATA[task.data]}, {images}. Trained by {task.budget.told}. ± is the standard deviation over "
-        "seeds; without it, one seed."
+        f"Accuracy in %, {DATA[task.data]}, {images}. {shown_last(_last(task, rows))}Trained by {task.budget.told}. "
+        "± is the standard deviation over seeds; without it, one seed."
     )
     if validated := _validated(used):
         told += f" Epochs were chosen on {' or '.join(f'{count:,}' for count in validated)} validation images"
