@@ -60,7 +60,7 @@ def test_a_wide_tables_differences_are_of_the_same_column() -> None:
     place = header.index("PGD-20")
     assert float(ours[place]) - float(theirs[place]) == pytest.approx(float(apart[place].replace("−", "-")))
     assert theirs[place] == paper("cifar-10", "bpfc", "pgd-20")
-    assert " minutes on NVIDIA" in told
+    assert "Minutes are of a training, on NVIDIA" in told
 
 
 def test_what_the_short_trainings_on_cifar_10_show() -> None:

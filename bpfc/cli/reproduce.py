@@ -131,12 +131,13 @@ def _print_table(task: "Task", on: "Shelf", markdown: bool, console: "Console") 
     if markdown:
         print(captioned(header, rows, told), end="\n\n")
         return
-    table = Table(title=f"{EXPERIMENTS[task.name].title}, {DATA[task.data]}")
+    # A terminal of 80 columns broke words: hence no edges, and short ones.
+    table = Table(title=f"{EXPERIMENTS[task.name].title}, {DATA[task.data]}", show_edge=False, pad_edge=False)
     for name in header:
-        shown = "diff" if name == "difference" else name.replace(": ", "\n")  # a terminal of 80 columns broke the word
+        shown = {"difference": "diff", "minutes": "min"}.get(name, name.replace(": ", "\n"))
         table.add_column(shown, justify="right" if name else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(row[0].replace("difference", "diff"), *row[1:])
     console.print(table)
     console.print(told, highlight=False)
 

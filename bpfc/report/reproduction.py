@@ -1,7 +1,6 @@
 """The paper's tables with ours beside them: which runs are there, what they say, and what is not run."""
 
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -117,11 +116,15 @@ SIDE_BY_SIDE = 3
 
 
 def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
-    """Header, rows and caption: for each figure the paper's, ours ± the deviation over seeds, and the difference."""
+    """Header, rows and caption: for each figure the paper's, ours ± the deviation over seeds, and the difference.
+
+    The last column is of the minutes that a training took.
+    """
     stacked = len(task.columns) > SIDE_BY_SIDE
     header = ["", "seeds"]
     for column in task.columns:
         header += _headed(column, stacked)
+    header.append("minutes")
     body, shown, mixed = [], list[Row](), []
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
@@ -132,13 +135,14 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
             told = paper(task.data, method, column.paper)
             ours = [100 * figure.share for row in there if (figure := row.figures[place]) is not None]
             figures.append((told, _spread(ours, len(there)), "" if column.beside else _difference(ours, told)))
+        took = _minutes(_used(there))
         if stacked:
             theirs, found, apart = (list(each) for each in zip(*figures, strict=True))
-            body += [[*name, *found], ["– the paper", "", *theirs]]
+            body += [[*name, *found, took], ["– the paper", "", *theirs, ""]]
             if any(apart):
-                body.append(["– difference", "", *apart])
+                body.append(["– difference", "", *apart, ""])
         else:
-            body.append([*name, *chain.from_iterable(figures)])
+            body.append([*name, *chain.from_iterable(figures), took])
         shown += there
         if len(_validated(_used(there))) > 1:
             mixed.append(name[0])
@@ -224,16 +228,24 @@ def _caption(task: Task, rows: Sequence[Row], mixed: Sequence[str]) -> str:
         networks = sorted({f"`{known.recipe.network}`" for known in used})
         epochs = sorted({known.recipe.epochs for known in used})
         told += f" Network: {' or '.join(networks)}, {' or '.join(map(str, epochs))} epochs."
-        told += f" A training took {_took(used)}."
+        told += _machines(used)
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told
 
 
-def _took(used: Sequence[Known]) -> str:
-    """How long a training took, on each kind of machine."""
-    minutes: dict[str, list[int]] = defaultdict(list)
-    for known in used:
-        device = " and ".join(sorted(known.run.devices))  # none: not known
-        minutes[device and f" on {device}"].append(round(sum(row["train_seconds"] for row in known.run.log) / 60))
-    spans = {device: sorted({min(took), max(took)}) for device, took in minutes.items()}
-    return ", ".join(f"{' to '.join(f'{n:,}' for n in span)} minutes{device}" for device, span in sorted(spans.items()))
+def _minutes(used: Sequence[Known]) -> str:
+    """How long a training took: of several, from the shortest to the longest; "–" where no log tells."""
+    minutes = [round(sum(row["train_seconds"] for row in known.run.log) / 60) for known in used if _timed(known)]
+    return " to ".join(f"{each:,}" for each in sorted({min(minutes), max(minutes)})) if minutes else "–"
+
+
+def _timed(known: Known) -> bool:
+    return all("train_seconds" in row for row in known.run.log)
+
+
+def _machines(used: Sequence[Known]) -> str:
+    """What the column of minutes is of, as a sentence; nothing where there are none."""
+    timed = [known for known in used if _timed(known)]
+    devices = sorted({" and ".join(sorted(known.run.devices)) for known in timed} - {""})  # none: not known
+    on = f", on {' or '.join(devices)}" if devices else ""
+    return f" Minutes are of a training{on}." if timed else ""
