@@ -19,8 +19,8 @@ from bpfc.explore.pictures import BYTES, FORMATS, PIXELS, read_picture
 from bpfc.explore.steps import pgd_steps
 from bpfc.judge import exact_logits
 
-FINEST = 0.0001
-"""The smallest ε, and a step of its slider: 1/255, 2/255 and 8/255 are met to a hundredth of them."""
+FINEST = 0.001
+"""The smallest ε, and a step of its slider, whose field takes any figure; keys move by a step."""
 STEPS = 100
 """The most that an attack may have."""
 SECONDS = 30.0
