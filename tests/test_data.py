@@ -1,10 +1,3 @@
-import gzip
-import http.server
-import tarfile
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +13,9 @@ from bpfc.data import (
     epoch_batches,
     load,
     shrink,
-    sources,
     split,
     to_float,
 )
-from bpfc.data import sets as data_sets
-
-TRAIN_IMAGES = "train-images-idx3-ubyte"
 
 
 def test_embedded_digits_are_real_and_split_for_good(digits: object) -> None:
@@ -54,56 +43,6 @@ def test_cifar10_is_planes_of_red_green_blue(data_folder: Path) -> None:
     assert first.pixels[0, 1, 2, 3] == row[1 + 1024 + 2 * 32 + 3]
 
 
-def test_raw_files_and_a_named_folder_come_first(data_folder: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine" / "MNIST" / "raw"
-    mine.mkdir(parents=True)
-    for path in (data_folder / "MNIST" / "raw").iterdir():
-        (mine / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-        path.write_bytes(b"broken")
-    assert len(load("mnist", tmp_path / "mine").train) == 60
-
-
-def test_archive_of_cifar10(data_folder: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
-        tar.add(data_folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
-    assert torch.equal(load("cifar-10", tmp_path).train.pixels, load("cifar-10", data_folder).train.pixels)
-    whole = (tmp_path / "cifar-10-binary.tar.gz").read_bytes()
-    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="cifar-10-binary.tar.gz: not a complete tar"):
-        load("cifar-10", tmp_path)
-
-
-def test_debians_package_is_found(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    system = tmp_path / "debian"
-    (data_folder / "FashionMNIST" / "raw").rename(system)
-    assert sources.FASHION_MNIST.system is None
-    monkeypatch.setattr(data_sets, "FASHION_MNIST", replace(sources.FASHION_MNIST, system=system))
-    monkeypatch.setattr(sources.pooch, "os_cache", lambda _: tmp_path / "no-cache")
-    assert len(load("fashion-mnist").train) == 60
-
-
-def test_missing_truncated_and_altered_files_are_named(data_folder: Path) -> None:
-    folder = data_folder / "MNIST" / "raw"
-    path = folder / f"{TRAIN_IMAGES}.gz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
-    with pytest.raises(DataError, match=f"{TRAIN_IMAGES}.gz: not a complete gzip file"):
-        load("mnist")
-    content = bytearray(gzip.decompress(whole))
-    content[1000] ^= 1
-    path.write_bytes(gzip.compress(bytes(content)))
-    with pytest.raises(
-        DataError, match=rf"{TRAIN_IMAGES}: truncated or altered.*expected {sources.MNIST.digests[TRAIN_IMAGES]}"
-    ):
-        load("mnist")
-    path.write_bytes(gzip.compress(gzip.decompress(whole)[:-5]))
-    with pytest.raises(DataError, match="truncated or altered"):
-        load("mnist")
-    path.unlink()
-    with pytest.raises(DataError, match=f"{TRAIN_IMAGES}: missing"):
-        load("mnist")
-
-
 def test_idx_says_what_is_wrong() -> None:
     good = idx_bytes(np.zeros((2, 3, 3), np.uint8))
     from bpfc.data.formats import cifar10_binary, idx
@@ -114,58 +53,6 @@ def test_idx_says_what_is_wrong() -> None:
         idx(good[:-1], "file")
     with pytest.raises(DataError, match="3073-byte"):
         cifar10_binary(bytes(3072), "file")
-
-
-def test_unknown_names_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="imagenet.*mnist-5k"):
-        load("imagenet")
-    with pytest.raises(DataError, match="no such folder"):
-        load("mnist", tmp_path / "nowhere")
-
-
-@pytest.fixture
-def server(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A publisher of MNIST on this machine; yields the folder that it serves. No other place has the files."""
-    monkeypatch.delenv("BPFC_DATA")
-    served = data_folder / "MNIST" / "raw"
-    handler = partial(QuietHandler, directory=str(served))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        source = replace(sources.MNIST, url=f"http://127.0.0.1:{httpd.server_port}/")
-        monkeypatch.setattr(data_sets, "MNIST", source)
-        monkeypatch.setattr(sources.pooch, "os_cache", lambda _: tmp_path / "cache")
-        yield served
-        httpd.shutdown()
-        thread.join()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None: ...
-
-
-def test_downloads_once(server: Path, tmp_path: Path) -> None:
-    first = load("mnist")
-    for path in server.iterdir():
-        path.unlink()
-    assert torch.equal(load("mnist").train.pixels, first.train.pixels)
-    assert (tmp_path / "cache" / "MNIST" / "raw" / f"{TRAIN_IMAGES}.gz").is_file()
-
-
-def test_an_altered_download_is_refused_and_not_kept(server: Path, tmp_path: Path) -> None:
-    path = server / f"{TRAIN_IMAGES}.gz"
-    whole = path.read_bytes()
-    path.write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(DataError, match="altered"):
-        load("mnist")
-    path.write_bytes(whole)
-    assert len(load("mnist").train) == 60
-
-
-def test_an_unreachable_publisher_leaves_a_way_out(server: Path) -> None:
-    (server / f"{TRAIN_IMAGES}.gz").unlink()
-    with pytest.raises(DataError, match=r"could not be downloaded.*--data-dir or BPFC_DATA.*mnist-5k"):
-        load("mnist")
 
 
 def test_split_holds_out_by_seed(digits: object) -> None:
