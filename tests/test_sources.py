@@ -114,6 +114,21 @@ def test_an_altered_download_is_refused_and_not_kept(server: Path, tmp_path: Pat
     assert len(load("mnist").train) == 60
 
 
+def test_a_download_that_was_stopped_half_way_goes_on(server: Path, tmp_path: Path) -> None:
+    """It left a cache that was taken for the place, and named as incomplete at every start.
+
+    So did one that was under way still, to a second process.
+    """
+    third = server / "t10k-images-idx3-ubyte.gz"
+    third.rename(tmp_path / "withheld")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load("mnist")
+    assert len(list((tmp_path / "cache" / "MNIST" / "raw").iterdir())) == 2
+    (tmp_path / "withheld").rename(third)
+    (server / f"{TRAIN_IMAGES}.gz").unlink()  # is in the cache, and not asked for again
+    assert len(load("mnist").train) == 60
+
+
 def test_an_unreachable_publisher_leaves_a_way_out(server: Path) -> None:
     (server / f"{TRAIN_IMAGES}.gz").unlink()
     with pytest.raises(DataError, match=r"could not be downloaded.*--data-dir or BPFC_DATA.*mnist-5k"):

@@ -70,7 +70,8 @@ def contents(source: Source, data_dir: Path | None) -> dict[str, bytes]:
     """The uncompressed, verified content of every file of a data set, by name.
 
     Looked for in `data_dir`, then the folder BPFC_DATA names, then the user's cache, then where Debian's package puts
-    it; downloaded to the cache if in none of them. A folder that has one of the files is taken to be the place.
+    it; downloaded to the cache if in none of them. A folder that has one of the files is taken to be the place; but the
+    cache must have them all, for a download there may have been stopped half-way, or be under way.
 
     Raises:
         DataError: a file is truncated, altered or incomplete, or cannot be downloaded.
@@ -80,7 +81,8 @@ def contents(source: Source, data_dir: Path | None) -> dict[str, bytes]:
         archive = place / source.archive if source.archive else None
         if archive is not None and archive.is_file():
             return _verified(source, _unpack(source, archive), archive)
-        if any(_find(place, name) for name in source.digests):
+        enough = all if place.is_relative_to(cache) else any
+        if enough(_find(place, name) for name in source.digests):
             return _verified(source, _read_files(source, place), place)
     return _download(source, cache / source.folder)
 
