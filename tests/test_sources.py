@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
+import pooch
 import pytest
 import torch
 
@@ -28,12 +30,35 @@ def test_raw_files_and_a_named_folder_come_first(data_folder: Path, tmp_path: Pa
 
 
 def test_archive_of_cifar10(data_folder: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
-        tar.add(data_folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
+    whole = packed(data_folder, tmp_path / "cifar-10-binary.tar.gz")
     assert torch.equal(load("cifar-10", tmp_path).train.pixels, load("cifar-10", data_folder).train.pixels)
-    whole = (tmp_path / "cifar-10-binary.tar.gz").read_bytes()
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cifar-10-binary.tar.gz: not a complete tar"):
+        load("cifar-10", tmp_path)
+
+
+def packed(data_folder: Path, path: Path) -> bytes:
+    """CIFAR-10's archive, as its publisher offers it, in a file."""
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(data_folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
+    return path.read_bytes()
+
+
+def damage(path: Path) -> None:
+    """An archive whose compressed stream stops making sense in the middle of a file, which no tar reader foresees."""
+    content = " ".join(map(str, range(30_000))).encode()
+    member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+    member.size = len(content)
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(member, BytesIO(content))
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + b"\xff" * 100 + whole[middle + 100 :])
+
+
+def test_an_archive_that_is_damaged_in_its_middle(data_folder: Path, tmp_path: Path) -> None:
+    damage(tmp_path / "cifar-10-binary.tar.gz")
+    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz: not a complete tar archive \(Error -3"):
         load("cifar-10", tmp_path)
 
 
@@ -42,7 +67,7 @@ def test_debians_package_is_found(data_folder: Path, tmp_path: Path, monkeypatch
     (data_folder / "FashionMNIST" / "raw").rename(system)
     assert sources.FASHION_MNIST.system is None
     monkeypatch.setattr(data_sets, "FASHION_MNIST", replace(sources.FASHION_MNIST, system=system))
-    monkeypatch.setattr(sources.pooch, "os_cache", lambda _: tmp_path / "no-cache")
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path / "no-cache")
     assert len(load("fashion-mnist").train) == 60
 
 
@@ -77,16 +102,17 @@ def test_unknown_names_and_folders(tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A publisher of MNIST on this machine; yields the folder that it serves. No other place has the files."""
+    """A publisher on this machine; yields the folder that it serves. No other place has the files."""
     monkeypatch.delenv("BPFC_DATA")
     served = data_folder / "MNIST" / "raw"
     handler = partial(QuietHandler, directory=str(served))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
-        source = replace(sources.MNIST, url=f"http://127.0.0.1:{httpd.server_port}/")
-        monkeypatch.setattr(data_sets, "MNIST", source)
-        monkeypatch.setattr(sources.pooch, "os_cache", lambda _: tmp_path / "cache")
+        address = f"http://127.0.0.1:{httpd.server_port}/"
+        monkeypatch.setattr(data_sets, "MNIST", replace(sources.MNIST, url=address))
+        monkeypatch.setattr(data_sets, "CIFAR10", replace(sources.CIFAR10, url=address + "cifar-10-binary.tar.gz"))
+        monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path / "cache")
         yield served
         httpd.shutdown()
         thread.join()
@@ -127,6 +153,30 @@ def test_a_download_that_was_stopped_half_way_goes_on(server: Path, tmp_path: Pa
     (tmp_path / "withheld").rename(third)
     (server / f"{TRAIN_IMAGES}.gz").unlink()  # is in the cache, and not asked for again
     assert len(load("mnist").train) == 60
+
+
+def test_a_damaged_archive_is_not_kept(server: Path, data_folder: Path) -> None:
+    path = server / "cifar-10-binary.tar.gz"
+    damage(path)
+    with pytest.raises(DataError, match="not a complete tar archive"):
+        load("cifar-10")
+    packed(data_folder, path)
+    assert len(load("cifar-10").train) == 60
+
+
+def test_what_another_process_has_removed_is_no_error(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that download at once find the same fault."""
+    (server / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
+    verify = sources._verified
+
+    def removed(source: sources.Source, found: dict[str, bytes], place: Path) -> dict[str, bytes]:
+        for path in place.iterdir():
+            path.unlink()
+        return verify(source, found, place)
+
+    monkeypatch.setattr(sources, "_verified", removed)
+    with pytest.raises(DataError, match="altered"):
+        load("mnist")
 
 
 def test_an_unreachable_publisher_leaves_a_way_out(server: Path) -> None:

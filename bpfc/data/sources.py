@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def _unpack(source: Source, archive: Path) -> dict[str, bytes]:
                 file = tar.extractfile(member) if name in source.digests else None
                 if file is not None:
                     found[name] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{archive}: not a complete tar archive ({error}); delete it and fetch it again") from error
     if missing := source.digests.keys() - found.keys():
         raise DataError(f"{archive}: holds no {', '.join(sorted(missing))}; fetch it again from {source.url}")
@@ -182,7 +183,7 @@ def _download(source: Source, folder: Path) -> dict[str, bytes]:
         return _verified(source, _read_files(source, folder), folder)
     except DataError:
         for name in names:  # what failed its check must not be found in the cache next time
-            (folder / name).unlink()
+            (folder / name).unlink(missing_ok=True)
         raise
 
 
