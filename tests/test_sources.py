@@ -93,6 +93,34 @@ def test_missing_truncated_and_altered_files_are_named(data_folder: Path) -> Non
         load("mnist")
 
 
+def test_a_folder_of_another_sets_files_of_the_same_names_is_passed_over(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNIST's good files were told to be truncated, and to be deleted."""
+    flat = data_folder / "MNIST" / "raw"
+    monkeypatch.setenv("BPFC_DATA", str(flat))
+    (tmp_path / "FashionMNIST").mkdir()
+    (data_folder / "FashionMNIST" / "raw").rename(tmp_path / "FashionMNIST" / "raw")
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path)
+    assert len(load("mnist").train) == 60
+    assert not torch.equal(load("fashion-mnist").train.pixels, load("mnist").train.pixels)
+    (flat / "t10k-labels-idx1-ubyte.gz").write_bytes(b"nothing")
+    assert len(load("fashion-mnist").train) == 60
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte.gz: not a complete gzip file"):
+        load("mnist")
+
+
+def test_only_files_of_the_cache_are_told_to_be_deleted(server: Path, tmp_path: Path) -> None:
+    load("mnist")
+    cache = tmp_path / "cache"
+    (cache / "MNIST" / "raw" / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(DataError, match="truncated or altered.*; delete it and run again to download it$"):
+        load("mnist")
+    cache.rename(tmp_path / "mine")
+    with pytest.raises(DataError, match="truncated or altered.*; put the publisher's file there$"):
+        load("mnist", tmp_path / "mine")
+
+
 def test_unknown_names_and_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="imagenet.*mnist-5k"):
         load("imagenet")
@@ -167,15 +195,15 @@ def test_a_damaged_archive_is_not_kept(server: Path, data_folder: Path) -> None:
 def test_what_another_process_has_removed_is_no_error(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that download at once find the same fault."""
     (server / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
-    verify = sources._verified
+    verify = sources._verify
 
-    def removed(source: sources.Source, found: dict[str, bytes], place: Path) -> dict[str, bytes]:
-        for path in place.iterdir():
-            path.unlink()
-        return verify(source, found, place)
+    def removed(content: bytes, digest: str, path: Path) -> None:
+        for each in path.parent.iterdir():
+            each.unlink()
+        verify(content, digest, path)
 
-    monkeypatch.setattr(sources, "_verified", removed)
-    with pytest.raises(DataError, match="altered"):
+    monkeypatch.setattr(sources, "_verify", removed)
+    with pytest.raises(DataError, match="altered.*; run again to download it"):
         load("mnist")
 
 

@@ -37,7 +37,7 @@ def read(path: Path) -> bytes:
     try:
         return gzip.decompress(raw)
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: not a complete gzip file ({error}); delete it and fetch it again") from error
+        raise DataError(f"{path}: not a complete gzip file ({error})") from error
 
 
 def idx(content: bytes, name: str) -> Pixels:

