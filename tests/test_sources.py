@@ -121,11 +121,14 @@ def test_only_files_of_the_cache_are_told_to_be_deleted(server: Path, tmp_path: 
         load("mnist", tmp_path / "mine")
 
 
-def test_unknown_names_and_folders(tmp_path: Path) -> None:
+def test_unknown_names_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BPFC_DATA", str(tmp_path / "elsewhere"))
     with pytest.raises(ValueError, match="imagenet.*mnist-5k"):
         load("imagenet")
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="^--data-dir .*nowhere: no such folder"):
         load("mnist", tmp_path / "nowhere")
+    with pytest.raises(DataError, match="^BPFC_DATA=.*elsewhere: no such folder"):  # it was passed over
+        load("mnist", tmp_path)
 
 
 @pytest.fixture

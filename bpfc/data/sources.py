@@ -76,7 +76,7 @@ def contents(source: Source, data_dir: Path | None) -> dict[str, bytes]:
     cache must have them all, for a download there may have been stopped half-way, or be under way.
 
     Raises:
-        DataError: a file is truncated, altered or incomplete, or cannot be downloaded.
+        DataError: a file is truncated, altered or incomplete, or cannot be downloaded; or a folder is not there.
     """
     cache = Path(pooch.os_cache("bpfc"))
     for place in _places(source, data_dir, cache):
@@ -110,14 +110,15 @@ def embedded_digits() -> bytes:
 
 
 def _places(source: Source, data_dir: Path | None, cache: Path) -> Iterator[Path]:
-    if data_dir is not None and not data_dir.is_dir():
-        raise DataError(f"--data-dir {data_dir}: no such folder")
     named = os.environ.get("BPFC_DATA")
-    for root in (data_dir, Path(named) if named else None, cache):
-        if root is not None:
-            yield root / source.folder
-            if not _holds_another(source, root):
-                yield root
+    for root, told in ((data_dir, "--data-dir "), (Path(named) if named else None, "BPFC_DATA="), (cache, "")):
+        if root is None:
+            continue
+        if told and not root.is_dir():
+            raise DataError(f"{told}{root}: no such folder")
+        yield root / source.folder
+        if not _holds_another(source, root):
+            yield root
     if source.system is not None:
         yield source.system
 
