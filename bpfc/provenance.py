@@ -33,8 +33,9 @@ def provenance(device: torch.device) -> dict[str, object]:
 
 def _commit() -> str:
     """The commit of the checkout that this code is run from, with '+changes' if it has any; or 'not a checkout'."""
-    here = Path(__file__).resolve().parent
+    here, name = Path(__file__).resolve().parent, Path(__file__).name
     try:
+        _git(here, "ls-files", "--error-unmatch", name)  # else the checkout around an environment would count
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(here, "status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
