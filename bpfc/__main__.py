@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from difflib import get_close_matches
+from io import TextIOWrapper
 
 from bpfc.errors import UserError
 from bpfc.memory import keep_memory
@@ -40,6 +41,9 @@ def main() -> None:
 
     Any other error has that status too, below its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal or pipe that has no ε shows a question mark
+            stream.reconfigure(errors="replace")
     verb, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if verb in ("-h", "--help"):
         print(USAGE)

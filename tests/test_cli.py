@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,24 @@ def test_a_reader_that_has_enough_is_no_error(
             call(monkeypatch, "attacks")
     assert stopped.value.code == 141
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_has_no_epsilon_takes_the_rest(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a pipe on Windows, or with LC_ALL=C."""
+    out = TextIOWrapper(BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", TextIOWrapper(BytesIO(), encoding, "strict"))
+    call(monkeypatch, "--help")
+    call(monkeypatch, "attacks")
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "train", "--help")
+    assert stopped.value.code == 0
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "train", "bpfc")
+    assert stopped.value.code == 2
+    out.seek(0)
+    assert "move k, ? and steps" in out.read()
 
 
 def test_no_help_loads_torch() -> None:
