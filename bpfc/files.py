@@ -1,5 +1,6 @@
 """Files that are whole or not there, read with errors that name them, in folders that one process owns at a time."""
 
+import errno
 import json
 import os
 import tempfile
@@ -15,6 +16,8 @@ CHECKSUM = "crc32"
 """Under which name a JSON object holds the checksum of its other entries."""
 SUMMARY, AUDIT = "summary.json", "audit.json"
 """What a verb leaves in its folder for others to read."""
+UNFLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+"""How file systems, some of the network's among them, say that they flush no folders, or none that can't be read."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -85,13 +88,22 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flushes the names in a folder to disk, so that a rename in it outlives a power cut."""
-    if os.name == "posix":
+    """Flushes the names in a folder to disk, so that a rename in it outlives a power cut; where folders can be flushed.
+
+    Raises:
+        OSError: they can be, and the disk fails.
+    """
+    if os.name != "posix":
+        return
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in UNFLUSHED:
+            raise
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,5 +1,6 @@
 """Files are whole or not there, errors name them, and lines carry checksums."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -16,7 +17,7 @@ import torch
 from bpfc.cli import evaluate
 from bpfc.cli.evaluate import Evaluate
 from bpfc.evaluation.recorded import _saver
-from bpfc.files import append_lines, read_json, read_jsonl, with_checksum, without_checksum, write_json
+from bpfc.files import append_lines, flush_folder, read_json, read_jsonl, with_checksum, without_checksum, write_json
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run
 from bpfc.training.start import train
@@ -138,6 +139,33 @@ def test_what_is_renamed_was_flushed_before_and_its_name_after(tmp_path: Path, m
     before = {name for kind, name in done[:last] if kind == "flushed"}
     assert {f".{name}.safetensors.tmp" for name in TENSORS} | {".state.json.tmp", done[last][1]} <= before
     assert ("flushed", "run") in done[last:]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES])
+def test_a_file_system_that_flushes_no_folders_will_do(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of the network's; every verb ended there, though the file was in its place."""
+
+    def refused(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").is_dir():
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_json(tmp_path / "some.json", {"a": 1})
+    assert read_json(tmp_path / "some.json") == {"a": 1}
+    number = errno.EIO  # the disk's own trouble is told still
+    with pytest.raises(OSError, match=r"some\.json: cannot be written"):
+        write_json(tmp_path / "some.json", {"a": 1})
+
+
+def test_a_folder_that_may_not_be_read_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refused)
+        flush_folder(tmp_path)
 
 
 def test_who_reads_beside_the_verbs_sees_whole_files(tmp_path: Path) -> None:
