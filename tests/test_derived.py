@@ -275,3 +275,20 @@ def test_words_are_refused_before_the_data_is_looked_at(tmp_path: Path) -> None:
     assert given.out == Path("runs/pictures-margin")
     assert isinstance(given.recipe.method, Margin)
     assert (given.recipe.method.k, given.reading.size) == (2, 32)
+
+
+def test_a_run_is_named_by_its_data_and_lies_outside_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder itself it was "-margin", and made of the data set none: runs counted as a class."""
+    place = tmp_path / "pictures"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    words = ["margin", "--data", ".", "--eps", "4/255"]
+    with pytest.raises(UserError, match="^--out runs/pictures-margin: lies in the folder of the data, .*another --out"):
+        train.parse(words)
+    with pytest.raises(UserError, match="^--out a/b: lies in the folder"):
+        train.parse(["mnist-5k-bpfc", "--data", str(place), "--out", "a/b"])
+    assert isinstance(train.parse([*words, "--out", "../run"]), train.TrainOwn)
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(train.parse(["margin", "--data", "pictures", "--eps", "4/255"]), train.TrainOwn)
+    (tmp_path / "mnist-5k").mkdir()  # is no data: the name is a set's
+    train.parse(["mnist-5k-bpfc", "--out", "mnist-5k/run"])

@@ -89,7 +89,8 @@ class TrainOwn:
 
     def options(self, recipe: "Recipe") -> Train:
         """The options that the words make of a recipe."""
-        return _changed(self.method, Path("runs") / f"{Path(self.data).stem}-{self.method}", recipe, self.words)
+        out = Path("runs") / f"{Path(self.data).resolve().stem}-{self.method}"
+        return _changed(self.method, out, replace(recipe, data=self.data), self.words)
 
 
 def parse(arguments: list[str]) -> Train | TrainOwn:
@@ -116,6 +117,7 @@ def parse(arguments: list[str]) -> Train | TrainOwn:
 
 def _changed(name: str, out: Path, recipe: "Recipe", words: list[str]) -> Train:
     """Options by a recipe, changed by the words."""
+    from bpfc.data import DATA_SETS
     from bpfc.training.recipe import Recipe
 
     @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,12 @@ def _changed(name: str, out: Path, recipe: "Recipe", words: list[str]) -> Train:
         recipe: Annotated[Recipe, tyro.conf.arg(name="")]
 
     given = read_words(Words, f"bpfc train {name}", words, Words(recipe=recipe, out=out))
+    data = given.recipe.data
+    if data not in DATA_SETS and given.out.resolve().is_relative_to(Path(data).resolve()):
+        raise UserError(
+            f"--out {given.out}: lies in the folder of the data, {data}, where it would count as a class; choose "
+            "another --out"
+        )
     return Train(**vars(given))
 
 
