@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import sys
 import time
 from functools import cache
@@ -88,10 +87,14 @@ def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """The most memory so far, in MiB: what torch allocated on a GPU, else what this process held."""
+    """The most memory so far, in MiB: what torch allocated on a GPU, else what this process held; 0 on Windows' CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(peak[1]) / 2**10  # ru_maxrss would hold that of the process which started this one, if more
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,6 +1,8 @@
 """Which arithmetic `--precision auto` means."""
 
 import json
+import sys
+from importlib import reload
 from pathlib import Path
 from typing import Literal
 
@@ -49,3 +51,12 @@ def test_float32_on_a_gpu_is_float32(asked: Literal["auto", "cuda"], monkeypatch
     assert torch.backends.cudnn.allow_tf32
     assert machine.pick_device(asked).type == "cuda"
     assert not torch.backends.cudnn.allow_tf32
+
+
+def test_where_nobody_tells_the_memory_all_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where every verb ended at the import of `resource`."""
+    assert machine.peak_memory_mib(CPU) > 10
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    reload(machine)
+    assert machine.peak_memory_mib(CPU) == 0
