@@ -1,5 +1,5 @@
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 
 from bpfc.data import DataError, load_images, to_float
+from bpfc.data.folders import list_folder
+from bpfc.data.shards import shards
 
 
 def refuse(message: str, path: Path) -> None:
@@ -47,6 +49,21 @@ def test_classes_are_folders_in_the_order_of_their_names(folder: Path) -> None:
     assert images.labels.tolist() == [0, 1, 0, 1]
     assert images.pixels.shape == (4, 1, 5, 4)
     assert images.pixels[:, 0, 0, 0].tolist() == [10, 11, 20, 21]
+
+
+def test_the_order_of_names_is_the_same_on_every_system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows compares paths without their case, which gave other labels there."""
+    (folder / "bee").rename(folder / "Bee")
+    (folder / "ant" / "20.png").rename(folder / "ant" / "A.png")
+    (folder / "ant" / "10.png").rename(folder / "ant" / "a.png")
+    monkeypatch.setattr(PurePath, "__lt__", lambda self, other: str(self).lower() < str(other).lower())
+    classes, pictures, labels = list_folder(folder)
+    assert classes == ["Bee", "ant"]
+    assert [Path(picture.name).name for picture in pictures] == ["10.png", "20.png", "A.png", "a.png"]
+    assert labels == [0, 0, 1, 1]
+    for name in ("train-B.tar", "train-a.tar"):
+        (folder / name).touch()
+    assert [path.name for path in next(shards(folder, "train"))[1]] == ["train-B.tar", "train-a.tar"]
 
 
 def test_any_first_images_hold_the_classes_in_their_proportions(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures of one's own: a folder of them for each class."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class File:
         return self.path.read_bytes()
 
 
+def by_name(paths: Iterable[Path]) -> list[Path]:
+    """What lies in a folder, in the same order on every system: Windows compares paths without their case."""
+    return sorted(paths, key=lambda path: path.name)
+
+
 def list_folder(path: Path, least: int = 2) -> tuple[list[str], list[Encoded], list[int]]:
     """Classes, pictures and their labels, from a folder that holds one folder a class.
 
@@ -32,7 +38,7 @@ def list_folder(path: Path, least: int = 2) -> tuple[list[str], list[Encoded], l
     Raises:
         DataError: there is nothing there, or it is not as above; the message names the file.
     """
-    classes = sorted(item for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
+    classes = by_name(item for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
     if stray := [file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file()]:
         raise DataError(f"{min(stray)}: belongs to no class; put it into a folder for its class, or remove it")
     files = [(file, label) for label, folder in enumerate(classes) for file in _pictures(folder)]
@@ -43,7 +49,7 @@ def list_folder(path: Path, least: int = 2) -> tuple[list[str], list[Encoded], l
 
 def _pictures(folder: Path) -> list[Path]:
     """The pictures of a class, by name; whatever else is there is named, for it might have been meant to count."""
-    files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    files = by_name(file for file in folder.iterdir() if not file.name.startswith("."))
     for file in files:
         if file.suffix.lower() not in PICTURES or not file.is_file():
             what = "a folder inside a class" if file.is_dir() else "not one of " + ", ".join(PICTURES)

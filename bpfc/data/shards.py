@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from bpfc.data.decoding import Encoded
-from bpfc.data.folders import PICTURES
+from bpfc.data.folders import PICTURES, by_name
 from bpfc.data.formats import DataError, numbered
 
 Listed = tuple[tuple[str, ...], list[Encoded], list[int]]
@@ -171,6 +171,6 @@ def shards(path: Path, part: str = "") -> Iterator[tuple[str, list[Path]]]:
     word = re.compile(rf"{part}(?![a-z])" if part else "")
     for kind in ("tar", "parquet"):
         for folder in (path, path / "data"):
-            if found := sorted(file for file in folder.glob(f"*.{kind}") if word.match(file.name)):
+            if found := by_name(file for file in folder.glob(f"*.{kind}") if word.match(file.name)):
                 yield kind, found
                 break
