@@ -1,9 +1,14 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import idx_bytes
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from bpfc.data import (
     DataError,
@@ -147,3 +152,25 @@ def test_to_float() -> None:
     assert to_float(stored) is stored
     with pytest.raises(ValueError, match=r"torch.int64: must be uint8, uint16, or float32"):
         to_float(torch.tensor([3]))
+
+
+class NoUint16(TorchFunctionMode):
+    """As torch on CUDA, which has no kernels to index or pad it."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.__getitem__, F.pad) and args[0].dtype == torch.uint16:
+            raise NotImplementedError(f"{func} not implemented for 'UInt16'")
+        return func(*args, **(kwargs or {}))
+
+
+def test_images_of_16_bits_are_chosen_and_augmented_by_what_cuda_can_do() -> None:
+    pixels = torch.randint(0, 65536, (5, 1, 6, 6), dtype=torch.int32)
+    chosen, shifts, flips = torch.tensor([4, 0, 2]), torch.tensor([[0, 8], [3, 4], [8, 1]]), torch.arange(3) == 1
+    with NoUint16():
+        some = Images(pixels.to(torch.uint16), torch.arange(5))[chosen].pixels
+        moved = crop_and_flip(some, shifts, flips)
+    assert some.dtype == moved.dtype == torch.uint16
+    assert torch.equal(some.to(torch.int32), pixels[chosen])
+    assert torch.equal(moved.to(torch.int32), crop_and_flip(pixels[chosen], shifts, flips))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bpfc.data.images import AnyImages, in_parts
+from bpfc.data.images import AnyImages, in_parts, signed
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -75,13 +75,13 @@ def crop_and_flip(pixels: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
     """
     count, channels, height, width = pixels.shape
     shifts, flips = shifts.to(pixels.device), flips.to(pixels.device)
-    padded = F.pad(pixels, (4, 4, 4, 4))
+    padded = F.pad(signed(pixels), (4, 4, 4, 4))
     rows = torch.arange(height, device=pixels.device) + shifts[:, :1]
     columns = torch.arange(width, device=pixels.device).expand(count, width)
     columns = torch.where(flips[:, None], columns.flip(1), columns) + shifts[:, 1:]
     image = torch.arange(count, device=pixels.device)[:, None, None, None]
     channel = torch.arange(channels, device=pixels.device)[:, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]].view(pixels.dtype)
 
 
 def shrink(pixels: Tensor, side: int) -> Tensor:

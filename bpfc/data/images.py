@@ -26,6 +26,11 @@ CHUNK = 256
 TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
+def signed(pixels: Tensor) -> Tensor:
+    """The same memory, int16 where it is uint16, which torch on CUDA cannot index or pad; else the same."""
+    return pixels.view(torch.int16) if pixels.dtype == torch.uint16 else pixels
+
+
 @dataclass(frozen=True)
 class Images:
     """Labelled images on one device: pixels (N, C, H, W) and int64 labels (N,).
@@ -58,7 +63,8 @@ class Images:
         return self.shape[1]
 
     def __getitem__(self, index: Tensor | slice) -> Self:
-        return replace(self, pixels=self.pixels[index], labels=self.labels[index])
+        pixels = signed(self.pixels)[index].view(self.dtype)
+        return replace(self, pixels=pixels, labels=self.labels[index])
 
     def to(self, device: torch.device) -> Self:
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
