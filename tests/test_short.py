@@ -12,7 +12,7 @@ from test_trade_off import SVG, drawn_points, judged, row, train, x_of_percent
 from bpfc.files import read_json
 from bpfc.report.figures import Results
 from bpfc.report.page.svg import BOTTOM, TOP
-from bpfc.report.short import LENGTH, RECIPES, ROBUST, short, short_picture, weights
+from bpfc.report.short import LENGTH, RECIPES, ROBUST, curves, short, short_picture, weights
 from bpfc.report.tables import TABLES
 from bpfc.report.trade_off_picture import HEIGHT
 
@@ -53,9 +53,15 @@ def test_a_recipe_stands_beside_itself_behind_the_curve(results: Results) -> Non
     assert f"`results/fashion-mnist-ibp-curve-{LENGTH}/evaluation-fast`" in told
 
 
-def test_classes_and_costs_are_told_whichever_of_the_two_was_run(results: Results) -> None:
+def test_classes_and_costs_are_told_whatever_was_run(results: Results) -> None:
     assert row(short(results, "fashion-mnist"), "IBP")[1:3] == ["0", "3"]
-    assert row(short(results, "fashion-mnist"), "margin penalty at x")[1:3] == ["–", "–"]
+    assert row(short(results, "fashion-mnist"), "margin penalty at x")[1:3] == ["1", "4"]
+
+
+def test_curves_stand_beside_each_other(results: Results) -> None:
+    made = curves(results, "fashion-mnist")
+    assert row(made, "none") == ["none", "–", "not run", "not run", "–"]
+    assert row(made, "fixed")[1:] == ["`m-lenet-sparse@0.1-0.6`", "80.0", "71.0", "70.0"]
 
 
 def test_lambda_goes_from_small_to_large(results: Results) -> None:

@@ -27,6 +27,8 @@ WEIGHTS: dict[str, tuple[str, float, tuple[float, ...]]] = {
 }
 """By recipe on Fashion-MNIST: what formulas call its weight, the recipe's own, and others, whose runs have -weight-… in
 their names."""
+CURVES = {"none": "ibp", "fixed": "ibp-curve", "learned": "ibp-learned-curve"}
+"""Recipes with interval bounds, by the curve in front of the network."""
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
 SUITE = "evaluation-fast"
@@ -60,6 +62,17 @@ def weights(results: Results, data: str, recipe: str) -> str:
     points = _weighted(results, data, recipe)
     rows = [[f"{weight}", *_shares(point)] for weight, point in zip(sorted({own, *others}), points, strict=True)]
     return captioned([symbol, "clean", "stands", "certified"], rows, _caption(results, points))
+
+
+def curves(results: Results, data: str) -> str:
+    """A row a curve in front of the same recipe with interval bounds, in %.
+
+    Raises:
+        ValueError: the evaluations are of different images or ε.
+    """
+    points = [_point(results, f"{data}-{recipe}", name) for name, recipe in CURVES.items()]
+    rows = [[point.name, point.network or "–", *_shares(point)] for point in points]
+    return captioned(["curve", "network", "clean", "stands", "certified"], rows, _caption(results, points))
 
 
 def short_picture(results: Results, data: str) -> str:

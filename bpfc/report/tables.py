@@ -26,7 +26,7 @@ from bpfc.report.markdown import fill
 from bpfc.report.own import own
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
-from bpfc.report.short import short, short_picture, weights
+from bpfc.report.short import curves, short, short_picture, weights
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, fast_on_all, suites
 from bpfc.report.torture import torture
@@ -167,6 +167,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "short-mnist": partial(short, data="mnist"),
     "short-weights-fashion-mnist": partial(weights, data="fashion-mnist", recipe="bpfc-fast"),
     "short-kappa-fashion-mnist": partial(weights, data="fashion-mnist", recipe="ibp-curve"),
+    "short-curves-fashion-mnist": partial(curves, data="fashion-mnist"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }
