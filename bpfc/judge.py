@@ -1,12 +1,12 @@
 """The verdict: whether a perturbed image breaks a network. Attacks propose, this decides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import Attack, Ball, Behind, MultiTargeted, Norm, Rng, ball
+from bpfc.attacks import Attack, Ball, Norm, Rng, ball
 from bpfc.modes import own_randomness
 from bpfc.wrappers import is_random
 
@@ -23,12 +23,13 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         if not is_random(model) or not len(images):
             return model(images.float()).float()
-        return torch.cat([_repeated(model, image.float()) for image in images.split(1)])
+        with own_randomness(images.device, seed=0):
+            return torch.cat([_repeated(model, image.float()) for image in images.split(1)])
 
 
 def _repeated(model: nn.Module, image: Tensor) -> Tensor:
-    with own_randomness(image.device, seed=0):
-        return model(image).float()
+    torch.manual_seed(0)
+    return model(image).float()
 
 
 def clean_logits(model: nn.Module, images: Tensor, indices: Sequence[int]) -> Tensor:
@@ -128,18 +129,10 @@ class Judge:
                 self.judge(positions[claimed], candidates[claimed], step)
             return self.settled[positions] if self.minimum_norm is None else torch.zeros_like(claimed)
 
-        attack = self._aimed(attack)
         perturbed = attack(self.model, self.images, self.labels, rng, watch if any_iterate else None)
         if attack.forwards is not None:
             self.queries = spent if any_iterate else spent + attack.forwards * (attack.steps or 0)
         self.judge(torch.arange(len(self.images), device=self.images.device), perturbed, attack.steps)
-
-    def _aimed(self, attack: Attack) -> Attack:
-        """The attack at no more targets than there are other classes, so that it tells the steps that it takes."""
-        if not isinstance(attack, MultiTargeted | Behind):
-            return attack
-        others = exact_logits(self.model, self.images[:1]).shape[1] - 1
-        return replace(attack, targets=min(attack.targets, others))
 
     @property
     def settled(self) -> Tensor:

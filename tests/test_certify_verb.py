@@ -253,7 +253,7 @@ def test_certificates_of_other_code_under_the_same_name_are_refused(
     monkeypatch.setattr("conftest.small_network", lambda: network)
     with pytest.raises(SystemExit):
         call(monkeypatch, "evaluate", *handed_in, *few, str(tmp_path / "e"), "--certificates", str(tmp_path / "c"))
-    assert "is of something else (first_logits was" in capsys.readouterr().err
+    assert "is of something else (its logits of the first image were others" in capsys.readouterr().err
 
 
 def test_certificates_that_contradict_the_model_are_an_error(trained: nn.Module, digits: DataSet) -> None:

@@ -287,7 +287,11 @@ def test_a_run_is_named_by_its_data_and_lies_outside_of_it(tmp_path: Path, monke
         train.parse(words)
     with pytest.raises(UserError, match="^--out a/b: lies in the folder"):
         train.parse(["mnist-5k-bpfc", "--data", str(place), "--out", "a/b"])
-    assert isinstance(train.parse([*words, "--out", "../run"]), train.TrainOwn)
+    for elsewhere in ("../run", ".runs/a"):
+        assert isinstance(train.parse([*words, "--out", elsewhere]), train.TrainOwn)
+    for part in ("train", "val"):
+        (place / part).mkdir()
+    assert isinstance(train.parse(words), train.TrainOwn)  # reads these two alone
     monkeypatch.chdir(tmp_path)
     assert isinstance(train.parse(["margin", "--data", "pictures", "--eps", "4/255"]), train.TrainOwn)
     (tmp_path / "mnist-5k").mkdir()  # is no data: the name is a set's

@@ -120,6 +120,9 @@ def test_cascade_gives_the_same_worst_case(trained: nn.Module, test_digits: Digi
 def test_two_classes(test_digits: Digits) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 2)).eval()
     assert 0 <= bpfc.evaluate(model, test_digits[0][:5], test_digits[1][:5] % 2, attacks="pgd-3", eps=0.1).robust <= 1
+    still = nn.Sequential(nn.Flatten(), nn.Linear(784, 2), nn.Threshold(torch.inf, 0.0)).eval()  # every logit is 0
+    found = bpfc.evaluate(still, test_digits[0][:5], torch.zeros(5).long(), attacks="mt-pgd-7,mt-pgd-7-last", eps=0.1)
+    assert [[verdict["queries"] for verdict in row["attacks"].values()] for row in found.rows] == [[8, 7]] * 5
 
 
 def test_what_is_handed_in_is_checked(trained: nn.Module, test_digits: Digits) -> None:  # 17

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import Attack, Behind, ImageRng, LinfBall, MultiTargeted, Watch
+from bpfc.attacks import Attack, Behind, ImageRng, LinfBall, MultiTargeted, Watch, aimed
 from bpfc.judge import Judge, exact_logits, run_attack
 from bpfc.models import ToneCurve
 from bpfc.modes import eval_mode
@@ -89,10 +89,11 @@ def test_any_iterate_counts_unless_the_last_is_asked_for() -> None:  # 11
 @pytest.mark.parametrize("any_iterate", [True, False])
 def test_steps_are_those_taken_where_there_are_few_classes(attack: Attack, any_iterate: bool) -> None:
     model = nn.Sequential(ToneCurve(0, 1), Brightness()).eval()
+    attack = aimed(attack, classes=2)
     judge = Judge(model, DARK, LABEL, LinfBall(0.1))
     judge.run(attack, ImageRng(0, [0]), any_iterate=any_iterate)
     assert judge.queries is not None
-    assert judge.queries.item() == 6 if any_iterate else 5  # before the first step and after each, or not shown
+    assert judge.queries.item() == (6 if any_iterate else 5)  # before the first step and after each, or not shown
     far = Judge(model, DARK, LABEL, LinfBall(0.1))
     far.run(replace(attack, eps=0.1, step_size=1.0), ImageRng(0, [0]), any_iterate=False)
     assert far.broken.item()

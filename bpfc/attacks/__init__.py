@@ -1,6 +1,7 @@
 """Attacks: one file each, a frozen dataclass that turns images into perturbed images."""
 
 from bpfc.attacks.adaptive import Adaptive
+from bpfc.attacks.aimed import aimed
 from bpfc.attacks.apgd import APGD
 from bpfc.attacks.apgd_targeted import TargetedAPGD
 from bpfc.attacks.autoattack import AutoAttackPart
@@ -46,5 +47,6 @@ __all__ = [
     "Square",
     "TargetedAPGD",
     "Watch",
+    "aimed",
     "ball",
 ]

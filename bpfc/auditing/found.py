@@ -55,9 +55,11 @@ class Found:
         Raises:
             ValueError: the first process asks for another attack, or on other images.
         """
-        at = self._next(attack=settings, name=name, images=zlib.crc32(repr(places).encode()))
+        images = zlib.crc32(repr(places).encode())
+        at = self._next(attack=settings, name=name, images=images)
         line = self._kept.get(name)
-        line = self._crew.told(f"{at}, kept", line if line and line["settings"] == settings else None)
+        same = line is not None and (line["settings"], line.get("images", images)) == (settings, images)
+        line = self._crew.told(f"{at}, kept", line if same else None)
         if line is not None:
             return line, False
         started = time.perf_counter()
@@ -65,7 +67,7 @@ class Found:
         mine = (parts[number] for number in self._crew.handed_out(f"{at}, blocks", len(parts)))
         found = sorted(self._crew.gathered(f"{at}, found", list(run(mine))))
         seconds = round(time.perf_counter() - started, 2)
-        line = {"probe": name, "settings": settings, "eps": eps, "found": found, "seconds": seconds}
+        line = {"probe": name, "settings": settings, "images": images, "eps": eps, "found": found, "seconds": seconds}
         if self._folder is not None:
             keep(self._folder, line)
         return line, True

@@ -11,8 +11,8 @@ from bpfc.resumed import FIRST, near
 SCHEMA = 2
 """Of audit.json and of what is kept."""
 
-KEPT = ("probe", "settings", "eps", "found", "seconds")
-"""What is kept of an attack."""
+KEPT = ("probe", "settings", "images", "eps", "found", "seconds")
+"""What is kept of an attack; `images`, a checksum of those it ran on, not by earlier versions."""
 
 
 def started_in(folder: Path) -> Path:

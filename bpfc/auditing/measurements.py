@@ -1,6 +1,5 @@
 """What the checks look at: attacks run once, whoever asks for them, and their rows kept in the audit's folder."""
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial, reduce
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted
+from bpfc.attacks import FGSM, PGD, Attack, Behind, ImageRng, MultiTargeted, aimed
 from bpfc.attacks.objectives import margins
 from bpfc.auditing.budget import Budget
 from bpfc.auditing.found import Found
@@ -148,8 +147,9 @@ class Measurements:
         if name not in self.probes:
             chosen = self.right if on is None else on
             places = chosen.nonzero()[:, 0].tolist()
-            settings = f"{attack!r} x{restarts} on {len(places)} ({zlib.crc32(repr(places).encode()):08x})"
+            settings = f"{attack!r} x{restarts} on {len(places)}"
             source = self.plain if through is None else through
+            attack = aimed(attack, self.logits.shape[1])
             ran = attack if source is self.model or isinstance(attack, Through) else Through(attack, source)
             line, new = self.found.by(
                 name, settings, attack.eps, places, self.batch_size, partial(self._run, name, ran, restarts)

@@ -80,12 +80,16 @@ def _settings(option: str, header: Path, subject: "Subject", eps: float) -> dict
         raise ValueError(f"{option} {header.parent}: holds no {header.stem} (there is no {header.name})")
     settings: dict[str, Any] = read_json(header)
     mine = {name: list(value) if isinstance(value, tuple) else value for name, value in subject.header().items()}
-    known = first_logits(subject.model, to_float(subject.images[:1].pixels))
-    # Other numbers of images and of samples are no other subject; logits are alike to rounding, or of other code.
-    asked = {"reading": None} | mine | {"norm": "linf", "eps": eps, "images": settings.get("images")}
-    asked |= {"eot": settings.get("eot"), FIRST: settings.get(FIRST) if near(settings.get(FIRST), known) else known}
+    # Other numbers of images and of samples are no other subject.
+    same = {name: settings.get(name) for name in ("images", "eot")}
+    asked = {"reading": None} | mine | {"norm": "linf", "eps": eps} | same
     other = [name for name, value in asked.items() if settings.get(name) != value]
-    if other:
-        told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
+    told = "; ".join(f"{name} was {settings.get(name)!r}, is {asked[name]!r}" for name in other)
+    known, before = first_logits(subject.model, to_float(subject.images[:1].pixels)), settings.get(FIRST)
+    if isinstance(before, list) and "sources_sha256" in settings:
+        before = before[: len(known)]  # a transfer's sources come after the target
+    if not other and not near(before, known):
+        told = "its logits of the first image were others, so the code of the model is another"
+    if told:
         raise ValueError(f"{option} {header.parent}: is of something else ({told})")
     return settings

@@ -126,12 +126,22 @@ def _changed(name: str, out: Path, recipe: "Recipe", words: list[str]) -> Train:
 
     given = read_words(Words, f"bpfc train {name}", words, Words(recipe=recipe, out=out))
     data = given.recipe.data
-    if data not in DATA_SETS and given.out.resolve().is_relative_to(Path(data).resolve()):
+    if data not in DATA_SETS and _is_class(given.out, Path(data)):
         raise UserError(
             f"--out {given.out}: lies in the folder of the data, {data}, where it would count as a class; choose "
             "another --out"
         )
     return Train(**vars(given))
+
+
+def _is_class(out: Path, data: Path) -> bool:
+    """Whether a folder lies in one of pictures by class, and would be a class of it or in one."""
+    from bpfc.data.own import takes_folders
+
+    if not out.resolve().is_relative_to(data.resolve()):
+        return False
+    first = out.resolve().relative_to(data.resolve()).parts[:1]
+    return takes_folders(data) and not (first and first[0].startswith("."))
 
 
 def _help() -> NoReturn:

@@ -63,6 +63,15 @@ def load_own(path: Path, reading: Reading) -> Own:
     return Own(train, test, classes)
 
 
+def takes_folders(path: Path) -> bool:
+    """Whether each folder in it is a class: pictures that are neither in shards nor in parts to train and to test on.
+
+    Raises:
+        DataError: as `load_own`.
+    """
+    return path.is_dir() and _parts(path) is None and not dict(shards(path))
+
+
 def _parts(path: Path) -> tuple[Place, Place] | None:
     """The part to train on and that to test on, if they are told apart."""
     for ending in ("", ".npz"):

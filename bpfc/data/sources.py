@@ -128,10 +128,13 @@ def _find(place: Path, name: str) -> Path | None:
 
 
 def _holds_another(source: Source, root: Path) -> bool:
-    """Whether files there of the set's names are another set's; Fashion-MNIST has taken MNIST's."""
+    """Whether files there of the set's names are another set's; Fashion-MNIST has taken MNIST's.
+
+    The labels tell, which are a thousandth of what there is to read.
+    """
     for other in (MNIST, FASHION_MNIST):
         for name, digest in other.digests.items():
-            if source.digests.get(name, digest) != digest and (path := _find(root, name)):
+            if "labels" in name and source.digests.get(name, digest) != digest and (path := _find(root, name)):
                 with suppress(DataError):  # damaged: whoever reads it says so
                     if _digest(read(path)) == digest:
                         return True

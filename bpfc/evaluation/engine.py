@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
-from bpfc.attacks import Attack, ImageRng, TargetedAPGD
+from bpfc.attacks import Attack, Behind, ImageRng, MultiTargeted, TargetedAPGD, aimed
 from bpfc.certification import ContradictionError
 from bpfc.data import AnyImages, Block, each_block
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan
-from bpfc.judge import Judge, clean_logits
+from bpfc.judge import Judge, clean_logits, exact_logits
 from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
 from bpfc.modes import own_randomness
@@ -103,7 +103,7 @@ def attack_rows(
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             drawn = own_draws(model, images.device, plan.seed, item.name, done, *(indices[place] for place in left))
             with drawn, autocast(images.device, plan.precision_of(item)):
-                judge.run(with_room(item.attack, plan.batch_size), rng, any_iterate=item.any_iterate)
+                judge.run(fitted(item.attack, model, images, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
@@ -118,9 +118,16 @@ def own_draws(model: nn.Module, device: torch.device, *key: object) -> AbstractC
     return own_randomness(device, zlib.crc32(repr(key).encode())) if is_random(model) else nullcontext()
 
 
-def with_room(attack: Attack, batch_size: int) -> Attack:
-    """The attack with the whole batch to fill: a few images fill it with several targets each."""
-    return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else attack
+def fitted(attack: Attack, model: nn.Module, images: Tensor, batch_size: int) -> Attack:
+    """The attack as the model and the batch have it: at no more targets than there are, and with the batch to fill.
+
+    A few images fill it with several targets each.
+    """
+    if isinstance(attack, TargetedAPGD):
+        return replace(attack, room=batch_size)
+    if isinstance(attack, MultiTargeted | Behind):
+        return aimed(attack, exact_logits(model, images[:1]).shape[1])
+    return attack
 
 
 def clean_rows(model: nn.Module, block: Block) -> list[Row]:

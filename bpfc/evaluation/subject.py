@@ -22,7 +22,7 @@ from bpfc.models import (
     state_sha256,
 )
 from bpfc.options import AS_THEY_ARE, Reading
-from bpfc.wrappers import EOT, with_hooks
+from bpfc.wrappers import EOT, is_random, with_hooks
 
 IMAGENET = 1_000
 """Classes of the weights that libraries come with."""
@@ -70,8 +70,7 @@ class Subject:
 
     def header(self) -> dict[str, Any]:
         """What a ledger says of the subject, ready for JSON: all that decides a row."""
-        reading = self.reading.deciding()
-        return ({"reading": reading} if reading else {}) | {
+        header: dict[str, Any] = {
             "weights_sha256": self.weights_sha256,
             "model": self.factory,
             "mean": self.mean,
@@ -81,6 +80,11 @@ class Subject:
             "data_sha256": self.data_sha256,
             "images": len(self.images),
         }
+        if reading := self.reading.deciding():
+            header["reading"] = reading
+        if is_random(self.model):  # earlier versions drew for a whole batch: their rows are not gone on with
+            header["draws"] = "by image"
+        return header
 
 
 def from_factory(

@@ -18,7 +18,7 @@ from bpfc.attacks.made import Made
 from bpfc.checks import check
 from bpfc.data import Block, blocks, to_float
 from bpfc.evaluation.caveats import caveats
-from bpfc.evaluation.engine import attack_rows, clean_rows, note_blind, with_room
+from bpfc.evaluation.engine import attack_rows, clean_rows, fitted, note_blind
 from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.plan import Plan, PlannedAttack
 from bpfc.evaluation.subject import Subject
@@ -120,7 +120,7 @@ def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan:
     for restart in range(item.restarts):
         rng = ImageRng(plan.seed, indices, restart)
         with autocast(images.device, plan.precision_of(item)):
-            perturbed = with_room(item.attack, plan.batch_size)(source, images, labels, rng)
+            perturbed = fitted(item.attack, source, images, plan.batch_size)(source, images, labels, rng)
         kept |= zip(rng.keys.tolist(), perturbed, strict=True)
     attack = Made(item.attack.eps, item.attack.norm, item.attack.steps, kept)
     return PlannedAttack(transferred(item.name, name), attack, item.restarts, any_iterate=False)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ class Known:
 
     def has(self, weights_sha256: str | None) -> bool:
         """Whether these are its weights, as far as its own are there to tell."""
-        return not self.has_weights or weights_sha256 == self.run.digest
+        return not self.has_weights or weights_sha256 == self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the weights, which are read once, however many figures are asked for."""
+        return self.run.digest
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bpfc.machine import pick_device, resolve
 from bpfc.methods import BPFCIBP, IBP, ManifoldMixup
 from bpfc.methods.ibp import traced
 from bpfc.models import build, check_name
-from bpfc.modes import eval_mode
+from bpfc.modes import eval_mode, own_randomness
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
 from bpfc.team import team
@@ -118,7 +118,7 @@ def _check_batches(recipe: Recipe, model: nn.Module, training: AnyImages) -> Non
         return
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), own_randomness(training.labels.device, seed=0):
             functional_call(model.train(), buffers, (to_float(shrink(training[:1].pixels, side)),))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
