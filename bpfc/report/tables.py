@@ -132,7 +132,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
         data="cifar-10",
         sources=[("cifar-10-normal-vgg19-fast", "vgg-19")],
         white_box="evaluation-1000",
-        attacks=("fgsm", "pgd-1000"),
+        attacks=("fgsm", "pgd-20-last"),
     ),
     "suites": partial(suites, runs=_SUITES),
     "suite-costs": partial(costs, runs=_SUITES),
