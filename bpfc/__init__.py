@@ -1,6 +1,7 @@
 """Robust image classifiers without training on adversarial examples, and robustness figures to trust."""
 
 import importlib
+import importlib.util
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,15 @@ ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """A name above, from its room. Only when it is asked for, because the rooms import torch, and help texts do not."""
+    """A name above from its room, or a room, as `bpfc.attacks`.
+
+    Only when it is asked for, because the rooms import torch, and help texts do not.
+    """
     for room, names in ROOMS.items():
         if name in names:
             return getattr(importlib.import_module(room), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'bpfc' has no attribute {name!r}")
 
 

@@ -154,6 +154,13 @@ def test_an_undefended_network_that_stands_is_flagged(
     assert check_of("C18", m) == "flag"
 
 
+def test_a_model_of_one_answer_is_not_told_to_stand_without_a_bound(shown: tuple[Tensor, Tensor]) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    nn.init.constant_(model[1].weight, 1e-6)
+    model[1].bias.data[3] = 5.0
+    assert check_of("C5", Measurements(model.eval(), Images(*shown), EPS, TINY)) == "not run"
+
+
 def test_images_of_one_class_say_nothing_of_an_undefended_network(
     trained: nn.Module, shown: tuple[Tensor, Tensor]
 ) -> None:

@@ -175,6 +175,7 @@ def test_recipes_train_and_evaluates(
         (["train", "mnist-5k-bpfc", "--epochs", "0"], "epochs=0"),
         (["train", "mnist-5k-bpfc", "--eps", "8/0"], "8/255"),
         (["train", "mnist-5k-bqfc"], "no recipe 'mnist-5k-bqfc'; did you mean mnist-5k-bpfc"),
+        (["train", "box", "--data", "x"], "with --data PATH the methods are normal, bpfc, box-consistency,"),
     ],
 )
 def test_errors_are_told_in_one_line(

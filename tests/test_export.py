@@ -139,7 +139,7 @@ def test_a_hugging_face_folder_is_a_network_and_a_run(
     assert run(Export(folder, "hub", out=hub)) == [f"{hub}: ready for huggingface-cli upload"]
     images = to_float(digits.test.pixels[:5])
     expected = exact_logits(Run(folder).model(digits), images)
-    torch.testing.assert_close(exact_logits(from_folder(hub), images), expected)
+    torch.testing.assert_close(exact_logits(from_folder(str(hub)), images), expected)
     card = (hub / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: bpfc\npipeline_tag: image-classification\n")
     for told in (

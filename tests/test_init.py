@@ -1,5 +1,9 @@
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import bpfc
 
@@ -15,3 +19,11 @@ def test_version_is_the_projects_and_has_its_changes_told() -> None:
 
 def test_every_name_offered_is_there() -> None:
     assert all(hasattr(bpfc, name) for name in bpfc.__all__)
+
+
+def test_rooms_are_there_without_an_import_of_their_own() -> None:
+    """In a fresh process: here another test may have loaded them."""
+    told = "import bpfc; assert bpfc.bitplanes.k_for(0.1) == 6; bpfc.models.from_folder; bpfc.judge; bpfc.methods"
+    subprocess.run([sys.executable, "-c", told], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bpfc.nothing

@@ -176,7 +176,7 @@ def test_scale_tells_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
     assert found[3] == "| 1,000 | 2 | 1,000 | 500 | 0.500 | 5.0% | 1,900 MiB |"
     assert found[6] == "| 10,000 | 2 | 11,000 | 5,500 | 0.550 | not run | 1,900 MiB |"
     told = " ".join(found)
-    assert "With 2 processes, an image of 10,000 costs +10.0% against one of 1,000." in told
+    assert "With 2 processes, each of 10,000 images costs 10.0% more than each of 1,000." in told
     assert "1 thread of Intel Xeon Processor, of 2 cores" in told
     # 50,000 images of 20 forwards at 0.1 s and 10 backwards at 0.2 s, times 4.1 / 1.8
     assert imagenet(Results(tmp_path)).splitlines()[2].startswith("| `fast` | 20 | 10 | 127 | 0.17 |")

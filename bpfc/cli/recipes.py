@@ -92,12 +92,16 @@ def named(name: str) -> "tuple[str, Recipe]":
     Raises:
         ValueError: there is none of that name.
     """
+    from bpfc.methods import METHODS
     from bpfc.training.recipes import RECIPES
 
     if name not in RECIPES:
         near = get_close_matches(name, RECIPES, n=1)
         meant = f"; did you mean {near[0]}" if near else ""
-        raise ValueError(f"no recipe {name!r}{meant}; bpfc recipes lists them")
+        raise ValueError(
+            f"no recipe {name!r}{meant}; bpfc recipes lists them, and with --data PATH the methods are "
+            f"{', '.join(METHODS)}"
+        )
     return RECIPES[name]
 
 

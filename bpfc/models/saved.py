@@ -17,7 +17,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     write_plain_json(folder / "config.json", config)
 
 
-def from_folder(folder: Path, trusted: str | None = None) -> nn.Module:
+def from_folder(folder: Path | str, trusted: str | None = None) -> nn.Module:
     """The network in a folder that `bpfc export RUN --to hub` wrote, in eval mode, on the CPU.
 
     From float32 images (N, channels, size, size) in [0, 1] to logits (N, classes).
@@ -31,6 +31,7 @@ def from_folder(folder: Path, trusted: str | None = None) -> nn.Module:
     """
     from bpfc.models import build  # which lists this one
 
+    folder = Path(folder)
     config = read_json(folder / "config.json")
     if lacking := [name for name in BUILD if name not in config]:
         raise ValueError(f"{folder / 'config.json'}: does not say {lacking[0]}; export the network again")

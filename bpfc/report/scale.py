@@ -67,8 +67,8 @@ def _linear(rows: Rows) -> str:
                 rows["evaluation", images, processes]["cpu_seconds"] / images for images in (there[0], there[-1])
             )
             told.append(
-                f"With {processes} {'process' if processes == 1 else 'processes'}, an image of {there[-1]:,} costs "
-                f"{last / first - 1:+.1%} against one of {there[0]:,}."
+                f"With {processes} {'process' if processes == 1 else 'processes'}, each of {there[-1]:,} images costs "
+                f"{abs(last / first - 1):.1%} {'more' if last > first else 'less'} than each of {there[0]:,}."
             )
     return " ".join(told) or "Whether cost grows in proportion has not been measured: that takes sets of two sizes."
 
