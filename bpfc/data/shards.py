@@ -69,6 +69,7 @@ def list_tar(paths: list[Path]) -> Listed:
                         pictures[key] = Member(path, member.name, member.offset_data, member.size)
                     elif kind == "cls" and (file := tar.extractfile(member)) is not None:
                         told[key] = int(file.read())
+                _check_end(path, tar.offset)
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise DataError(f"{path}: not a plain tar of WebDataset ({error}); make the shard again") from error
         if lonely := sorted(pictures.keys() ^ told.keys()):
@@ -76,6 +77,16 @@ def list_tar(paths: list[Path]) -> Listed:
         items += pictures.values()
         labels += [told[key] for key in pictures]
     return _named(paths[0], items, labels, None)
+
+
+def _check_end(path: Path, at: int) -> None:
+    """Two blocks of zeros, and no more than zeros: `tarfile` takes any header that is damaged or cut for the end."""
+    with path.open("rb") as file:
+        file.seek(at)
+        end = file.read(2 * tarfile.BLOCKSIZE)
+        rest = iter(lambda: file.read(1 << 20), b"")
+        if len(end) < 2 * tarfile.BLOCKSIZE or any(end) or any(part.strip(b"\0") for part in rest):
+            raise DataError(f"{path}: damaged or cut short at byte {at}; fetch or make the shard again")
 
 
 @dataclass(frozen=True)
