@@ -1,5 +1,6 @@
 """Shards and parts: what is damaged, named otherwise or hidden must not shrink, mix or shift the data in silence."""
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -42,3 +43,37 @@ def cats_and_dogs(path: Path, names: list[str] | None, labels: list[int | None])
     parquet(path, range(len(labels)), names)
     table = writer.read_table(path)
     writer.write_table(table.set_column(1, "label", pyarrow.array(labels)), path, row_group_size=2)
+
+
+def test_labels_go_by_the_names_that_each_parquet_file_tells(tmp_path: Path) -> None:
+    cats_and_dogs(tmp_path / "train-0.parquet", ["cat", "dog"], [0, 1, 1])
+    cats_and_dogs(tmp_path / "train-1.parquet", ["dog", "cat"], [0, 1, 1])
+    cats_and_dogs(tmp_path / "test-0.parquet", ["dog", "cat"], [0, 0, 1])
+    data = load(str(tmp_path))
+    assert data.class_names == ("cat", "dog")
+    assert data.train.labels.tolist() == [0, 1, 1, 1, 0, 0]
+    assert data.test.labels.tolist() == [1, 1, 0]
+    cats_and_dogs(tmp_path / "test-0.parquet", ["dog", "cow"], [0, 0, 1])
+    refuse(r"test-0.parquet: holds class cow, which the part to train on has not; name the same", tmp_path)
+    cats_and_dogs(tmp_path / "test-0.parquet", None, [0, 0, 1])
+    refuse(r"test-0.parquet: holds class 0, which the part to train on has not", tmp_path)
+    cats_and_dogs(tmp_path / "train-1.parquet", None, [0, 1, 1])
+    refuse(r"train-1.parquet: holds class 0, which .*train-0.parquet has not", tmp_path)
+    cats_and_dogs(tmp_path / "train-1.parquet", ["dog", "cat"], [0, 1, 2])
+    refuse(r"train-1.parquet: labels from 0 to 2; must be from 0 to 1", tmp_path)
+
+
+def test_files_without_names_are_numbered_together(tmp_path: Path) -> None:
+    cats_and_dogs(tmp_path / "train-0.parquet", None, [0, 0])
+    cats_and_dogs(tmp_path / "train-1.parquet", None, [2, 1])
+    assert load_images(tmp_path).labels.tolist() == [0, 0, 2, 1]
+
+
+def test_names_that_a_data_set_tells_otherwise_count_as_none(tmp_path: Path) -> None:
+    from pyarrow import parquet as writer
+
+    cats_and_dogs(tmp_path / "train-0.parquet", None, [0, 1])
+    for told in ("no JSON", json.dumps({"info": None})):
+        table = writer.read_table(tmp_path / "train-0.parquet").replace_schema_metadata({"huggingface": told})
+        writer.write_table(table, tmp_path / "train-0.parquet")
+        assert load_images(tmp_path).labels.tolist() == [0, 1]

@@ -17,7 +17,7 @@ from bpfc.data.folders import list_folder
 from bpfc.data.formats import DataError, numbered
 from bpfc.data.images import AnyImages, Images, out_of_range, pictures
 from bpfc.data.npz import load_npz
-from bpfc.data.shards import list_parquet, list_tar, shards
+from bpfc.data.shards import list_parquet, list_tar, relabelled, shards
 from bpfc.options import Reading
 
 Place = Path | list[Path]
@@ -100,8 +100,8 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
     files = place if isinstance(place, list) else next((found for _, found in shards(place)), [])
     if files:
         classes, items, labels = list_tar(files) if files[0].suffix == ".tar" else list_parquet(files)
-        if known is not None and len(classes) > len(known):
-            raise DataError(f"{path}: holds class {classes[-1]}, which the part to train on has not; put it into both")
+        if known is not None:
+            labels = relabelled(path, labels, classes, "the part to train on", known)
         return pictures(items, labels, reading), classes
     if path.is_dir():
         if arrow := sorted(path.glob("*.arrow")):

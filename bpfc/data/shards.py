@@ -6,7 +6,7 @@ Nothing is unpacked: a picture's bytes are read from their place when it is need
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -114,34 +114,62 @@ class Cell:
 def list_parquet(paths: list[Path]) -> Listed:
     """Of a Hugging Face data set's parquet files: a column of pictures and one of labels.
 
-    The names of the classes are those that the data set tells. A row group is read at once, and the last few are kept:
-    fast where pictures are asked for in their order, and slow where they are not.
+    The names of the classes are those that the first file tells; in the others labels go by their names. A row group is
+    read at once, and the last few are kept: fast where pictures are asked for in their order, and slow where they are
+    not.
 
     Raises:
-        DataError: pyarrow is not installed, or a file is not as above.
+        DataError: pyarrow is not installed, a file is not as above, or it has a class that the first has not.
     """
-    parquet = _parquet()
     items: list[Encoded] = []
     labels: list[int] = []
     names: tuple[str, ...] | None = None
     for path in paths:
-        try:
-            file = parquet.ParquetFile(path)
-        except Exception as error:  # pyarrow raises whatever parsing does
-            raise DataError(f"{path}: cannot be read as parquet ({error}); fetch it again") from error
-        columns = file.schema_arrow.names
-        picture = next((name for name in ("image", "img") if name in columns), None)
-        label = next((name for name in ("label", "labels", "fine_label") if name in columns), None)
-        if picture is None or label is None:
-            raise DataError(f"{path}: columns {', '.join(columns)}; must hold image (or img) and label")
-        names = names or _class_names(file.schema_arrow.metadata or {}, label)
-        for group in range(file.num_row_groups):
-            values = file.read_row_group(group, columns=[label])[label].to_pylist()
-            if not all(type(value) is int for value in values):
-                raise DataError(f"{path}: column {label} holds {type(values[0]).__name__}; must be integers")
-            items += [Cell(path, picture, group, at) for at in range(len(values))]
-            labels += values
+        cells, mine, told = _rows(path)
+        if not items:
+            names = told
+        elif cells and told != names:
+            own, _, _ = _named(path, cells, mine, told)
+            mine = relabelled(path, mine, own, str(paths[0]), names or ())
+        items += cells
+        labels += mine
     return _named(paths[0], items, labels, names)
+
+
+def relabelled(path: Path, labels: list[int], names: Sequence[str], whole: str, known: Sequence[str]) -> list[int]:
+    """Labels that count the classes `known`, those of `whole`, in place of those in `path` that count its `names`.
+
+    Raises:
+        DataError: a name is not known.
+    """
+    place = {name: at for at, name in enumerate(known)}
+    if strange := [name for name in names if name not in place]:
+        raise DataError(f"{path}: holds class {strange[0]}, which {whole} has not; name the same classes in both")
+    return [place[names[label]] for label in labels]
+
+
+def _rows(path: Path) -> tuple[list[Encoded], list[int], tuple[str, ...] | None]:
+    """Pictures, labels and, if it tells them, the classes' names of one file."""
+    try:
+        file = _parquet().ParquetFile(path)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow raises whatever parsing does
+        raise DataError(f"{path}: cannot be read as parquet ({error}); fetch it again") from error
+    columns = file.schema_arrow.names
+    picture = next((name for name in ("image", "img") if name in columns), None)
+    label = next((name for name in ("label", "labels", "fine_label") if name in columns), None)
+    if picture is None or label is None:
+        raise DataError(f"{path}: columns {', '.join(columns)}; must hold image (or img) and label")
+    items: list[Encoded] = []
+    labels: list[int] = []
+    for group in range(file.num_row_groups):
+        values = file.read_row_group(group, columns=[label])[label].to_pylist()
+        if not all(type(value) is int for value in values):
+            raise DataError(f"{path}: column {label} holds {type(values[0]).__name__}; must be integers")
+        items += [Cell(path, picture, group, at) for at in range(len(values))]
+        labels += values
+    return items, labels, _class_names(file.schema_arrow.metadata or {}, label)
 
 
 @lru_cache(maxsize=4)
