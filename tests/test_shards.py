@@ -69,6 +69,11 @@ def test_files_without_names_are_numbered_together(tmp_path: Path) -> None:
     assert load_images(tmp_path).labels.tolist() == [0, 0, 2, 1]
 
 
+def test_a_label_that_is_missing_is_told_by_its_row(tmp_path: Path) -> None:
+    cats_and_dogs(tmp_path / "train-0.parquet", ["cat", "dog"], [0, 1, 1, None])
+    refuse("train-0.parquet, row 1 of group 1: label is None; must be an integer", tmp_path)
+
+
 def test_names_that_a_data_set_tells_otherwise_count_as_none(tmp_path: Path) -> None:
     from pyarrow import parquet as writer
 

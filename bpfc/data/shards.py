@@ -165,9 +165,11 @@ def _rows(path: Path) -> tuple[list[Encoded], list[int], tuple[str, ...] | None]
     labels: list[int] = []
     for group in range(file.num_row_groups):
         values = file.read_row_group(group, columns=[label])[label].to_pylist()
-        if not all(type(value) is int for value in values):
-            raise DataError(f"{path}: column {label} holds {type(values[0]).__name__}; must be integers")
-        items += [Cell(path, picture, group, at) for at in range(len(values))]
+        cells = [Cell(path, picture, group, at) for at in range(len(values))]
+        for cell, value in zip(cells, values, strict=True):
+            if type(value) is not int:
+                raise DataError(f"{cell.name}: {label} is {value!r:.40}; must be an integer")
+        items += cells
         labels += values
     return items, labels, _class_names(file.schema_arrow.metadata or {}, label)
 
