@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from test_own_data import parquet, tar
+from test_own_data import draw, parquet, tar
 
 from bpfc.data import DataError, load, load_images
 
@@ -72,6 +72,26 @@ def test_files_without_names_are_numbered_together(tmp_path: Path) -> None:
 def test_a_label_that_is_missing_is_told_by_its_row(tmp_path: Path) -> None:
     cats_and_dogs(tmp_path / "train-0.parquet", ["cat", "dog"], [0, 1, 1, None])
     refuse("train-0.parquet, row 1 of group 1: label is None; must be an integer", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "test"])
+def test_names_of_a_part_to_test_on(name: str, tmp_path: Path) -> None:
+    tar(tmp_path / "shards" / "train-0.tar", range(8))
+    tar(tmp_path / "shards" / f"{name}-0.tar", range(8, 11))
+    for part, count in (("train", 3), (name, 2)):
+        for number in range(count):
+            for label in ("ant", "bee"):
+                draw(tmp_path / "folders" / part / label / f"{number}.png", number)
+    for root, expected in (("shards", (8, 3)), ("folders", (6, 4))):
+        data = load(str(tmp_path / root))
+        assert (len(data.train), len(data.test)) == expected
+
+
+def test_shards_beside_those_to_train_on_are_not_joined_with_them(tmp_path: Path) -> None:
+    tar(tmp_path / "train-0.tar", range(8))
+    assert len(load_images(tmp_path)) == 8
+    tar(tmp_path / "holdout-0.tar", range(8, 11))
+    refuse("holdout-0.tar: is neither of train, as train-0.tar is, nor of a part to test on", tmp_path)
 
 
 def test_names_that_a_data_set_tells_otherwise_count_as_none(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Images of one's own: pictures a class, shards of them, or arrays; with a part to test on, or without.
 
 PATH/ant/1.png PATH/bee/2.png …              pictures by class
-PATH/train/ant/1.png PATH/val/ant/2.png …    the same, with a part to test on (val, validation or test)
+PATH/train/ant/1.png PATH/val/ant/2.png …    the same, with a part to test on (val, valid, validation, dev, test)
 PATH/train-0000.tar PATH/val-0000.tar …      WebDataset's shards; see bpfc.data.shards
 PATH/data/train-….parquet …                  a Hugging Face data set on disk; see there
 PATH.npz, or PATH/train.npz PATH/val.npz     arrays; see bpfc.data.npz
@@ -22,7 +22,7 @@ from bpfc.options import Reading
 
 Place = Path | list[Path]
 """A folder or a file, or some shards."""
-TEST = ("val", "validation", "test")
+TEST = ("val", "valid", "validation", "dev", "test")
 """What the part to test on may be called."""
 
 
@@ -86,6 +86,11 @@ def _parts(path: Path) -> tuple[Place, Place] | None:
         if names:
             _check_one(path, list(names))
             return files, next(iter(names.values()))
+        if others := [file for file in dict(shards(path))[kind] if file not in files]:
+            raise DataError(
+                f"{others[0]}: is neither of train, as {files[0].name} is, nor of a part to test on; begin its name "
+                f"with train or one of {', '.join(TEST)}, or move it away"
+            )
     return None
 
 
