@@ -8,6 +8,7 @@ import pytest
 from test_own_data import draw, parquet, tar
 
 from bpfc.data import DataError, load, load_images
+from bpfc.data.shards import shards
 
 
 def refuse(message: str, path: Path) -> None:
@@ -92,6 +93,21 @@ def test_shards_beside_those_to_train_on_are_not_joined_with_them(tmp_path: Path
     assert len(load_images(tmp_path)) == 8
     tar(tmp_path / "holdout-0.tar", range(8, 11))
     refuse("holdout-0.tar: is neither of train, as train-0.tar is, nor of a part to test on", tmp_path)
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    """macOS leaves ._NAME beside NAME, on disks that know no attributes of its own."""
+    tar(tmp_path / "shards" / "a-0.tar", range(8))
+    (tmp_path / "shards" / "._a-0.tar").write_bytes(b"Mac OS X")
+    (tmp_path / "shards" / "._a-0.arrow").write_bytes(b"Mac OS X")
+    assert [path.name for _, found in shards(tmp_path / "shards") for path in found] == ["a-0.tar"]
+    assert len(load_images(tmp_path / "shards")) == 8
+    for label in ("ant", "bee"):
+        draw(tmp_path / "folders" / label / "0.png", 0)
+        (tmp_path / "folders" / label / "._0.png").write_bytes(b"Mac OS X")
+    (tmp_path / "folders" / "._x.png").write_bytes(b"Mac OS X")
+    (tmp_path / "folders" / "._x.arrow").write_bytes(b"Mac OS X")
+    assert len(load_images(tmp_path / "folders")) == 2
 
 
 def test_names_that_a_data_set_tells_otherwise_count_as_none(tmp_path: Path) -> None:

@@ -25,22 +25,25 @@ class File:
 
 
 def by_name(paths: Iterable[Path]) -> list[Path]:
-    """What lies in a folder, in the same order on every system: Windows compares paths without their case."""
-    return sorted(paths, key=lambda path: path.name)
+    """What lies in a folder and is not hidden, as .git and macOS's ._1.png are.
+
+    The order is the same on every system: Windows compares paths without their case.
+    """
+    return sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
 
 
 def list_folder(path: Path, least: int = 2) -> tuple[list[str], list[Encoded], list[int]]:
     """Classes, pictures and their labels, from a folder that holds one folder a class.
 
-    The classes' order by name gives the labels; hidden folders and files (.git) are none. There must be at `least` so
+    The classes' order by name gives the labels; hidden folders and files are none. There must be at `least` so
     many of them.
 
     Raises:
         DataError: there is nothing there, or it is not as above; the message names the file.
     """
-    classes = by_name(item for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
-    if stray := [file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file()]:
-        raise DataError(f"{min(stray)}: belongs to no class; put it into a folder for its class, or remove it")
+    classes = by_name(item for item in path.iterdir() if item.is_dir())
+    if stray := by_name(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file()):
+        raise DataError(f"{stray[0]}: belongs to no class; put it into a folder for its class, or remove it")
     files = [(file, label) for label, folder in enumerate(classes) for file in _pictures(folder)]
     if len(classes) < least:
         raise DataError(f"{path}: {len(classes)} classes, {len(files)} pictures; must be a folder of pictures a class")
@@ -49,7 +52,7 @@ def list_folder(path: Path, least: int = 2) -> tuple[list[str], list[Encoded], l
 
 def _pictures(folder: Path) -> list[Path]:
     """The pictures of a class, by name; whatever else is there is named, for it might have been meant to count."""
-    files = by_name(file for file in folder.iterdir() if not file.name.startswith("."))
+    files = by_name(folder.iterdir())
     for file in files:
         if file.suffix.lower() not in PICTURES or not file.is_file():
             what = "a folder inside a class" if file.is_dir() else "not one of " + ", ".join(PICTURES)

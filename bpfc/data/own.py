@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bpfc.data.folders import list_folder
+from bpfc.data.folders import by_name, list_folder
 from bpfc.data.formats import DataError, numbered
 from bpfc.data.images import AnyImages, Images, out_of_range, pictures
 from bpfc.data.npz import load_npz
@@ -109,7 +109,7 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             labels = relabelled(path, labels, classes, "the part to train on", known)
         return pictures(items, labels, reading), classes
     if path.is_dir():
-        if arrow := sorted(path.glob("*.arrow")):
+        if arrow := by_name(path.glob("*.arrow")):
             raise DataError(f"{arrow[0]}: Arrow, as save_to_disk leaves it; save each part as parquet (to_parquet)")
         names, items, labels = list_folder(path, least=2 if known is None else 1)
         if known is not None:
