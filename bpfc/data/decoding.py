@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from bpfc.options import Reading
 
 DEPTHS = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB", "I;16": "I;16", "I;16B": "I;16", "I;16L": "I;16", "I": "I"}
 """The kinds of pictures that are taken, and as what: grey, colours, palettes of colours, grey of 16 bits."""
+COLOURED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+"""What a colour can be asked of: 8 bits a channel at most, so that Pillow's conversion clips and cuts nothing."""
 LARGEST = 89_478_485
 """Pixels of a picture: as many as Pillow decodes without a warning."""
 MODES = {"grey": "L", "rgb": "RGB"}
@@ -72,19 +74,27 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
 def _upright(picture: ImageFile, name: str, colour: str | None) -> Image.Image:
     if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":  # a photograph and its previews
         raise DataError(f"{name}: holds {frames} pictures, of which the first alone would count; save each by itself")
-    if any(";16" in str(part) for part in picture.tile) and picture.mode == "RGB":
+    if not picture.mode.startswith("I") and any(map(_deep, picture.tile)):
         raise DataError(f"{name}: 16 bits a colour, of which 8 would be lost; save it with 8, or as .npz")
-    if colour is not None and not picture.mode.startswith("I"):
+    if colour is not None and picture.mode in COLOURED:
         if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise DataError(f"{name}: with transparency; lay it over a background of your choice first")
         return ImageOps.exif_transpose(picture.convert(MODES[colour]))
     if picture.mode not in DEPTHS or "transparency" in picture.info:
         raise DataError(
-            f"{name}: a picture of mode {picture.mode}, or with transparency; save it as plain grey or RGB, or say "
-            "--colour"
+            f"{name}: a picture of mode {picture.mode}, or with transparency; save it as plain grey or RGB"
+            + (", or say --colour" if picture.mode in COLOURED else "")
         )
     kind = DEPTHS[picture.mode]
     return ImageOps.exif_transpose(picture if kind == picture.mode or kind.startswith("I") else picture.convert(kind))
+
+
+def _deep(part: Sequence[Any]) -> bool:
+    """Whether a part of the file, in Pillow's words (codec, extents, offset, arguments), has over 8 bits a colour."""
+    codec, arguments = part[0], part[3]
+    if codec.startswith("ppm") and isinstance(arguments, tuple):  # (mode, highest value)
+        return bool(arguments[1] > 255)
+    return ";16" in str(arguments)
 
 
 def _resized(picture: Image.Image, size: int | None) -> Image.Image | NDArray[np.generic]:

@@ -1,0 +1,57 @@
+"""From a file to pixels: what would lose something is refused, and what is no picture reaches no other parser."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bpfc.data import DataError
+from bpfc.data.decoding import decode
+from bpfc.data.folders import File
+from bpfc.options import Reading
+
+
+def refuse(message: str, path: Path, **reading: object) -> None:
+    with pytest.raises(DataError, match=message):
+        decode(File(path), Reading(**reading))  # type: ignore[arg-type]
+
+
+def png16(path: Path, kind: int, channels: int) -> None:
+    """A PNG of 16 bits a channel, opaque if the last of them is alpha; Pillow writes none in colour."""
+    values = np.random.default_rng(0).integers(0, 65536, (4, 4, channels))
+    values[..., -1] = 65535
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("colour", ["grey", "rgb"])
+def test_colour_cuts_no_values(colour: str, tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)).save(tmp_path / "f.tiff")
+    refuse("f.tiff: a picture of mode F", tmp_path / "f.tiff", colour=colour)
+    for kind, channels in ((2, 3), (4, 2), (6, 4)):
+        png16(tmp_path / "a.png", kind, channels)
+        refuse("a.png: 16 bits a colour, of which 8 would be lost", tmp_path / "a.png", colour=colour)
+    for kind in (b"P6", b"P3"):
+        (tmp_path / "p.ppm").write_bytes(kind + b" 2 2 1023\n" + b" 1 2 3" * 8)
+        refuse("p.ppm: 16 bits a colour, of which 8 would be lost", tmp_path / "p.ppm", colour=colour)
+    (tmp_path / "p.ppm").write_bytes(b"P1 2 2\n1 0 0 1")
+    pixels = decode(File(tmp_path / "p.ppm"), Reading(colour=colour))  # type: ignore[arg-type]
+    assert pixels[0].tolist() == [[0, 255], [255, 0]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_colour_takes_all_modes_of_eight_bits(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / ("0.tiff" if mode == "CMYK" else "0.png")
+    Image.new("RGB", (4, 5), (255, 255, 255)).convert(mode).save(path)
+    for colour, channels in (("grey", 1), ("rgb", 3)):
+        pixels = decode(File(path), Reading(colour=colour))  # type: ignore[arg-type]
+        assert pixels.shape == (channels, 5, 4)
+        assert pixels.min() == 255
