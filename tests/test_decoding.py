@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from bpfc.data import DataError
 from bpfc.data.decoding import decode
@@ -55,3 +55,25 @@ def test_colour_takes_all_modes_of_eight_bits(mode: str, tmp_path: Path) -> None
         pixels = decode(File(path), Reading(colour=colour))  # type: ignore[arg-type]
         assert pixels.shape == (channels, 5, 4)
         assert pixels.min() == 255
+
+
+def test_only_the_formats_that_are_named_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands EPS to Ghostscript, which runs it as a program."""
+
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("Ghostscript was called")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    (tmp_path / "0.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    refuse("0.png: not a picture that can be read; must be PNG, BMP, JPEG, WEBP, TIFF or PPM", tmp_path / "0.png")
+    with pytest.raises(DataError, match="must be PNG"):
+        decode(File(tmp_path / "0.png"), Reading(colour="rgb"))
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "jpg", "mpo", "webp", "tiff", "ppm", "pgm"])
+def test_formats(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"0.{kind}"
+    Image.new("L", (4, 5), 10).save(path, **({"save_all": True, "append_images": []} if kind == "mpo" else {}))
+    assert decode(File(path), Reading(colour="grey")).shape == (1, 5, 4)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from bpfc.data.formats import DataError
@@ -17,6 +17,9 @@ DEPTHS = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB", "I;16": "I;16", "I;16B":
 """The kinds of pictures that are taken, and as what: grey, colours, palettes of colours, grey of 16 bits."""
 COLOURED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 """What a colour can be asked of: 8 bits a channel at most, so that Pillow's conversion clips and cuts nothing."""
+FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "TIFF", "PPM")
+"""What is parsed at all, whatever a file's name: of Pillow's other parsers one hands EPS to Ghostscript, a program.
+That of JPEG takes MPO as well."""
 LARGEST = 89_478_485
 """Pixels of a picture: as many as Pillow decodes without a warning."""
 MODES = {"grey": "L", "rgb": "RGB"}
@@ -55,7 +58,7 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
     # filter is one for good: catch_warnings would take it away from under them.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        with Image.open(BytesIO(item.read())) as picture:
+        with Image.open(BytesIO(item.read()), formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
             pixels = np.atleast_3d(np.asarray(_resized(_upright(picture, name, reading.colour), reading.size)))
@@ -63,6 +66,9 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
         raise DataError(f"{name}: too large to be a picture for a classifier ({error}); make it smaller") from error
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        what = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise DataError(f"{name}: not a picture that can be read; must be {what}, and undamaged") from error
     except Exception as error:  # Pillow raises whatever parsing does
         raise DataError(f"{name}: not a picture that can be read ({error}); remove or mend it") from error
     if pixels.dtype == np.int32 and (pixels.min() < 0 or pixels.max() > 65535):
