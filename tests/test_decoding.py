@@ -77,3 +77,10 @@ def test_formats(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"0.{kind}"
     Image.new("L", (4, 5), 10).save(path, **({"save_all": True, "append_images": []} if kind == "mpo" else {}))
     assert decode(File(path), Reading(colour="grey")).shape == (1, 5, 4)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000)])
+def test_a_very_long_picture_is_not_made_larger_than_a_picture_may_be(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("L", size).save(tmp_path / "0.png")
+    refuse(r"0.png: .* would become .* at --size 224, before the middle is cut out", tmp_path / "0.png", size=224)
+    assert decode(File(tmp_path / "0.png"), Reading(size=8)).shape == (1, 8, 8)

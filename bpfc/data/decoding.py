@@ -61,7 +61,7 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
         with Image.open(BytesIO(item.read()), formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
-            pixels = np.atleast_3d(np.asarray(_resized(_upright(picture, name, reading.colour), reading.size)))
+            pixels = np.atleast_3d(np.asarray(_resized(_upright(picture, name, reading.colour), name, reading.size)))
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: too large to be a picture for a classifier ({error}); make it smaller") from error
     except DataError:
@@ -103,12 +103,16 @@ def _deep(part: Sequence[Any]) -> bool:
     return ";16" in str(arguments)
 
 
-def _resized(picture: Image.Image, size: int | None) -> Image.Image | NDArray[np.generic]:
+def _resized(picture: Image.Image, name: str, size: int | None) -> Image.Image | NDArray[np.generic]:
     if size is None or picture.size == (size, size):
         return picture
     width, height = picture.size
     share = size / min(width, height)
     whole = max(size, round(width * share)), max(size, round(height * share))
+    if whole[0] * whole[1] > LARGEST:
+        # To cut first would take less memory, but pixels differ by 1 then, and with them the digests that runs hold.
+        told = f"{width} x {height} would become {whole[0]} x {whole[1]}"
+        raise DataError(f"{name}: {told} at --size {size}, before the middle is cut out; cut it first")
     deep = picture.mode.startswith("I")
     resized = (picture.convert("F") if deep else picture).resize(whole, Image.Resampling.BICUBIC)
     left, top = (whole[0] - size) // 2, (whole[1] - size) // 2
