@@ -193,3 +193,25 @@ def test_a_robustbench_entry_has_its_keys(folder: Path) -> None:
     shutil.rmtree(folder / "evaluation-standard")
     with pytest.raises(UserError, match="has no evaluation by AutoAttack"):
         run(Export(folder, "robustbench"))
+
+
+def test_a_robustbench_entry_is_of_its_threat_model(folder: Path) -> None:
+    """In ℓ∞, at the recipe's ε, under the worst of AutoAttack's parts whatever ran last."""
+    path = folder / "evaluation-standard/summary.json"
+    summary = json.loads(path.read_text())
+
+    def entry(**changed: object) -> str:
+        path.write_text(json.dumps(summary | changed))
+        run(Export(folder, "robustbench"))
+        found: str = json.loads((folder / "export-robustbench/digits.json").read_text())["autoattack_acc"]
+        return found
+
+    shares = summary["attacks"]
+    last_first = shares | {"aa-square": shares["aa-apgd-ce"], "aa-apgd-ce": shares["aa-square"]}
+    assert entry(attacks=last_first) == "64.00"
+    alone = {"cascade": False, "worst_case": summary["clean"] | {"accuracy": 0.61}}
+    assert entry(**alone) == "61.00"  # of the summary alone, which knows no image
+    more = {"attacks": shares | {"fgsm": shares["aa-square"]}}
+    for other in ({"norm": "l2"}, {"eps": 0.1}, alone | more):
+        with pytest.raises(UserError, match=r"no evaluation by AutoAttack in ℓ∞ at ε 0\.3"):
+            entry(**other)

@@ -1,6 +1,7 @@
 """A run as others list it: a Hugging Face folder with its model card, and an entry for RobustBench."""
 
 from collections.abc import Mapping
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
     """The entry NAME.json with RobustBench's keys, and NAME.pt, the state dict.
 
     Args:
-        record: of the run, with an evaluation by AutoAttack's standard version.
+        record: of the run, with an evaluation by AutoAttack's standard version, in ℓ∞ at the recipe's ε.
         model: its network.
         folder: made if need be.
         names: what else the entry says: name, authors, link, venue.
@@ -91,15 +92,18 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
     Raises:
         UserError: AutoAttack has not been run, or only in part.
     """
-    parts = STANDARD.split(",")
-    done = [item for item in record.evaluations if set(parts) <= item.attacks.keys()]
+    assert record.recipe is not None
+    eps, parts = float(record.recipe["eps"]), STANDARD.split(",")
+    done = [item for item in record.evaluations if item.norm == "linf" and isclose(item.eps, eps, rel_tol=1e-6)]
+    done = [item for item in done if set(parts) <= item.attacks.keys() and _worst(item, parts) is not None]
     if not done:
         raise UserError(
-            f"{record.folder}: has no evaluation by AutoAttack, which RobustBench lists; bpfc evaluate {record.folder} "
-            f"--attacks standard --out {record.folder / 'evaluation-standard'}"
+            f"{record.folder}: has no evaluation by AutoAttack in ℓ∞ at ε {_fraction(eps)}, which RobustBench lists; "
+            f"bpfc evaluate {record.folder} --attacks standard --out {record.folder / 'evaluation-standard'}"
         )
     best = max(done, key=lambda item: item.images)
-    assert record.recipe is not None
+    worst = _worst(best, parts)
+    assert worst is not None
     data = record.recipe["data"]
     entry = {
         "link": names["link"],
@@ -113,7 +117,7 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
         "eps": _fraction(best.eps),
         "clean_acc": _percent(best.summary["clean"]),
         "reported": None,
-        "autoattack_acc": _percent(best.attacks[parts[-1]] if best.cascade else _worst(best, parts)),
+        "autoattack_acc": _percent(worst),
         "external": None,
         "unreliable": False,
         "footnote": f"{best.images} images; {parameters(model):,} parameters; evaluated by bpfc, commit "
@@ -125,12 +129,19 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
     return folder / f"{record.name}.json"
 
 
-def _worst(item: Evaluated, parts: list[str]) -> dict[str, Any]:
-    standing = sum(
-        row["label"] == row["prediction"] and not any(row["attacks"][part]["broken"] for part in parts)
-        for row in item.rows
-    )
-    return {"accuracy": standing / len(item.rows)}
+def _worst(item: Evaluated, parts: list[str]) -> dict[str, Any] | None:
+    """Accuracy under the worst of the parts; None where the other attacks cannot be told from them any more."""
+    if item.cascade:  # each figure counts what fell before, and any part may have run last
+        return min((item.attacks[part] for part in parts), key=lambda entry: entry["accuracy"])
+    if item.rows:
+        standing = sum(
+            row["label"] == row["prediction"]
+            and not any(row["attacks"][part]["broken"] for part in parts if part in row["attacks"])  # none if certified
+            for row in item.rows
+        )
+        return {"accuracy": standing / len(item.rows)}
+    worst: dict[str, Any] = item.summary["worst_case"]
+    return worst if set(parts) == item.attacks.keys() else None
 
 
 def _percent(entry: Mapping[str, Any]) -> str:
