@@ -109,10 +109,15 @@ def test_curves_and_weights_are_there_for_tensorboard(folder: Path, digits: Data
 
     out = folder / "export-tensorboard"
     log = Run(folder).log
+    out.mkdir()
+    other = out / "events.out.tfevents.1.somebody-s"
+    other.write_bytes(b"theirs")
     for _ in range(2):  # the second export takes the place of the first
         assert run(Export(folder, "tensorboard")) == [
             f"{out}: {len(log)} epochs; look with: tensorboard --logdir {out}"
         ]
+    assert other.read_bytes() == b"theirs"
+    other.unlink()
     (path,) = out.iterdir()
     content, curves, histograms = path.read_bytes(), {}, {}
     while content:
@@ -162,6 +167,18 @@ def test_a_hugging_face_folder_is_a_network_and_a_run(
         f"The card has no audit: bpfc audit {folder}",
     ]
     assert "Not evaluated." in (hub / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "recipe.json"])
+def test_a_folder_of_somebody_s_is_not_written_over(name: str, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "theirs"
+    out.mkdir()
+    (out / name).write_text("{}")
+    with pytest.raises(UserError, match=f"theirs: holds {name}, which no export wrote; choose another --out"):
+        run(Export(folder, "hub", out=out))
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == "{}"
+    assert run(Export(folder, "hub", out=folder)) == [f"{folder}: ready for huggingface-cli upload"]
 
 
 def test_the_folder_says_whose_code_it_needs(folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from torch import nn
 from bpfc.errors import UserError
 from bpfc.files import make_writable_folder
 
+SUFFIX = ".bpfc"
+"""Of the event files of an export, by which the next one knows them from those of others."""
+
 
 def export_tensorboard(log: Iterable[Mapping[str, Any]], model: nn.Module, folder: Path) -> int:
     """An event file: each number of the log by epoch from 1, and a histogram of each of the model's parameters.
@@ -29,10 +32,10 @@ def export_tensorboard(log: Iterable[Mapping[str, Any]], model: nn.Module, folde
     except ImportError as error:
         raise UserError(f"--to tensorboard: {error.name} is not installed; pip install 'bpfc[export]'") from error
     make_writable_folder(folder)
-    for path in folder.glob("events.out.tfevents.*"):
+    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         path.unlink()
     epochs, selected = 0, 0
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for row in log:
             epochs = row["epoch"] + 1
             selected = row.get("selected_epoch", row["epoch"]) + 1

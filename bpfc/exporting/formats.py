@@ -11,7 +11,7 @@ from torch import nn
 
 from bpfc.errors import UserError
 from bpfc.evaluation.names import STANDARD
-from bpfc.files import make_writable_folder, write_file, write_plain_json
+from bpfc.files import make_writable_folder, read_json, write_file, write_plain_json
 from bpfc.models import kept_as
 from bpfc.models.cost import parameters
 from bpfc.models.saved import write_config
@@ -19,6 +19,8 @@ from bpfc.report.figures import with_interval
 from bpfc.report.page.records import Evaluated, Record
 from bpfc.training.run import Run
 
+LIBRARY = "bpfc"
+"""As config.json names it: by that an export knows a folder of an earlier one."""
 ROBUSTBENCH = ("mnist", "cifar-10")
 """Data sets known by name whose names differ there by a hyphen only."""
 
@@ -33,17 +35,21 @@ def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str,
         record: of the run.
         shape: channels, classes, size.
         class_names: empty if they are not known.
-        folder: made if need be.
+        folder: made if need be; an export that is there is replaced.
 
     Returns:
         What is missing in the card, and how to get it.
+
+    Raises:
+        UserError: the folder holds files of the same names that no export made.
     """
     assert record.recipe is not None
+    _check_free(folder, record.folder)
     make_writable_folder(folder)
-    Run(record.folder).copy(folder)
     recipe = record.recipe
     config = {"network": kept_as(recipe["network"]), **shape, "class_names": list(class_names)}
-    write_config(folder, config | {"method": recipe["method"]["name"], "eps": recipe["eps"], "library": "bpfc"})
+    write_config(folder, config | {"method": recipe["method"]["name"], "eps": recipe["eps"], "library": LIBRARY})
+    Run(record.folder).copy(folder)
     tables = [_table(item) for item in record.evaluations]
     templates = Environment(
         loader=PackageLoader("bpfc.exporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -63,6 +69,17 @@ def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str,
     if not record.audits:
         lacking.append(f"no audit: bpfc audit {record.folder}")
     return lacking
+
+
+def _check_free(folder: Path, run: Path) -> None:
+    """Raises where an export would write over what no export made; a run's own files it leaves as they are."""
+    names = ["README.md", "config.json"]
+    if folder.resolve() != run.resolve():
+        names += ["recipe.json", "model.safetensors"]
+    taken = [name for name in names if (folder / name).exists()]
+    config = folder / "config.json"
+    if taken and not (config.is_file() and read_json(config).get("library") == LIBRARY):
+        raise UserError(f"{folder}: holds {taken[0]}, which no export wrote; choose another --out")
 
 
 def _table(item: Evaluated) -> dict[str, Any]:
