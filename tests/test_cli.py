@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from torch import nn
 
 import bpfc
 from bpfc.__main__ import VERBS, main
-from bpfc.cli import demo, jobs, recipes, train
+from bpfc.cli import certify, demo, evaluate, jobs, recipes, train, transfer
 from bpfc.files import read_jsonl
 from bpfc.models import NETWORKS, m_lenet_half_sparse, m_lenet_quarter, resnet18_half
 from bpfc.training import demo_recipes, start
@@ -281,3 +283,26 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     picture = matplotlib.image.imread(tmp_path / "demo" / "demo.png")
     assert picture.shape[0] > 300
     assert picture.std() > 0.05
+
+
+@pytest.mark.parametrize("name", ["cats[/v2]", "my [old] cats"])
+def test_brackets_in_a_name_are_no_markup(name: str) -> None:
+    """After an evaluation of hours, the table of data in such a folder was a traceback, or had another name."""
+    share = {"accuracy": 0.5, "interval_95": [0.4, 0.6]}
+    warned = f"look at {name}"
+    summary = {"data": name, "images": 4, "eps": 0.1, "norm": "linf", "clean": share, "worst_case": share}
+    tables: list[tuple[Callable[[dict[str, Any], Console], None], dict[str, Any]]] = [
+        (evaluate.print_table, {"attacks": {"fgsm": share}, "warnings": [warned]}),
+        (certify.print_table, {"methods": {"interval": share}, "certified": share}),
+        (
+            transfer.print_table,
+            {"targets": {name: {"clean": share, "attacks": {f"fgsm@{name}": share}}}, "warnings": {name: [warned]}},
+        ),
+    ]
+    for print_table, more in tables:
+        console = Console(record=True, width=200, file=StringIO())
+        print_table(summary | more, console)
+        told = console.export_text()
+        assert f"{name}, 4 images" in told
+        assert ("warnings" not in more) or warned in told
+        assert ("targets" not in more) or f"fgsm@{name}" in told

@@ -106,7 +106,9 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
             return
         left = clock.after(text)
         about = "" if left is None else f"; about {left:.0f} s left"
-        console.print(f"{time.perf_counter() - started:6.0f} s  {text}{about}", style="dim", highlight=False)
+        console.print(
+            f"{time.perf_counter() - started:6.0f} s  {text}{about}", style="dim", markup=False, highlight=False
+        )
 
     found = audit(
         subject.model,
@@ -146,6 +148,7 @@ def _log_of(run: Path | None) -> list[dict[str, Any]]:
 
 def print_table(found: "Found", console: "Console") -> None:
     """The findings, the settling attacks and the verdict, for the terminal."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"{found.images} images, ℓ∞ ε {found.eps:.4g}, {found.clean:.1%} clean")
@@ -154,12 +157,12 @@ def print_table(found: "Found", console: "Console") -> None:
     styles = {"flag": "red", "pass": "green", "not run": "dim"}
     for finding in found.findings:
         outcome = finding.outcome + (f", {finding.settled}" if finding.settled else "")
-        table.add_row(finding.id, finding.title, outcome, finding.measured, style=styles[finding.outcome])
+        table.add_row(finding.id, finding.title, outcome, escape(finding.measured), style=styles[finding.outcome])
     console.print(table)
     for finding in found.findings:
         if finding.outcome == "flag":
             told = f"{finding.id} {finding.title}: {finding.meaning} Next: {finding.next}."
-            console.print(told, highlight=False)
+            console.print(told, markup=False, highlight=False)
     for step in found.settlements:
         console.print(f"Settling: {step.told}: {step.before:.1%} → {step.after:.1%} stand.", highlight=False)
-    console.print(found.sentence, style="bold", highlight=False)
+    console.print(found.sentence, style="bold", markup=False, highlight=False)

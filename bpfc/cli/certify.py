@@ -113,11 +113,12 @@ def run(options: Certify) -> dict[str, Any]:
 
 def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
+    from rich.markup import escape
     from rich.table import Table
 
     from bpfc.cli.evaluate import told_between
 
-    table = Table(title=f"{summary['data']}, {summary['images']} images, ℓ∞ ε {summary['eps']:.4g}")
+    table = Table(title=f"{escape(summary['data'])}, {summary['images']} images, ℓ∞ ε {summary['eps']:.4g}")
     table.add_column("proven by")
     table.add_column("certified", justify="right")
     table.add_column("95 % interval", justify="right")

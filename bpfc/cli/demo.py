@@ -65,8 +65,12 @@ def main(options: Demo) -> None:
     write_json(options.out / SUMMARY, content)
     draw_demo(options.out / "demo.png", _exhibits(options), accuracy)
     _print(accuracy, console)
-    console.print(f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / SUMMARY}")
-    console.print(f"PGD-100 is one attack among many. What others leave: bpfc audit {options.out / 'bpfc'} --quick")
+    console.print(
+        f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / SUMMARY}", markup=False
+    )
+    console.print(
+        f"PGD-100 is one attack among many. What others leave: bpfc audit {options.out / 'bpfc'} --quick", markup=False
+    )
 
 
 def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, Any]:

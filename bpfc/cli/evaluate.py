@@ -140,12 +140,13 @@ def told_between(sides: dict[str, Any]) -> str:
 
 def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
+    from rich.markup import escape
     from rich.table import Table
 
     from bpfc.evaluation.plan import ThreatModel
 
     threat = ThreatModel(summary["norm"], summary["eps"])
-    table = Table(title=f"{summary['data']}, {summary['images']} images, {threat}")
+    table = Table(title=f"{escape(summary['data'])}, {summary['images']} images, {threat}")
     table.add_column("attack")
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -158,8 +159,10 @@ def print_table(summary: dict[str, Any], console: "Console") -> None:
         if share.get("attacked"):  # in a cascade nothing may have been left for it
             norm = "l2" if "median_l2" in share else "linf"
             told = f"median {norm} distance {share[f'median_{norm}']}, mean of those found {share[f'mean_{norm}']}"
-            console.print(f"{name}: found an image for {share['success']:.1%} of {share['attacked']}; {told}")
+            console.print(
+                f"{name}: found an image for {share['success']:.1%} of {share['attacked']}; {told}", markup=False
+            )
     if "between" in summary:
         console.print(told_between(summary["between"]), highlight=False)
     for warning in summary["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)

@@ -160,6 +160,7 @@ def _print_work(
                 if row.known is not None and None not in row.figures:
                     console.print(
                         f"there    {task.data}-{method}, seed {seed}: {row.known.run.folder}",
+                        markup=False,
                         highlight=False,
                         soft_wrap=True,
                     )

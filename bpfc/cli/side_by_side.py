@@ -148,9 +148,9 @@ def _log(job: Job | BlackBox) -> Path:
 
 def _failed(job: Job | BlackBox, told: str, console: "Console") -> str:
     line = f"{job.folder.name}: {told}"
-    console.print(f"failed: {line}", style="red", highlight=False, soft_wrap=True)
+    console.print(f"failed: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     return line
 
 
 def _say(console: "Console", line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

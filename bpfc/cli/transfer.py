@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from bpfc.options import AttackPrecision, AttackSeed, BatchSize, DataFolder, Device, read_words
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,27 @@ class Transfer:
 def main(options: Transfer) -> None:
     """The verb: evaluate and print the matrix."""
     from rich.console import Console
+
+    print_table(run(options), Console())
+
+
+def print_table(summary: dict[str, Any], console: "Console") -> None:
+    """The matrix in the terminal, in %. Names of folders are no markup, whatever brackets they hold."""
+    from rich.markup import escape
     from rich.table import Table
 
-    summary = run(options)
-    table = Table(title=f"{summary['data']}, {summary['images']} images, ε {summary['eps']:.4g}, accuracy in %")
+    title = f"{escape(summary['data'])}, {summary['images']} images, ε {summary['eps']:.4g}, accuracy in %"
+    table = Table(title=title)
     columns = next(iter(summary["targets"].values()))["attacks"]
     for column in ("target", "clean", *columns):
-        table.add_column(column, justify="left" if column == "target" else "right", overflow="fold")
+        table.add_column(escape(column), justify="left" if column == "target" else "right", overflow="fold")
     for name, target in summary["targets"].items():
         shares = [target["clean"], *target["attacks"].values()]
-        table.add_row(name, *(f"{100 * share['accuracy']:.1f}" for share in shares))
-    console = Console()
+        table.add_row(escape(name), *(f"{100 * share['accuracy']:.1f}" for share in shares))
     console.print(table)
     for name, told in summary["warnings"].items():
         for warning in told:
-            console.print(f"warning: {name}: {warning}", style="yellow", highlight=False)
+            console.print(f"warning: {name}: {warning}", style="yellow", markup=False, highlight=False)
 
 
 def run(options: Transfer) -> dict[str, Any]:
