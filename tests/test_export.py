@@ -4,6 +4,7 @@ import builtins
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,26 @@ def test_a_graph_that_answers_otherwise_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"torchscript: the graph's logits differ from the network's by .* more than"):
         export_torchscript(Wayward().eval(), images, tmp_path / "m.pt")
     assert not (tmp_path / "m.pt").exists()
+
+
+class Looping(nn.Module):
+    """Takes images one by one, so that its graph is of the two that it was traced with."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([image.flatten()[:3] for image in images])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("network", [Wayward, Looping])
+@pytest.mark.parametrize(("export", "kind"), [(export_onnx, "onnx"), (export_torchscript, "torchscript")])
+def test_what_no_graph_can_hold_is_told_in_a_line(
+    network: type[nn.Module], export: Callable[[nn.Module, Tensor, Path], float], kind: str, tmp_path: Path
+) -> None:
+    images = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 1, 4, 4)
+    with pytest.raises(UserError, match=f"^--to {kind}: the ") as told:
+        export(network().eval(), images, tmp_path / "m")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "m").exists()
 
 
 def test_without_onnx_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from bpfc.checks import first_line
 from bpfc.errors import UserError
 from bpfc.files import make_writable_folder, write_file
 from bpfc.judge import exact_logits
@@ -43,26 +45,28 @@ def export_onnx(model: nn.Module, images: Tensor, path: Path) -> float:
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of its own parts
-        program = torch.onnx.export(
-            model,
-            (images[:2],),
-            dynamic_shapes=({0: batch},),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    graph = program.model_proto
-    onnx.checker.check_model(graph)
+        with _told("onnx"):
+            program = torch.onnx.export(
+                model,
+                (images[:2],),
+                dynamic_shapes=({0: batch},),
+                input_names=["images"],
+                output_names=["logits"],
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            graph = program.model_proto
+            onnx.checker.check_model(graph)
     content = graph.SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    found = _difference(
-        "onnx", model, images, lambda some: torch.from_numpy(session.run(None, {"images": some.numpy()})[0])
-    )
+    with _told("onnx"):
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        found = _difference(
+            "onnx", model, images, lambda some: torch.from_numpy(session.run(None, {"images": some.numpy()})[0])
+        )
     make_writable_folder(path.parent)
     write_file(path, content)
     return found
@@ -73,12 +77,29 @@ def export_torchscript(model: nn.Module, images: Tensor, path: Path) -> float:
     written = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TorchScript is deprecated; who asks for it has a reader of it
-        torch.jit.save(torch.jit.trace(model, images[:2]), written)
-        again = torch.jit.load(BytesIO(written.getvalue()))
-    found = _difference("torchscript", model, images, lambda some: exact_logits(again, some))
+        with _told("torchscript"):
+            torch.jit.save(torch.jit.trace(model, images[:2]), written)
+            again = torch.jit.load(BytesIO(written.getvalue()))
+    with _told("torchscript"):
+        found = _difference("torchscript", model, images, lambda some: exact_logits(again, some))
     make_writable_folder(path.parent)
     write_file(path, written.getvalue())
     return found
+
+
+@contextmanager
+def _told(kind: str) -> Iterator[None]:
+    """An error of the exporter, or of the graph at work, in a line: torch raises whatever the network's code makes."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = first_line(error.__cause__ or error)
+        raise UserError(
+            f"--to {kind}: the network cannot be exported ({reason}); branches on an image's values and Python loops "
+            "over images do not become a graph"
+        ) from error
 
 
 def _difference(kind: str, model: nn.Module, images: Tensor, graph: Callable[[Tensor], Tensor]) -> float:
