@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 def with_hooks(model: nn.Module) -> nn.Module:
     """The model; one of TorchScript inside another module, for scripts take no hooks themselves."""
+    for module in model.modules():
+        if not hasattr(module, "training"):  # torch.jit.freeze takes it away: such a script is in eval mode for good
+            module.__dict__["training"] = False
     if not isinstance(model, torch.jit.ScriptModule):
         return model
     return nn.Sequential(model).train(model.training)

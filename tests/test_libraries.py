@@ -2,6 +2,7 @@
 
 import sys
 import types
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.auditing import Budget
+from bpfc.bounds import UntraceableError
 from bpfc.data import load
 from bpfc.errors import UserError
 from bpfc.evaluation.subject import from_factory
@@ -122,6 +124,28 @@ def test_a_torchscript_file_is_a_model(tmp_path: Path, data: str) -> None:
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     with pytest.raises(UserError, match="cannot be read as TorchScript .* name them with --weights"):
         from_factory(str(tmp_path / "weights.pt"), None, data)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("freeze", [torch.jit.freeze, torch.jit.optimize_for_inference])
+def test_a_frozen_script_is_a_model_in_eval_mode(
+    tmp_path: Path, data: str, freeze: Callable[[torch.jit.ScriptModule], torch.jit.ScriptModule]
+) -> None:
+    """It has no mode any more, and no state: two of them had the same digest."""
+    subjects = []
+    for name in ("one", "other"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+        frozen = freeze(torch.jit.trace(model, torch.rand(2, 3, 8, 8)))
+        frozen.save(str(tmp_path / f"{name}.pt"))
+        subject = from_factory(str(tmp_path / f"{name}.pt"), None, data, mean=[0.0], std=[1.0])
+        images, labels = subject.images.pixels, subject.images.labels
+        expected = bpfc.evaluate(model, images, labels, attacks="pgd-3", eps=0.1).rows
+        for each in (frozen, subject.model):
+            assert bpfc.evaluate(each, images, labels, attacks="pgd-3", eps=0.1).rows == expected
+        subjects.append(subject)
+        with pytest.raises(UntraceableError, match="ScriptModule"):
+            bpfc.certify(frozen, images, labels, eps=0.1)
+    assert subjects[0].weights_sha256 != subjects[1].weights_sha256
 
 
 def network(classes: int, channels: int = 3) -> nn.Module:

@@ -18,6 +18,7 @@ from bpfc.checks import answers_vary, check_form, check_mode
 from bpfc.data import AnyImages, Images, blocks, to_float
 from bpfc.judge import clean_logits
 from bpfc.ledger import wilson_interval
+from bpfc.wrappers import with_hooks
 
 CERTIFIERS: dict[str, Certifier] = {each.name: each for each in (IntervalBounds(), CrownIBP())}
 """By name, the cheapest first."""
@@ -115,6 +116,7 @@ def certify(
         UserError: the model fails on one of the later images, or answers in another form.
         ContradictionError: the model does not compute what was read off its forward.
     """
+    model = with_hooks(model)
     certifiers = parse_methods(methods)
     check_count(batch_size=batch_size)
     stored = Images(images, labels)

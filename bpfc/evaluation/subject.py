@@ -1,5 +1,6 @@
 """What is evaluated: a network with its images and labels, from a run or from a factory of somebody's."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ class Subject:
 
     Attributes:
         data: name of the data set, or where the images came from.
-        weights_sha256: of a run's file; of the state dict of a model from a factory.
+        weights_sha256: of a run's file; of the state dict of a model from a factory; of a script without one its own.
         data_sha256: of images and labels that somebody brought; None for a data set that is known by its name.
         reading: how pictures that somebody handed in were taken.
         factory: the function that made the model, or the network of a run that may be imported; None without one.
@@ -133,7 +134,8 @@ def from_factory(
         )
     if weights is not None:
         load_weights(model, weights)
-    digest = state_sha256(model)
+    frozen = is_script(factory) and not model.state_dict()  # its weights are constants of its code
+    digest = hashlib.sha256(Path(factory).read_bytes()).hexdigest() if frozen else state_sha256(model)
     if mean is not None and std is not None:
         if len(mean) not in (1, images.channels):
             raise ValueError(f"--mean: {len(mean)} values for images of {images.channels} channels")
