@@ -1,6 +1,7 @@
 """Certificates beside the attacks: rows, summary, what contradicts, radii."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -224,6 +225,32 @@ def test_bad_input_is_named(change: dict[str, Any], told: str) -> None:
     given = {"model": model, "images": images, "labels": labels, "eps": 0.1} | change
     with pytest.raises(ValueError, match=told):
         certify(given.pop("model"), given.pop("images"), given.pop("labels"), **given)
+
+
+class Wrapping(nn.Module):
+    """A network whose logits are wrapped in something."""
+
+    def __init__(self, network: nn.Module, wrapping: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.network, self.wrapping = network, wrapping
+
+    def forward(self, images: Tensor) -> object:
+        return self.wrapping(self.network(images))
+
+
+@pytest.mark.parametrize("wrapping", [lambda z: z, lambda z: (z, 1), lambda z: {"logits": z}])
+def test_logits_in_a_wrapping_are_certified(wrapping: Callable[[Tensor], object]) -> None:
+    torch.manual_seed(0)
+    network, images = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval(), torch.rand(5, 1, 2, 2)
+    labels = network(images).argmax(dim=1)
+    wrapped = bpfc.Logits(Wrapping(network, wrapping)).eval()
+    assert certify(wrapped, images, labels, eps=0.01).rows == certify(network, images, labels, eps=0.01).rows
+
+
+def test_one_logit_an_image_has_no_bounds() -> None:
+    model = bpfc.Logits(nn.Sequential(nn.Flatten(), nn.Linear(4, 1))).eval()
+    with pytest.raises(ValueError, match="gives 1 logit an image, of which bpfc.Logits makes 2"):
+        certify(model, torch.rand(5, 1, 2, 2), torch.zeros(5, dtype=torch.int64), eps=0.01)
 
 
 def test_a_layer_without_bounds_is_named() -> None:

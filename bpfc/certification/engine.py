@@ -197,6 +197,11 @@ def check_reading(model: nn.Module, images: AnyImages) -> None:
     with torch.no_grad():
         bounds = propagate(trace(model, some.shape[1:]), some.double(), some.double(), unit=FLOAT32)[-1]
     logits = clean_logits(model, some, range(len(some)))
+    if bounds.lower.shape != logits.shape:
+        raise ValueError(
+            f"the network gives {bounds.lower.shape[1]} logit an image, of which bpfc.Logits makes {logits.shape[1]}: "
+            "bounds are known for logits as the network gives them; let it give one for each class"
+        )
     if bool(((logits < bounds.lower) | (logits > bounds.upper)).any()):
         raise ContradictionError(
             "the model's logits lie outside of their bounds: either its forward is not what torch.fx reads in it, or "
