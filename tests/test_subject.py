@@ -150,6 +150,27 @@ def test_state_dicts(weights: str, place: Path, trained: nn.Module) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+@pytest.mark.parametrize("attribute", ["layer", "module", "_orig_mod"])
+def test_wrappers_names_are_told_from_the_model_s_own(prefix: str, attribute: str, tmp_path: Path) -> None:
+    """The state of a model with a `module` of its own lost that, and a prefix before another stayed."""
+
+    def made() -> nn.Sequential:
+        return nn.Sequential(OrderedDict([(attribute, nn.Linear(2, 3))]))
+
+    model, fresh = made(), made()
+    torch.save({f"{prefix}{name}": value for name, value in model.state_dict().items()}, tmp_path / "w.pt")
+    load_weights(fresh, tmp_path / "w.pt")
+    assert torch.equal(fresh[0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize("content", [3, torch.tensor(1.0), [1, 2], {1: torch.zeros(2)}, {"state_dict": 3}])
+def test_a_file_without_names_holds_no_weights(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w.pt: (holds no weights by name; save them|not the weights)"):
+        load_weights(small_network(), tmp_path / "w.pt")
+
+
 def test_weights_are_read_without_running_code(place: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:

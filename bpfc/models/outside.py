@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from bpfc.errors import UserError
 from bpfc.weights import digest, load_tensors
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before the names of weights."""
+
 
 class Normalise(nn.Module):
     """(x − mean) / std for each channel, before the network: attacks and ε stay in units of [0, 1]."""
@@ -63,8 +66,9 @@ def named(name: str) -> Callable[..., Any]:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Weights into a model from a safetensors file or a state dict that torch saved; no code of the file is run.
 
-    A state dict may stand under "state_dict", "model_state_dict" or "model", and its names may begin with "module."
-    (DistributedDataParallel) or "_orig_mod." (torch.compile). Safetensors that carry a digest must have it.
+    A state dict may stand under "state_dict", "model_state_dict" or "model". Its names may all begin with "module."
+    (DistributedDataParallel), "_orig_mod." (torch.compile) or both, where the model's own do not. Safetensors that
+    carry a digest must have it.
 
     Raises:
         ValueError: the file cannot be read, or its weights belong to another model.
@@ -73,12 +77,23 @@ def load_weights(model: nn.Module, path: Path) -> None:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ValueError(f"{path}: holds no weights by name; save them with torch.save(model.state_dict(), path)")
     try:
-        names = {name: name.removeprefix("module.").removeprefix("_orig_mod.") for name in content}
-        model.load_state_dict({names[name]: tensor for name, tensor in content.items()})
+        model.load_state_dict(_unwrapped(content, set(model.state_dict())))
     except (RuntimeError, SafetensorError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: not the weights of this model ({reason})") from error
+
+
+def _unwrapped(state: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """The state by the model's names, without what wrappers put before all of them."""
+    while state.keys() != names:
+        prefix = next((each for each in WRAPPERS if state and all(name.startswith(each) for name in state)), None)
+        if prefix is None:
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 def _unpickled(path: Path) -> Any:
