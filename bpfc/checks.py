@@ -1,10 +1,12 @@
 """What would make the figures wrong in silence, refused before any work."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bpfc.data import AnyImages, out_of_range, to_float
+from bpfc.data import AnyImages, Images, out_of_range, to_float
 from bpfc.errors import UserError
 from bpfc.judge import exact_logits
 from bpfc.wrappers import is_random
@@ -14,6 +16,22 @@ TRIED = 32
 ALONE = 8
 """Of these, how many are shown to it alone."""
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def handed_in(images: Any, labels: Any) -> Images:
+    """Images and labels of a call. Raises ValueError for arrays and lists, whose dtypes and devices are others."""
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name}: {type(value).__name__}, must be a torch.Tensor; torch.as_tensor({name}) makes it one"
+            )
+    return Images(images, labels)
+
+
+def check_recording() -> None:
+    """Raises ValueError where torch records no gradient, whatever the model."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError("called inside torch.inference_mode(), where nothing has a gradient; call it outside")
 
 
 def check(model: nn.Module, images: AnyImages) -> None:

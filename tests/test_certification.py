@@ -227,6 +227,15 @@ def test_bad_input_is_named(change: dict[str, Any], told: str) -> None:
         certify(given.pop("model"), given.pop("images"), given.pop("labels"), **given)
 
 
+def test_indices_are_one_for_each_image() -> None:
+    model, images, labels = linear(0.2)
+    (row,) = certify(model, images, labels, eps=0.1, indices=torch.tensor([7])).rows  # type: ignore[arg-type]
+    assert (row["index"], type(row["index"])) == (7, int)
+    for indices in ([], [1, 2]):
+        with pytest.raises(ValueError, match=f"{len(indices)} indices for 1 images: must be one for each"):
+            certify(model, images, labels, eps=0.1, indices=indices)
+
+
 class Wrapping(nn.Module):
     """A network whose logits are wrapped in something."""
 

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -147,6 +148,30 @@ def test_what_is_handed_in_is_checked(trained: nn.Module, test_digits: Digits) -
     nn.init.constant_(nan_weights[1].bias, torch.nan)
     refuse("NaN or infinite logits", model=nan_weights)
     refuse(r"shape \(4, 1\)", model=nn.Sequential(nn.Flatten(), nn.Linear(784, 1)).eval())
+
+
+def test_arguments_of_other_kinds_are_named(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:4], test_digits[1][:4]
+    eps = {"eps": 0.1}
+    wrong: list[tuple[dict[str, Any], str]] = [
+        (eps | {"images": images.numpy()}, r"images: ndarray, must be a torch.Tensor; torch.as_tensor\(images\)"),
+        (eps | {"labels": labels.numpy()}, "labels: ndarray, must be a torch.Tensor"),
+        (eps | {"labels": labels.tolist()}, "labels: list, must be a torch.Tensor"),
+        ({"eps": "8/255"}, "eps='8/255': must be a number, such as 8 / 255"),
+        ({"eps": None}, "eps=None: must be a number"),
+    ]
+    for change, told in wrong:
+        for call in (bpfc.evaluate, bpfc.certify, bpfc.audit):
+            with pytest.raises(ValueError, match=told):
+                call(trained, **{"images": images, "labels": labels} | change)
+    with pytest.raises(ValueError, match=r"attacks=\['fgsm'\]: must be one text"):
+        bpfc.evaluate(trained, images, labels, eps=0.1, attacks=["fgsm"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"methods=\['interval'\]: must be one text"):
+        bpfc.certify(trained, images, labels, eps=0.1, methods=["interval"])  # type: ignore[arg-type]
+    with torch.inference_mode():
+        for call in (bpfc.evaluate, bpfc.audit):
+            with pytest.raises(ValueError, match=r"called inside torch.inference_mode\(\)"):
+                call(trained, images, labels, eps=0.1)
 
 
 def test_attacks_by_name() -> None:

@@ -20,8 +20,7 @@ from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
 from bpfc.certification import ContradictionError
-from bpfc.checks import in_train_mode
-from bpfc.data import Images
+from bpfc.checks import check_recording, handed_in, in_train_mode
 from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
@@ -131,6 +130,8 @@ def audit(
         OSError: the folder cannot be written to, or another process is at work there.
     """
     check_radius(eps=eps)
+    check_recording()
+    given = handed_in(images, labels)
     claimed = None if claim is None else share_of(claim)
     if proven is not None:
         _check_form(proven, len(images))
@@ -143,7 +144,7 @@ def audit(
     with eval_mode(model), alone, ExitStack() as watched:
         m = Measurements(
             model,
-            Images(images, labels),
+            given,
             eps,
             budget or (QUICK if quick else FULL),
             k,

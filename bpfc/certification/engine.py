@@ -14,7 +14,7 @@ from bpfc.bounds import FLOAT32, propagate, trace
 from bpfc.certification.base import Certifier, ContradictionError
 from bpfc.certification.crown_ibp import CrownIBP
 from bpfc.certification.interval import IntervalBounds
-from bpfc.checks import answers_vary, check_form, check_mode
+from bpfc.checks import answers_vary, check_form, check_mode, handed_in
 from bpfc.data import AnyImages, Images, blocks, to_float
 from bpfc.judge import clean_logits
 from bpfc.ledger import wilson_interval
@@ -119,11 +119,13 @@ def certify(
     model = with_hooks(model)
     certifiers = parse_methods(methods)
     check_count(batch_size=batch_size)
-    stored = Images(images, labels)
+    stored = handed_in(images, labels)
     check(model, stored, eps)
     check_reading(model, stored)
     stored = Images(images, labels.long())
-    names = range(len(images)) if indices is None else indices
+    names = range(len(images)) if indices is None else [int(index) for index in indices]
+    if len(names) != len(images):
+        raise ValueError(f"{len(names)} indices for {len(images)} images: must be one for each")
     answers, rows = Answers(model), list[CertificateRow]()
     for block in blocks(stored, range(len(images)), batch_size):
         places = [names[at] for at in block.indices]
@@ -138,6 +140,8 @@ def parse_methods(methods: str) -> tuple[Certifier, ...]:
     Raises:
         ValueError: there is none of a name.
     """
+    if not isinstance(methods, str):
+        raise ValueError(f"methods={methods!r}: must be one text, names separated by commas, such as 'interval'")
     names = [name.strip() for name in methods.split(",")]
     for name in names:
         if name not in CERTIFIERS:

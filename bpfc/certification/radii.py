@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.certification.engine import check, parse_methods
-from bpfc.data import Images, to_float
+from bpfc.checks import handed_in
+from bpfc.data import to_float
 from bpfc.judge import exact_logits
 
 SMALLEST = 2.0**-20
@@ -42,7 +43,7 @@ def certified_radii(
         ValueError: as `certify` does.
     """
     certifiers = parse_methods(methods)
-    check(model, Images(images, labels), largest)
+    check(model, handed_in(images, labels), largest)
     images, labels = to_float(images), labels.long()
 
     def proven(places: Tensor, eps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bpfc.attacks import Norm
-from bpfc.checks import check
+from bpfc.checks import check, check_recording, handed_in
 from bpfc.data import Images, parts_of
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.engine import run_blocks
@@ -77,7 +77,10 @@ def evaluate(
         UserError: the model fails on one of the later images, or answers in another form.
     """
     threat = ThreatModel(norm, eps)
-    given = Images(images, labels)
+    if not isinstance(attacks, str):
+        raise ValueError(f"attacks={attacks!r}: must be one text, names separated by commas, such as 'fgsm,pgd-100'")
+    check_recording()
+    given = handed_in(images, labels)
     model = with_hooks(model)
     check(model, given)
     given = Images(images, labels.long())
