@@ -188,6 +188,33 @@ class Clamped(nn.Module):
         return clamped + doubled
 
 
+class Optional(nn.Module):
+    """Takes more than images, if one likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor, features: bool = False, *more: Tensor, scale: float = 2.0, **rest: Tensor) -> Tensor:
+        x = torch.flatten(x, 1) * scale
+        if features or more or rest:
+            return x
+        logits: Tensor = self.layer(x)
+        return logits
+
+
+class Second(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.flatten(x + y, 1)
+
+
+def test_what_a_forward_takes_besides_images_has_its_default() -> None:
+    model, x = Optional().eval(), torch.rand(3, 1, 4, 4)
+    torch.testing.assert_close(interval_bounds(trace(model, (1, 4, 4)), x, x)[0], model(x))
+    with pytest.raises(UntraceableError, match="missing 1 required positional argument: 'y'"):
+        trace(Second(), (1, 4, 4))
+
+
 class Squared(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * x

@@ -91,6 +91,12 @@ class _Tracer(fx.Tracer):
 
     where: tuple[str, nn.Module] | None = None
 
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """The images alone: whatever else a forward takes has its default, as where a model is called with images."""
+        return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
+
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         outer, self.where = self.where, (self.path_of_module(m), m)
         result = super().call_module(m, forward, args, kwargs)
@@ -146,8 +152,6 @@ def _value(
 ) -> Any:
     """What a node stands for: a value that depends on the images, a constant, or a number that says a shape."""
     if node.op == "placeholder":
-        if values:
-            raise Refused("a second input, where a network takes images alone")
         return Value(0)
     if node.op == "get_attr":
         return _attribute(model, str(node.target), made)
