@@ -90,6 +90,12 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
         told = ", ".join(f"{folder} is of {of}" for folder, of in zip(folders, data, strict=True))
         raise ValueError(f"{told}; must be of one data set")
     subjects = [from_run(folder, data_dir) for folder in folders]
+    for folder, subject in zip(folders, subjects, strict=True):  # one path may have held other data, or been read so
+        if (subject.images.shape, subject.data_sha256) != (subjects[0].images.shape, subjects[0].data_sha256):
+            shapes = [" × ".join(map(str, each.images.shape)) for each in (subject, subjects[0])]
+            raise ValueError(
+                f"{folder}: its test images ({shapes[0]}) are not those of {folders[0]} ({shapes[1]}); show them apart"
+            )
     names = [Results(folder.resolve().parent).label(folder.resolve().name) for folder in folders]
     names = [
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)
