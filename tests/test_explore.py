@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from bpfc.attacks import PGD, ImageRng
 from bpfc.bitplanes import quantize
-from bpfc.cli import explore
-from bpfc.data import DataError, DataSet
+from bpfc.cli import explore, subjects
+from bpfc.data import DataError, DataSet, Images
 from bpfc.errors import UserError
 from bpfc.explore import page as page_module
 from bpfc.explore import pictures
@@ -72,6 +72,16 @@ def test_the_middle_of_any_kind_of_picture_is_taken(tmp_path: Path, mode: str) -
     path = next(tmp_path.iterdir())
     assert read_picture(path, channels=1, size=28).shape == (1, 28, 28)
     assert float(read_picture(path, channels=3, size=32).min()) > 0.95
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_brought_down_to_eight(tmp_path: Path, channels: int) -> None:
+    """All above 255 of 65 535 was white."""
+    pixels = np.random.default_rng(0).integers(0, 65_536, (28, 28), np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = read_picture(tmp_path / "a.png", channels=channels, size=28)
+    expected = torch.from_numpy(pixels / 65_535).float().expand(channels, 28, 28)
+    torch.testing.assert_close(image, expected, rtol=0, atol=0.51 / 255)
 
 
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
@@ -211,6 +221,24 @@ def test_next_image_is_of_the_class_and_comes_round(scene: Scene) -> None:
         met.append(place)
     assert len(set(met)) == labels.count(4)
     assert handlers.next_image(len(labels) - 1, "any class", 6)[0] == 0
+
+
+def test_networks_of_other_channels_take_no_picture(scene: Scene, tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    pixels = torch.zeros(3, 4, 8, 8, dtype=torch.uint8)
+    network = Network("a", nn.Sequential(nn.Flatten(), nn.Linear(256, 10)).eval())
+    handlers = _Handlers(replace(scene, networks=[network], images=Images(pixels, torch.arange(3))))
+    assert len(list(handlers.attack(handlers.test_image(0, 6)[0], 0.1, 2))) == 3
+    told = handlers.own_picture(str(tmp_path / "a.png"), False, 6)[5]
+    assert "Not taken: the networks take images of 4 channels, and a picture is grey or RGB." in told
+
+
+def test_a_page_of_an_earlier_start_is_to_be_reloaded(scene: Scene) -> None:
+    handlers = _Handlers(scene)
+    with pytest.raises(gr.Error, match="reload the page"):
+        next(handlers.attack(None, 0.1, 3))
+    with pytest.raises(gr.Error, match="reload the page"):
+        handlers.planes(None, 6)
 
 
 def test_a_picture_of_ones_own_is_attacked_away_from_each_answer(scene: Scene, tmp_path: Path) -> None:
@@ -436,3 +464,20 @@ def test_networks_of_one_s_own_data_are_shown(tmp_path: Path, monkeypatch: pytes
     train(recipe, Path("run"), device="cpu", precision="fp32")
     scene = explore.scene((Path("run"),))
     assert (scene.data, tuple(scene.classes)) == ("mine", DIGITS)
+
+
+def test_runs_of_one_path_that_read_it_otherwise_are_refused(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were shown, and every picture failed in one of the networks."""
+    whole = subjects.from_run
+
+    def other(folder: Path, *rest: Any) -> Any:
+        found = whole(folder, *rest)
+        images = Images(found.images.pixels[:, :, :20, :20], found.images.labels)
+        return replace(found, images=images) if folder.name == "normal" else found
+
+    monkeypatch.setattr(subjects, "from_run", other)
+    with pytest.raises(ValueError, match=r"normal: its test images \(.* 20 × 20\) are not those of .*bpfc \(.* 28\)"):
+        explore.scene((demo,))
+    monkeypatch.setattr(subjects, "from_run", lambda folder, *_: replace(whole(folder), data_sha256=folder.name))
+    with pytest.raises(ValueError, match="are not those of"):
+        explore.scene((demo,))

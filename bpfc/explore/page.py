@@ -209,7 +209,8 @@ class _Handlers:
             return *UNCHANGED[:5], told, *UNCHANGED[6:]
         return self._views(Chosen(image, None, 0, f"your picture, at {size} × {size} pixels"), k)
 
-    def planes(self, chosen: Chosen, k: float) -> str:
+    def planes(self, chosen: Chosen | None, k: float) -> str:
+        chosen = _there(chosen)
         drop = _whole(k, 1, 7, "k")
         coarse = quantize(chosen.image, drop, generator=torch.Generator().manual_seed(0))
         both = torch.stack([chosen.image, coarse])
@@ -219,11 +220,12 @@ class _Handlers:
             answers.append((network.name, classes[0], classes[1]))
         return planes_of(chosen.image, coarse, drop, answers)
 
-    def attack(self, chosen: Chosen, eps: float, steps: float) -> Iterator[tuple[Any, ...]]:
+    def attack(self, chosen: Chosen | None, eps: float, steps: float) -> Iterator[tuple[Any, ...]]:
         """The iterates of all networks, as they are made; the words come at the end, for a screen reader too.
 
         From the first on one can go back to earlier ones, also after a stop.
         """
+        chosen = _there(chosen)
         radius, count = _within(eps, FINEST, 1, "ε"), _whole(steps, 1, STEPS, "steps")
         courses, began = self._courses(chosen), time.monotonic()
         walk = Walk(courses, radius, count)
@@ -269,6 +271,12 @@ class _Handlers:
 def _summary(courses: Sequence[Course], classes: Sequence[str], ended: str) -> str:
     told = ". ".join(f"{course.name}: {verdict(course, classes)}" for course in courses)
     return Markup('<p role="status">{}{}.</p>').format(ended, told)
+
+
+def _there(chosen: Chosen | None) -> Chosen:
+    if chosen is None:  # the page was left open over a new start, which knows nothing of it
+        raise gr.Error("no image is chosen any more: reload the page", print_exception=False)
+    return chosen
 
 
 def _within(value: Any, low: float, high: float, name: str) -> float:

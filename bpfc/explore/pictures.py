@@ -25,8 +25,11 @@ def read_picture(path: Path, channels: int, size: int, *, inverted: bool = False
     digits on black.
 
     Raises:
-        DataError: it is too large, of another format, or damaged; the message says which.
+        DataError: it is too large, of another format, or damaged, or the networks' channels are neither grey nor RGB;
+            the message says which.
     """
+    if channels not in (1, 3):
+        raise DataError(f"the networks take images of {channels} channels, and a picture is grey or RGB")
     if (held := path.stat().st_size) > BYTES:
         raise DataError(f"the picture has {held / 1e6:.0f} MB; must be at most {BYTES / 1e6:.0f}")
     try:
@@ -39,7 +42,10 @@ def read_picture(path: Path, channels: int, size: int, *, inverted: bool = False
                         f"the picture has {picture.width} × {picture.height} pixels; must be at most "
                         f"{PIXELS / 1e6:.0f} million"
                     )
-                upright = ImageOps.exif_transpose(picture).convert("RGBA")
+                upright = ImageOps.exif_transpose(picture)
+                if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+                    upright = Image.fromarray(((np.asarray(upright, np.uint32) + 128) // 257).astype(np.uint8))
+                upright = upright.convert("RGBA")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError("the picture has too many pixels; make it smaller") from error
     except DataError:
