@@ -164,3 +164,13 @@ def like(recipe: Recipe, other: Recipe) -> Iterator[bool]:
     for field in dataclasses.fields(Recipe):
         if field.name not in ("validation_attacked", "ifgsm_steps"):
             yield getattr(recipe, field.name) == getattr(other, field.name)
+
+
+def test_what_apgd_takes_from_bpfc_on_mnist_beyond_pgd() -> None:
+    """As results.md and README have it in words: fifty steps of APGD, on the same images as a thousand of PGD."""
+    bpfc = RESULTS / "mnist-bpfc"
+    fast, pgd = (
+        json.loads((bpfc / f"evaluation-{name}" / "summary.json").read_text()) for name in ("fast-1000", "pgd-1000")
+    )
+    assert (fast["images"], fast["data_sha256"]) == (pgd["images"], pgd["data_sha256"])
+    assert fast["attacks"]["apgd-50"]["accuracy"] < pgd["attacks"]["pgd-1000"]["accuracy"]

@@ -140,6 +140,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "mnist-best-autoattack": partial(cascade, name="mnist-ibp-batchnorm-curve/evaluation-standard-1000"),
     "both-ways-fashion-mnist": partial(cascade, name="fashion-mnist-ibp-curve-20-epochs/evaluation-both-ways-1000"),
     "both-ways-mnist": partial(cascade, name="mnist-ibp-batchnorm-curve/evaluation-both-ways-1000"),
+    "mnist-bpfc-fast": partial(cascade, name="mnist-bpfc/evaluation-fast-1000"),
     "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
     "fast": fast,
     "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
