@@ -162,6 +162,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
     "audit-mnist-best": partial(audit, name="mnist-ibp-batchnorm-curve/audit-quick"),
+    "audit-mnist-bpfc": partial(audit, name="mnist-bpfc/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
     **{f"trade-off-{data}": partial(trade_off, data=data) for data in RUNS},
     "short-fashion-mnist": partial(short, data="fashion-mnist"),
