@@ -161,6 +161,14 @@ def test_a_model_of_one_answer_is_not_told_to_stand_without_a_bound(shown: tuple
     assert check_of("C5", Measurements(model.eval(), Images(*shown), EPS, TINY)) == "not run"
 
 
+def test_a_masked_model_is_flagged_on_images_of_one_answer(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    images, labels = shown
+    masked = nn.Sequential(BitDepth(), trained).eval()
+    one = masked(images).argmax(dim=1) == labels[0]
+    assert one.any()
+    assert check_of("C5", Measurements(masked, Images(images[one], labels[one]), EPS, TINY)) == "flag"
+
+
 def test_images_of_one_class_say_nothing_of_an_undefended_network(
     trained: nn.Module, shown: tuple[Tensor, Tensor]
 ) -> None:

@@ -109,7 +109,7 @@ class Attack(Protocol):
 def check_radius(norm: Norm = "linf", **values: float) -> None:
     """Raises ValueError unless every named value is a positive number, and in ℓ∞ at most 1, the width of the box."""
     for name, value in values.items():
-        if not hasattr(value, "__float__"):
+        if not hasattr(value, "__float__") or getattr(value, "shape", None):
             raise ValueError(f"{name}={value!r}: must be a number, such as 8 / 255")
         if norm == "l2" and not 0 < value < float("inf"):
             raise ValueError(f"{name}={value!r}: must be a number above 0, an ℓ2 distance in units of [0, 1]")

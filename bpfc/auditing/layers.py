@@ -5,6 +5,7 @@ What is found is replaced in what the attacker differentiates (BPDA, Athalye et 
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -81,7 +82,9 @@ def traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]
             if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor) and name not in seen:
                 seen[name] = arguments[0].detach().float(), output.detach().float()
 
-        if not any(True for _ in module.children()):
+        if any(True for _ in module.children()):
+            continue
+        with suppress(RuntimeError):  # a frozen script takes no hooks, and has no layers to look at
             handles.append(module.register_forward_hook(note))
     try:
         with torch.no_grad(), own_randomness(images.device, seed=0):

@@ -100,7 +100,7 @@ def _deep(part: Sequence[Any]) -> bool:
     codec, arguments = part[0], part[3]
     if codec.startswith("ppm") and isinstance(arguments, tuple):  # (mode, highest value)
         return bool(arguments[1] > 255)
-    return ";16" in str(arguments)
+    return ";16" in str(arguments).replace("BGR;16", "")  # which is 16 bits a pixel, of 5, 6 and 5
 
 
 def _resized(picture: Image.Image, name: str, size: int | None) -> Image.Image | NDArray[np.generic]:

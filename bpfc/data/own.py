@@ -7,6 +7,7 @@ PATH/data/train-….parquet …                  a Hugging Face data set on disk
 PATH.npz, or PATH/train.npz PATH/val.npz     arrays; see bpfc.data.npz
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from bpfc.options import Reading
 
 Place = Path | list[Path]
 """A folder or a file, or some shards."""
-TEST = ("val", "valid", "validation", "dev", "test")
+TEST = ("val", "validation", "test")
 """What the part to test on may be called."""
+OTHERWISE = ("valid", "dev")
+"""And where there is none of these."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,29 @@ def _parts(path: Path) -> tuple[Place, Place] | None:
     """The part to train on and that to test on, if they are told apart."""
     for ending in ("", ".npz"):
         train = path / f"train{ending}"
-        tests = [each for name in TEST if (each := path / f"{name}{ending}").exists()]
+        tests = [each for name in TEST if (each := path / f"{name}{ending}").exists()] or [
+            each for name in OTHERWISE if (each := path / f"{name}{ending}").exists()
+        ]
         if train.exists() and tests:
             _check_one(path, [test.name for test in tests])
             return train, tests[0]
     of_train = dict(shards(path, "train"))
     for kind, files in of_train.items():
-        names = {name: found[kind] for name in TEST if kind in (found := dict(shards(path, name)))}
+        names = _named(path, kind, TEST) or _named(path, kind, OTHERWISE)
         if names:
             _check_one(path, list(names))
             return files, next(iter(names.values()))
         if others := [file for file in dict(shards(path))[kind] if file not in files]:
             raise DataError(
                 f"{others[0]}: is neither of train, as {files[0].name} is, nor of a part to test on; begin its name "
-                f"with train or one of {', '.join(TEST)}, or move it away"
+                f"with train or one of {', '.join((*TEST, *OTHERWISE))}, or move it away"
             )
     return None
+
+
+def _named(path: Path, kind: str, names: Sequence[str]) -> dict[str, list[Path]]:
+    """Shards of a kind, by the name that they begin with."""
+    return {name: found[kind] for name in names if kind in (found := dict(shards(path, name)))}
 
 
 def _check_one(path: Path, tests: list[str]) -> None:

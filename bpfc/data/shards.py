@@ -114,7 +114,8 @@ class Cell:
 def list_parquet(paths: list[Path]) -> Listed:
     """Of a Hugging Face data set's parquet files: a column of pictures and one of labels.
 
-    The names of the classes are those that the first file tells; in the others labels go by their names. A row group is
+    The names of the classes are those that the first file tells which tells any; in the others labels go by their
+    names, or as numbers where no names are told. A row group is
     read at once, and the last few are kept: fast where pictures are asked for in their order, and slow where they are
     not.
 
@@ -126,22 +127,30 @@ def list_parquet(paths: list[Path]) -> Listed:
     names: tuple[str, ...] | None = None
     for path in paths:
         cells, mine, told = _rows(path)
-        if not items:
-            names = told
-        elif cells and told != names:
+        if names is None:
+            names = told  # what came before tells no names, so its labels are numbers
+        elif cells and told is not None and told != names:
             own, _, _ = _named(path, cells, mine, told)
-            mine = relabelled(path, mine, own, str(paths[0]), names or ())
+            mine = relabelled(path, mine, own, str(paths[0]), names)
         items += cells
         labels += mine
     return _named(paths[0], items, labels, names)
 
 
+def _are_numbers(names: Sequence[str]) -> bool:
+    return list(names) == [str(at) for at in range(len(names))]
+
+
 def relabelled(path: Path, labels: list[int], names: Sequence[str], whole: str, known: Sequence[str]) -> list[int]:
     """Labels that count the classes `known`, those of `whole`, in place of those in `path` that count its `names`.
 
+    Where one of the two has numbers for names, as where no names are told, they stay as they are.
+
     Raises:
-        DataError: a name is not known.
+        DataError: a name or number is not known.
     """
+    if (_are_numbers(names) or _are_numbers(known)) and len(names) <= len(known):
+        return labels
     place = {name: at for at, name in enumerate(known)}
     if strange := [name for name in names if name not in place]:
         raise DataError(f"{path}: holds class {strange[0]}, which {whole} has not; name the same classes in both")
@@ -209,7 +218,7 @@ def _named(path: Path, items: list[Encoded], labels: list[int], names: tuple[str
 
 def shards(path: Path, part: str = "") -> Iterator[tuple[str, list[Path]]]:
     """The shards in a folder or its folder `data`, by kind: those whose names begin with the word `part`."""
-    word = re.compile(rf"{part}(?![a-z])" if part else "")
+    word = re.compile(rf"{part}(?![a-z])" if part else "", re.IGNORECASE)
     for kind in ("tar", "parquet"):
         for folder in (path, path / "data"):
             if found := by_name(file for file in folder.glob(f"*.{kind}") if word.match(file.name)):

@@ -79,7 +79,6 @@ def evaluate(
     threat = ThreatModel(norm, eps)
     if not isinstance(attacks, str):
         raise ValueError(f"attacks={attacks!r}: must be one text, names separated by commas, such as 'fgsm,pgd-100'")
-    check_recording()
     given = handed_in(images, labels)
     model = with_hooks(model)
     check(model, given)
@@ -87,6 +86,7 @@ def evaluate(
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
     if plan.by_gradients:
+        check_recording()
         check_gradient(model, given)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")

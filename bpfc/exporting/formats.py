@@ -149,6 +149,9 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
 def _worst(item: Evaluated, parts: list[str]) -> dict[str, Any] | None:
     """Accuracy under the worst of the parts; None where the other attacks cannot be told from them any more."""
     if item.cascade:  # each figure counts what fell before, and any part may have run last
+        names = list(item.attacks)
+        if any(name not in parts for name in names[: max(map(names.index, parts))]):
+            return None
         return min((item.attacks[part] for part in parts), key=lambda entry: entry["accuracy"])
     if item.rows:
         standing = sum(

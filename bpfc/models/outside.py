@@ -87,13 +87,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _unwrapped(state: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """The state by the model's names, without what wrappers put before all of them."""
-    while state.keys() != names:
-        prefix = next((each for each in WRAPPERS if state and all(name.startswith(each) for name in state)), None)
+    """The state by the model's names, without what wrappers put before all of them; as it is, if that gives others."""
+    bare = state
+    while bare.keys() != names:
+        prefix = next((each for each in WRAPPERS if bare and all(name.startswith(each) for name in bare)), None)
         if prefix is None:
-            break
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+            return bare if bare.keys() & names else state
+        bare = {name.removeprefix(prefix): tensor for name, tensor in bare.items()}
+    return bare
 
 
 def _unpickled(path: Path) -> Any:
