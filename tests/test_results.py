@@ -174,3 +174,20 @@ def test_what_apgd_takes_from_bpfc_on_mnist_beyond_pgd() -> None:
     )
     assert (fast["images"], fast["data_sha256"]) == (pgd["images"], pgd["data_sha256"])
     assert fast["attacks"]["apgd-50"]["accuracy"] < pgd["attacks"]["pgd-1000"]["accuracy"]
+
+
+def test_what_the_short_trainings_on_mnist_show() -> None:
+    """As results.md has it in words."""
+
+    def stands(recipe: str) -> float:
+        summary = json.loads(
+            (RESULTS / f"mnist-{recipe}-half-8-epochs" / "evaluation-fast" / "summary.json").read_text()
+        )
+        return float(summary["worst_case"]["accuracy"])
+
+    bare = {recipe: stands(recipe) for recipe in ("normal-fast", "bpfc-fast", "bpfc-blocks", "box", "margin")}
+    curve = {recipe: stands(f"{recipe}-curve") for recipe in ("bpfc-fast", "bpfc-blocks", "box")}
+    assert stands("normal-fast-curve") > bare["bpfc-fast"]
+    assert max(curve.values()) - min(curve.values()) < 0.02
+    assert bare["bpfc-blocks"] > bare["bpfc-fast"] + 0.05
+    assert max(bare["box"], bare["margin"]) < bare["bpfc-fast"]
