@@ -166,7 +166,7 @@ def test_sliders_move_by_keys_and_the_page_follows(page: Page) -> None:
     page.get_by_label("range slider for ε").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    assert page.get_by_label("number input for ε").input_value() == "0.2005"
+    assert page.get_by_label("number input for ε").input_value() == "0.205"
     page.get_by_label("number input for ε").fill("0.0039216")
     page.get_by_label("number input for ε").blur()
     assert page.get_by_label("number input for ε").input_value() == "0.0039216"

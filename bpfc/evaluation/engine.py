@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
-from bpfc.attacks import Attack, Behind, ImageRng, MultiTargeted, TargetedAPGD, aimed
+from bpfc.attacks import Attack, ImageRng, TargetedAPGD, aimed
 from bpfc.certification import ContradictionError
 from bpfc.data import AnyImages, Block, each_block
 from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan
-from bpfc.judge import Judge, clean_logits, exact_logits
+from bpfc.judge import Judge, clean_logits
 from bpfc.ledger import Row, Verdict
 from bpfc.machine import autocast
 from bpfc.modes import own_randomness
@@ -69,12 +69,12 @@ def run_block(
     Raises:
         ContradictionError: an image is certified, but misclassified as it is.
     """
-    rows = clean_rows(model, block)
+    rows, classes = clean_rows(model, block)
     _note_proofs(rows, proofs or {})
     standing = [place for place, row in enumerate(rows) if row["broken_by"] is None and row.get("certified_by") is None]
     if plan.by_gradients:
         note_blind(model, block, standing, rows, plan)
-    attack_rows(model, block, rows, standing, plan, passed=passed, adversary=adversary)
+    attack_rows(model, block, rows, standing, plan, classes, passed=passed, adversary=adversary)
     return rows
 
 
@@ -84,6 +84,7 @@ def attack_rows(
     rows: list[Row],
     standing: Sequence[int],
     plan: Plan,
+    classes: int,
     *,
     passed: Callable[[str, int], None] = lambda *_: None,
     adversary: Callable[[int, Tensor], None] = lambda *_: None,
@@ -103,7 +104,7 @@ def attack_rows(
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             drawn = own_draws(model, images.device, plan.seed, item.name, done, *(indices[place] for place in left))
             with drawn, autocast(images.device, plan.precision_of(item)):
-                judge.run(fitted(item.attack, model, images, plan.batch_size), rng, any_iterate=item.any_iterate)
+                judge.run(fitted(item.attack, classes, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]
             done += together
@@ -118,29 +119,27 @@ def own_draws(model: nn.Module, device: torch.device, *key: object) -> AbstractC
     return own_randomness(device, zlib.crc32(repr(key).encode())) if is_random(model) else nullcontext()
 
 
-def fitted(attack: Attack, model: nn.Module, images: Tensor, batch_size: int) -> Attack:
+def fitted(attack: Attack, classes: int, batch_size: int) -> Attack:
     """The attack as the model and the batch have it: at no more targets than there are, and with the batch to fill.
 
     A few images fill it with several targets each.
     """
-    if isinstance(attack, TargetedAPGD):
-        return replace(attack, room=batch_size)
-    if isinstance(attack, MultiTargeted | Behind):
-        return aimed(attack, exact_logits(model, images[:1]).shape[1])
-    return attack
+    return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else aimed(attack, classes)
 
 
-def clean_rows(model: nn.Module, block: Block) -> list[Row]:
-    """The rows of images that nothing has attacked yet.
+def clean_rows(model: nn.Module, block: Block) -> tuple[list[Row], int]:
+    """The rows of images that nothing has attacked yet, and the number of classes.
 
     Raises:
         ValueError: the model gives NaN or infinite logits on one of them.
     """
-    predictions = clean_logits(model, block.images, block.indices).argmax(dim=1).tolist()
-    return [
+    logits = clean_logits(model, block.images, block.indices)
+    places = zip(block.indices, block.labels.tolist(), logits.argmax(dim=1).tolist(), strict=True)
+    rows = [
         Row(index=index, label=label, prediction=guess, broken_by=None if guess == label else "clean", attacks={})
-        for index, label, guess in zip(block.indices, block.labels.tolist(), predictions, strict=True)
+        for index, label, guess in places
     ]
+    return rows, logits.shape[1]
 
 
 def _note_proofs(rows: list[Row], proofs: Mapping[int, Proof]) -> None:

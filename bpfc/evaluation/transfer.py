@@ -100,29 +100,31 @@ def run_transfer_block(
     Each source's images are made once, for all targets: on all images, to the last iterate. An attack's name in the
     rows is that of `transferred`. No cascade: a column says what one source's images do.
     """
-    rows = {name: clean_rows(target, block) for name, target in targets.items()}
+    known = {name: clean_rows(target, block) for name, target in targets.items()}
+    rows, classes = {name: each for name, (each, _) in known.items()}, max(count for _, count in known.values())
     right = {name: [i for i, row in enumerate(each) if row["broken_by"] is None] for name, each in rows.items()}
     for source_name, source in sources.items():
         if plan.by_gradients:
             for name, places in right.items():
                 note_blind(source, block, places, rows[name], plan)
         for item in plan.attacks:
-            made = replace(plan, attacks=(_made(item, source_name, source, block, plan),), cascade=False)
+            made = replace(plan, attacks=(_made(item, source_name, source, block, plan, classes),), cascade=False)
             for name, target in targets.items():
-                attack_rows(target, block, rows[name], right[name], made)
+                attack_rows(target, block, rows[name], right[name], made, classes)
     return rows
 
 
-def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan: Plan) -> PlannedAttack:
+def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan: Plan, classes: int) -> PlannedAttack:
     """The attack as its last iterates on the network of that name, on all of the block's images in each restart."""
     indices, images, labels = block
     kept: dict[int, Tensor] = {}
+    fit = fitted(item.attack, classes, plan.batch_size)
     for restart in range(item.restarts):
         rng = ImageRng(plan.seed, indices, restart)
         with autocast(images.device, plan.precision_of(item)):
-            perturbed = fitted(item.attack, source, images, plan.batch_size)(source, images, labels, rng)
+            perturbed = fit(source, images, labels, rng)
         kept |= zip(rng.keys.tolist(), perturbed, strict=True)
-    attack = Made(item.attack.eps, item.attack.norm, item.attack.steps, kept)
+    attack = Made(item.attack.eps, item.attack.norm, fit.steps, kept)
     return PlannedAttack(transferred(item.name, name), attack, item.restarts, any_iterate=False)
 
 
