@@ -163,7 +163,7 @@ def test_the_committed_pictures_points_are_the_tables_rows(data: str) -> None:
     for one, other in zip(sorted(expected, key=lambda each: each[2]), found, strict=True):
         assert one[2] == other[2]
         assert one[0] == pytest.approx(other[0], abs=0.06 * factor + 0.6)  # the table and the ticks are rounded
-        assert one[1] == pytest.approx(other[1], abs=0.4)
+        assert one[1] == pytest.approx(other[1], abs=0.06 * (HEIGHT - TOP - BOTTOM) / (axis.high - axis.low) + 0.1)
         assert LEFT <= other[0] <= WIDTH - RIGHT
 
 
