@@ -35,8 +35,8 @@ def by_name(paths: Iterable[Path]) -> list[Path]:
 def list_folder(path: Path, least: int = 2) -> tuple[list[str], list[Encoded], list[int]]:
     """Classes, pictures and their labels, from a folder that holds one folder a class.
 
-    The classes' order by name gives the labels; hidden folders and files are none. There must be at `least` so
-    many of them.
+    The classes' order by name gives the labels; hidden folders and files are none. There must be at `least` so many of
+    them.
 
     Raises:
         DataError: there is nothing there, or it is not as above; the message names the file.

@@ -79,9 +79,7 @@ def _parts(path: Path) -> tuple[Place, Place] | None:
     """The part to train on and that to test on, if they are told apart."""
     for ending in ("", ".npz"):
         train = path / f"train{ending}"
-        tests = [each for name in TEST if (each := path / f"{name}{ending}").exists()] or [
-            each for name in OTHERWISE if (each := path / f"{name}{ending}").exists()
-        ]
+        tests = _there(path, TEST, ending) or _there(path, OTHERWISE, ending)
         if train.exists() and tests:
             _check_one(path, [test.name for test in tests])
             return train, tests[0]
@@ -99,8 +97,12 @@ def _parts(path: Path) -> tuple[Place, Place] | None:
     return None
 
 
+def _there(path: Path, names: Sequence[str], ending: str) -> list[Path]:
+    return [each for name in names if (each := path / f"{name}{ending}").exists()]
+
+
 def _named(path: Path, kind: str, names: Sequence[str]) -> dict[str, list[Path]]:
-    """Shards of a kind, by the name that they begin with."""
+    """Shards of a kind that are called so, by the name that they begin with."""
     return {name: found[kind] for name in names if kind in (found := dict(shards(path, name)))}
 
 

@@ -115,9 +115,8 @@ def list_parquet(paths: list[Path]) -> Listed:
     """Of a Hugging Face data set's parquet files: a column of pictures and one of labels.
 
     The names of the classes are those that the first file tells which tells any; in the others labels go by their
-    names, or as numbers where no names are told. A row group is
-    read at once, and the last few are kept: fast where pictures are asked for in their order, and slow where they are
-    not.
+    names, or as numbers where no names are told. A row group is read at once, and the last few are kept: fast where
+    pictures are asked for in their order, and slow where they are not.
 
     Raises:
         DataError: pyarrow is not installed, a file is not as above, or it has a class that the first has not.

@@ -57,9 +57,8 @@ def build(name: str, *, channels: int, classes: int, size: int) -> nn.Module:
 
     Args:
         name: one of NETWORKS, timm:NAME or torchvision:NAME where these are installed, or package.module:function for
-            a function of your own of the same three arguments. With
-            @a-b after it, as in m-lenet@0.3-0.7, it stands behind a tone curve from a to b; with @learned-a-b behind
-            one that begins so and is trained with it.
+            a function of your own of the same three arguments. With @a-b after it, as in m-lenet@0.3-0.7, it stands
+            behind a tone curve from a to b; with @learned-a-b behind one that begins so and is trained with it.
         channels, classes: of the data.
         size: height and width of the images.
 

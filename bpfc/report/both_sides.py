@@ -11,6 +11,7 @@ from bpfc.report.trade_off import FAST
 from bpfc.training.run import Run
 
 SUITES = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
+"""By folder, what an evaluation ran."""
 
 
 def suite(evaluation: str, summary: Mapping[str, Any]) -> str:
