@@ -17,7 +17,8 @@ from conftest import small_network
 from looking import CUT_OFF, FAINT, hard_to_use
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request
-from test_explore import DIGITS, png
+from test_explore import DIGITS
+from test_explore_pictures import png
 from torch import nn
 
 from bpfc.data import DataSet
