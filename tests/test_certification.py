@@ -266,3 +266,13 @@ def test_a_layer_without_bounds_is_named() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.Softplus()).eval()
     with pytest.raises(UntraceableError, match=r"2 \(Softplus\): no bound is known"):
         certify(model, torch.rand(1, 1, 1, 1), torch.tensor([0]), eps=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit's own
+def test_a_frozen_script_is_refused_by_radii_as_by_certify() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    script = torch.jit.freeze(torch.jit.script(model))
+    images = torch.rand(2, 1, 2, 2)
+    for answer in (certify, certified_radii):
+        with pytest.raises(UntraceableError, match="RecursiveScriptModule"):
+            answer(script, images, model(images).argmax(dim=1), **({"eps": 0.1} if answer is certify else {}))

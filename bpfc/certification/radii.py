@@ -14,6 +14,7 @@ from bpfc.certification.engine import check, parse_methods
 from bpfc.checks import handed_in
 from bpfc.data import to_float
 from bpfc.judge import exact_logits
+from bpfc.wrappers import with_hooks
 
 SMALLEST = 2.0**-20
 """The smallest ε that is tried, 1e-6: the judge's own slack in ε is as large."""
@@ -43,6 +44,7 @@ def certified_radii(
         ValueError: as `certify` does.
     """
     certifiers = parse_methods(methods)
+    model = with_hooks(model)
     check(model, handed_in(images, labels), largest)
     images, labels = to_float(images), labels.long()
 
