@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks import PGD, ImageRng, L2Ball, LinfBall
+from bpfc.attacks import APGD, PGD, Attack, ImageRng, L2Ball, LinfBall
 from bpfc.attacks.ascent import CycleDetector, projected_ascent_along
 from bpfc.judge import Judge
 
@@ -129,3 +129,29 @@ def test_l2_ball() -> None:
     assert moved.max() <= 1
     far = ball.project(images, images + 10)
     assert ball.distances(far - images).max() <= 1.5
+
+
+@pytest.mark.parametrize("length", [1e-37, 1e-30, 1e-15, 1.0, 1e25])
+def test_in_l2_a_step_is_as_long_as_it_should_be_however_long_the_gradient_is(length: float) -> None:
+    """Of a sure network's cross-entropy it is short; its squares are no numbers in float32."""
+    images, ball = torch.full((2, 3, 4, 4), 0.5), L2Ball(1.0)
+    gradient = torch.stack([length * torch.ones(3, 4, 4), torch.zeros(3, 4, 4)])
+    moved = ball.move(images, images, gradient, 0.25)
+    assert ball.distances(moved - images).tolist() == pytest.approx([0.25, 0.0], rel=1e-3)
+
+
+@pytest.mark.parametrize("attack", [PGD(0.2, 0.05, 20, norm="l2"), APGD(0.2, 20, norm="l2")], ids=repr)
+def test_in_l2_a_sure_network_falls_as_an_unsure_one_does(attack: Attack) -> None:
+    """Two classes that differ by 12 pixels of weight ±1: from a gap of 0.5, an image falls at 0.5 / √12 = 0.144."""
+    layer = nn.Linear(12, 2, bias=True)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.5], [-0.5]]) * torch.tensor([1.0, -1.0] * 6))
+        layer.bias.copy_(torch.tensor([0.25, -0.25]))
+    images, labels = torch.full((3, 3, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
+    for scale in (1.0, 120.0):  # a gap of 60 logits: the gradient is e⁻⁶⁰ of its length, and no zero
+        with torch.no_grad():
+            layer.weight.mul_(scale)
+            layer.bias.mul_(scale)
+        judge = Judge(nn.Sequential(nn.Flatten(), layer).eval(), images, labels, L2Ball(0.2))
+        judge.run(attack, ImageRng(0, range(3)))
+        assert judge.broken.all(), scale

@@ -116,7 +116,14 @@ def finite(values: Tensor) -> Tensor:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / l2_norms(vectors).clamp_min(1e-12)
+    """Of length 1, however long they were; 0 where 0.
+
+    In float32 there are no squares of what is below 1e-23 or above 1e19, and where a network is sure of an image the
+    gradient of cross-entropy is as short as that.
+    """
+    largest = vectors.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1)
+    scaled = vectors / largest.clamp_min(torch.finfo(vectors.dtype).tiny)
+    return scaled / l2_norms(scaled).clamp_min(1e-12)
 
 
 def _direction(images: Tensor, rng: Rng, draw: int = 0) -> Tensor:
