@@ -19,13 +19,16 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def handed_in(images: Any, labels: Any) -> Images:
-    """Images and labels of a call. Raises ValueError for arrays and lists, whose dtypes and devices are others."""
+    """Images and labels of a call, for autograd too where they were made in torch.inference_mode().
+
+    Raises ValueError for arrays and lists, whose dtypes and devices are others.
+    """
     for name, value in (("images", images), ("labels", labels)):
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"{name}: {type(value).__name__}, must be a torch.Tensor; torch.as_tensor({name}) makes it one"
             )
-    return Images(images, labels)
+    return Images(*(value.clone() if value.is_inference() else value for value in (images, labels)))
 
 
 def check_recording() -> None:

@@ -174,6 +174,17 @@ def test_arguments_of_other_kinds_are_named(trained: nn.Module, test_digits: Dig
                 call(trained, images, labels, eps=0.1)
 
 
+def test_images_and_labels_of_inference_mode_are_taken(trained: nn.Module, test_digits: Digits) -> None:
+    """As labels are that a model gave in it; what was made there cannot be saved for a gradient."""
+    images, labels = test_digits[0][:4], test_digits[1][:4]
+    expected = bpfc.evaluate(trained, images, labels, attacks="pgd-2,apgd-t3-2", eps=0.1).rows
+    with torch.inference_mode():
+        theirs = images.clone(), labels.clone()
+    for pair in ((theirs[0], labels), (images, theirs[1]), theirs):
+        assert bpfc.evaluate(trained, *pair, attacks="pgd-2,apgd-t3-2", eps=0.1).rows == expected
+    assert bpfc.certify(trained, *theirs, eps=0.001).rows == bpfc.certify(trained, images, labels, eps=0.001).rows
+
+
 def test_attacks_by_name() -> None:
     context = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01)
     assert parse("fgsm, ifgsm-40,pgd-50x10,pgd-1000-last", context).attacks == (

@@ -122,7 +122,7 @@ def certify(
     stored = handed_in(images, labels)
     check(model, stored, eps)
     check_reading(model, stored)
-    stored = Images(images, labels.long())
+    stored = Images(stored.pixels, stored.labels.long())
     names = range(len(images)) if indices is None else [int(index) for index in indices]
     if len(names) != len(images):
         raise ValueError(f"{len(names)} indices for {len(images)} images: must be one for each")

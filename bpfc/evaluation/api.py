@@ -82,7 +82,7 @@ def evaluate(
     given = handed_in(images, labels)
     model = with_hooks(model)
     check(model, given)
-    given = Images(images, labels.long())
+    given = Images(given.pixels, given.labels.long())
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
     if plan.by_gradients:
