@@ -200,6 +200,15 @@ def test_fast_stands_beside_autoattack_image_by_image(tmp_path: Path) -> None:
     assert "`fast` was `pgd-3` or `pgd-4`, and warned of two." in told
     assert "Seconds of one core (Another Processor, Intel Xeon Processor), float32." in told
 
+    del two["fast"], two["adv-lib"]  # killed before the other suites' first blocks of this network
+    put(tmp_path / "benchmarks" / "fast.json", content)
+    rows = fast(Results(tmp_path)).splitlines()
+    assert rows[4] == "| two | 8 | AutoAttack | 5 | |  | 100 | 10.0 |"
+    assert "`fast` was `pgd-3`. " in " ".join(rows[5:])
+    del one["fast"]
+    put(tmp_path / "benchmarks" / "fast.json", content)
+    assert "`fast`" not in fast(Results(tmp_path))
+
 
 def test_cascade_counts_what_each_attack_takes(results: Results) -> None:
     rows = cascade(results, "one/evaluation").splitlines()

@@ -72,15 +72,17 @@ def fast(results: Results) -> str:
                     f"{_passes(found):,} ({percent(_passes(found) / _passes(official))} %)",
                     f"{found['seconds']:.1f}{share if same else ''}",
                 ]
-    suites = sorted({entry["fast"]["settings"] for entry in content["networks"].values()})
-    flagged = ", ".join(network for network, entry in content["networks"].items() if entry["fast"].get("warnings"))
+    ran = {network: entry["fast"] for network, entry in content["networks"].items() if "fast" in entry}
+    suites = sorted({found["settings"] for found in ran.values()})
+    flagged = ", ".join(network for network, found in ran.items() if found.get("warnings"))
+    warned = f", and warned of {flagged}" if flagged else ""
+    here = f" Here `fast` was `{'` or `'.join(suites)}`{warned}." if ran else ""
     entries = [entry[name] for entry in content["networks"].values() for name in SUITES if name in entry]
-    here = content["provenance"]["hardware"]["device"]
-    devices = sorted({device.replace("(R)", "") for entry in entries for device in entry.get("devices", [here])})
+    maker = content["provenance"]["hardware"]["device"]
+    devices = sorted({device.replace("(R)", "") for entry in entries for device in entry.get("devices", [maker])})
     told = (
         "It alone leaves what AutoAttack breaks, and alone breaks what AutoAttack leaves. In brackets, the share of "
-        f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32. Here `fast` was `{'` or `'.join(suites)}`"
-        f"{f', and warned of {flagged}' if flagged else ''}. `results/benchmarks/fast.json`."
+        f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32.{here} `results/benchmarks/fast.json`."
     )
     return captioned(header, rows, told)
 
