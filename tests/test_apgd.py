@@ -9,7 +9,7 @@ from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, Norm, Targete
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import l2_norms
-from bpfc.attacks.objectives import LOSSES, targeted_dlrs
+from bpfc.attacks.objectives import LOSSES, likeliest_others, targeted_dlrs
 from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
 from bpfc.judge import Judge
 
@@ -229,6 +229,21 @@ def test_targets_are_nearest_by_gap_over_gradient() -> None:
     assert chosen.tolist() == [[2, 1]]
     assert logits.tolist() == [[4, 3, 2, 1]]
     assert nearest_classes(model, image, label, 3, LinfBall(0.1))[0].tolist() == [[1, 2, 3]]
+
+
+def test_of_classes_that_are_equally_near_the_lower_number_comes_first() -> None:
+    """Of more than 16 equal numbers torch's plain sort makes another order, on each device its own."""
+    logits = torch.zeros(2, 40)
+    logits[:, 30] = 1
+    found = likeliest_others(logits, torch.tensor([0, 30]))
+    assert found.tolist() == [[30, *range(1, 30), *range(31, 40)], [*range(30), *range(31, 40)]]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 40)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(40)[:, :1].expand(40, 4))
+        model[1].bias.zero_()
+    for norm in ("linf", "l2"):
+        chosen, _ = nearest_classes(model, torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), 20, ball(norm, 0.1))
+        assert chosen.tolist() == [[*range(1, 21)]]
 
 
 @pytest.mark.parametrize("targets", [2, 9])

@@ -10,7 +10,7 @@ from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import Ball, ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
-from bpfc.attacks.objectives import margins, targeted_dlrs
+from bpfc.attacks.objectives import likeliest_others, margins, targeted_dlrs
 
 CANDIDATES = 32
 """Likeliest other classes among which targets are chosen: a backward each."""
@@ -102,7 +102,7 @@ def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int
     with torch.enable_grad():
         points = images.detach().requires_grad_()
         logits = model(points).float()
-        likeliest = logits.detach().scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
+        likeliest = likeliest_others(logits.detach(), labels)
         if count >= likeliest.shape[1]:
             return likeliest, logits.detach()
         likeliest = likeliest[:, : max(count, CANDIDATES)]
@@ -113,4 +113,4 @@ def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int
         ]
     dual = 1 if ball.norm == "linf" else 2
     distances = gaps.detach() / torch.stack([slope.norm(dual, dim=1) for slope in slopes], dim=1).clamp_min(1e-12)
-    return likeliest.gather(1, distances.argsort(dim=1)[:, :count]), logits.detach()
+    return likeliest.gather(1, distances.argsort(dim=1, stable=True)[:, :count]), logits.detach()

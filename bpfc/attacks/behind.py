@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import Box
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
-from bpfc.attacks.objectives import OBJECTIVES, Objective, ObjectiveName, towards
+from bpfc.attacks.objectives import OBJECTIVES, Objective, ObjectiveName, likeliest_others, towards
 from bpfc.models.curve import behind
 
 
@@ -54,13 +54,13 @@ class Behind:
         if found is None:
             raise ValueError(
                 f"{type(model).__name__}: has no tone curve in front; this attack needs a model of the form "
-                "nn.Sequential(ToneCurve(a, b), network), any other is attacked in x (pgd, apgd-ce)"
+                "nn.Sequential(ToneCurve(a, b), network), any other is attacked in x (pgd-100, apgd-100)"
             )
         curve, network = found
         with torch.no_grad():
             logits = network(curve(images)).float()
             bounds = torch.stack(curve.image(images, self.eps), dim=1)
-        others = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
+        others = likeliest_others(logits, labels)
 
         def objective(turn: int) -> tuple[Objective, Tensor]:
             if turn < len(self.losses):

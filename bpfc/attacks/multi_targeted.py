@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
-from bpfc.attacks.objectives import towards
+from bpfc.attacks.objectives import likeliest_others, towards
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MultiTargeted:
     ) -> Tensor:
         with torch.no_grad():
             logits = model(images).float()
-        others = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
+        others = likeliest_others(logits, labels)
         inside = ball(self.norm, self.eps)
         start = inside.random(images, rng)
 

@@ -47,6 +47,13 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     return dlrs(logits, labels).sum()
 
 
+def likeliest_others(logits: Tensor, labels: Tensor) -> Tensor:
+    """For each image the classes other than its label, the likeliest first, (N, K − 1); of equal ones the lower number
+    first, as argmax has it, on every device."""
+    own_last = logits.scatter(1, labels[:, None], -torch.inf)
+    return own_last.argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+
 def towards(logits: Tensor, pairs: Tensor) -> Tensor:
     """Targeted: the target's logit less the label's; `pairs` (N, 2) holds label and target."""
     labels, targets = logits.gather(1, pairs).unbind(dim=1)
