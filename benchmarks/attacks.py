@@ -30,6 +30,7 @@ from common import adv_lib, clock, counted, operations, peak_operations, print_m
 from torch import Tensor, nn
 
 from bpfc.attacks import CarliniWagner, DeepFool, ImageRng
+from bpfc.attacks.base import check_count
 from bpfc.data import load, to_float
 from bpfc.errors import UserError
 from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
@@ -136,6 +137,7 @@ def main(options: Options) -> None:
     print_machine(options.device)
     device, run = pick_device(options.device), Run(options.run)
     count, steps, restarts = options.images, options.steps, options.restarts
+    check_count(images=count, steps=steps, restarts=restarts)
     recipe, data = run.recipe(), load("fashion-mnist")
     images = to_float(data.test.pixels[:count]).contiguous(memory_format=torch.channels_last).to(device)
     labels = data.test.labels[:count].to(device)

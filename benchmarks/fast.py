@@ -29,6 +29,7 @@ import tyro
 from common import adv_lib, clock, counted, print_machine, standing, warm_up
 from torch import Tensor, nn
 
+from bpfc.attacks.base import check_count
 from bpfc.data import AnyImages, load
 from bpfc.errors import UserError
 from bpfc.evaluation import Block, Context, Plan, ThreatModel, blocks, parse, run_block
@@ -78,6 +79,7 @@ class Network:
 def main(options: Fast) -> None:
     torch.set_num_threads(1)
     print_machine(options.device)
+    make_writable_folder(options.out)
     measure(options)
     networks = table(options.out)
     command = f"python benchmarks/fast.py --runs {' '.join(networks)}"
@@ -88,7 +90,12 @@ def main(options: Fast) -> None:
 
 
 def measure(options: Fast) -> None:
-    """Does all blocks that are not done yet. Raises UserError or OSError before any of them, if one cannot be had."""
+    """Does all blocks that are not done yet.
+
+    Raises:
+        UserError, ValueError, OSError: one cannot be had; before any of them is begun.
+    """
+    check_count(images=options.images, block=options.block)
     if options.images % options.block:
         raise UserError(f"--images {options.images}: must be a multiple of --block {options.block}")
     variants = list(options.variants)

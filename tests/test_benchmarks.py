@@ -142,6 +142,15 @@ def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: p
     assert "for 4 of 4 images" in told
 
 
+def test_without_runs_there_is_an_empty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder that is not there yet, too."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(fast, "print_machine", lambda _: None)
+    monkeypatch.setattr(fast, "adv_lib", lambda: None)
+    fast.main(fast.Fast(out=tmp_path / "deep" / "out"))
+    assert read_json(tmp_path / "deep" / "out" / "table.json")["networks"] == {}
+
+
 def test_blocks_of_another_version_are_refused(options: fast.Fast) -> None:
     fast.measure(replace(options, images=2))
     file = options.out / "digits" / "blocks.json"
@@ -175,12 +184,14 @@ def test_rows_come_back_from_a_file_as_far_as_caveats_read_them() -> None:
 
 def test_what_cannot_be_had_is_said_before_any_attack(options: fast.Fast, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, told in {
+        replace(options, images=0): "images=0: must be 1 or more",
+        replace(options, block=0): "block=0: must be 1 or more",
         replace(options, images=3): "--images 3: must be a multiple of --block 2",
         replace(options, images=10_000): "--images 10000: mnist-5k has 500 test images",
         replace(options, runs=options.runs * 2): "digits is named twice",
         replace(options, runs=(options.out / "none",)): "holds no run",
     }.items():
-        with pytest.raises(UserError, match=told):
+        with pytest.raises((UserError, ValueError), match=told):
             fast.measure(wrong)
     assert "adv-lib is not installed" in capsys.readouterr().out
     fast.measure(replace(options, variants=("fast",), images=2))
@@ -306,6 +317,8 @@ def test_the_benchmark_of_attacks_takes_its_command_line_and_names_its_device(
     monkeypatch.setattr(attacks, "APGD_STEPS", 3)
     monkeypatch.setattr(attacks, "CW_STEPS", 3)
     attacks.main(given)
+    with pytest.raises(ValueError, match="images=0: must be 1 or more"):
+        attacks.main(replace(given, images=0))
     lines = capsys.readouterr().out.splitlines()
     assert "peak: 1 · 10⁹ operations a second on one core" in lines
     assert sum(line.startswith("  ours ") for line in lines) == 4
