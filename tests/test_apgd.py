@@ -1,14 +1,16 @@
 """APGD beside the authors' code, a closed form, and itself in another batch."""
 
+import weakref
+
 import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, Norm, TargetedAPGD, ball
+from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, Norm, TargetedAPGD, apgd_targeted, ball
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
-from bpfc.attacks.balls import l2_norms
+from bpfc.attacks.balls import finite, l2_norms
 from bpfc.attacks.objectives import LOSSES, likeliest_others, targeted_dlrs
 from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
 from bpfc.judge import Judge
@@ -317,6 +319,34 @@ def test_targets_fill_the_batch_and_no_forward_is_larger(
     TargetedAPGD(1e-6, 3)(trained, images, labels, ImageRng(0, range(count)))
     handle.remove()
     assert max(sizes) == count  # called by itself, it does not know what fits
+
+
+def test_targets_are_chosen_in_forwards_no_larger_than_the_room(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels, rng = test_digits[0][:10], test_digits[1][:10], ImageRng(0, range(10))
+    sizes: list[int] = []
+    handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
+    found = TargetedAPGD(0.01, 2, 3, room=4)(trained, images, labels, rng)
+    handle.remove()
+    assert max(sizes) == 4
+    torch.testing.assert_close(found, TargetedAPGD(0.01, 2, 3)(trained, images, labels, rng), rtol=0, atol=1e-6)
+
+
+def test_targets_are_chosen_with_one_gradient_in_memory(
+    trained: nn.Module, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be 32 candidates, whose gradients are as large as the images each."""
+    made: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def watched(values: Tensor) -> Tensor:
+        alive.append(sum(each() is not None for each in made))
+        kept = finite(values)
+        made.append(weakref.ref(kept))
+        return kept
+
+    monkeypatch.setattr(apgd_targeted, "finite", watched)
+    nearest_classes(trained, test_digits[0][:2], test_digits[1][:2], 3, LinfBall(0.1))
+    assert alive == [0] * 9
 
 
 def test_the_room_is_no_setting_that_a_row_depends_on() -> None:

@@ -48,7 +48,10 @@ class TargetedAPGD:
             return images.clone()
         inside, count, room = ball(self.norm, self.eps), len(images), self.room or len(images)
         firsts, same = _distinct(images, labels)
-        found, logits = nearest_classes(model, images[firsts], labels[firsts], self.targets, inside)
+        chosen = [
+            nearest_classes(model, images[some], labels[some], self.targets, inside) for some in firsts.split(room)
+        ]
+        found, logits = (torch.cat(column) for column in zip(*chosen, strict=True))
         classes, each = found[same], found.shape[1]
         # Copies of the images: all for their first target, then all for their second.
         of = torch.arange(count, device=images.device).repeat(each)
@@ -107,10 +110,10 @@ def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int
             return likeliest, logits.detach()
         likeliest = likeliest[:, : max(count, CANDIDATES)]
         gaps = logits.gather(1, labels[:, None]) - logits.gather(1, likeliest)
-        slopes = [
-            finite(gradient_by(points, gaps[:, turn].sum(), retain_graph=True)).flatten(1)
+        dual = 1 if ball.norm == "linf" else 2
+        slopes = [  # their norms alone: each is as large as the images
+            finite(gradient_by(points, gaps[:, turn].sum(), retain_graph=True)).flatten(1).norm(dual, dim=1)
             for turn in range(likeliest.shape[1])
         ]
-    dual = 1 if ball.norm == "linf" else 2
-    distances = gaps.detach() / torch.stack([slope.norm(dual, dim=1) for slope in slopes], dim=1).clamp_min(1e-12)
+    distances = gaps.detach() / torch.stack(slopes, dim=1).clamp_min(1e-12)
     return likeliest.gather(1, distances.argsort(dim=1, stable=True)[:, :count]), logits.detach()
