@@ -12,7 +12,7 @@ from test_trade_off import SVG, drawn_points, judged, row, train, x_of_percent
 from bpfc.files import read_json
 from bpfc.report.figures import Results
 from bpfc.report.page.svg import BOTTOM, TOP
-from bpfc.report.short import LENGTH, RECIPES, ROBUST, curves, short, short_picture, weights
+from bpfc.report.short import LENGTH, RECIPES, ROBUST, averaging, curves, short, short_picture, weights
 from bpfc.report.tables import TABLES
 from bpfc.report.trade_off_picture import HEIGHT
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def judge(results: Results, recipe: str, clean: float, stands: float, behind: str = "", **changes: Any) -> None:
-    """A short training on Fashion-MNIST by a recipe, behind its name perhaps -weight-λ, and its evaluation."""
+    """A short training on Fashion-MNIST by a recipe, behind its name perhaps -weight-λ or so, and its evaluation."""
     run = f"fashion-mnist-{recipe}{behind}-{LENGTH}"
     train(results, run, f"fashion-mnist-{recipe}", epochs=8, select="last")
-    if behind:
+    if behind.startswith("-weight"):
         settings = read_json(results.folder / run / "recipe.json")
         settings["method"]["weight"] = float(behind.split("-")[-1])
         put(results.folder / run / "recipe.json", settings)
@@ -62,6 +62,19 @@ def test_curves_stand_beside_each_other(results: Results) -> None:
     made = curves(results, "fashion-mnist")
     assert row(made, "none") == ["none", "–", "not run", "not run", "–"]
     assert row(made, "fixed")[1:] == ["`m-lenet-sparse@0.1-0.6`", "80.0", "71.0", "70.0"]
+
+
+def test_averaging_stands_beside_none(results: Results) -> None:
+    judge(results, "ibp-curve", 0.79, 0.7, behind="-unaveraged")
+    for behind, decay in (("", 0.999), ("-unaveraged", None)):
+        path = results.folder / f"fashion-mnist-ibp-curve{behind}-{LENGTH}" / "recipe.json"
+        put(path, {**read_json(path), "averaging": decay})
+    made = averaging(results, "fashion-mnist")
+    assert row(made, "0.999")[1:] == ["80.0", "71.0", "70.0"]
+    assert row(made, "none")[1:] == ["79.0", "70.0", "–"]
+    put(path, {**read_json(path), "averaging": 0.9})
+    with pytest.raises(ValueError, match="unaveraged.*was trained with averaging 0.9, not none$"):
+        averaging(results, "fashion-mnist")
 
 
 def test_lambda_goes_from_small_to_large(results: Results) -> None:

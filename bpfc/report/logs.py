@@ -1,6 +1,6 @@
 """Tables of what was measured on the way: training logs, and benchmarks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bpfc.files import read_json
@@ -53,38 +53,58 @@ def benchmark(results: Results, name: str) -> str:
 SUITES = {"standard": "AutoAttack", "fast": "`fast`", "adv-lib": "adv-lib, APGD-CE + APGD-T"}
 
 
-def fast(results: Results) -> str:
-    """AutoAttack, the suite `fast` and adv-lib's APGD on the same images, network by network and image by image."""
-    content = read_json(results.folder / "benchmarks" / "fast.json")
+def fast(results: Results, name: str) -> str:
+    """AutoAttack, the suite `fast` and adv-lib's APGD on the same images, network by network and image by image.
+
+    Of results/benchmarks/NAME.json, which benchmarks/fast.py made.
+    """
+    path = results.folder / "benchmarks" / f"{name}.json"
+    if not path.exists():
+        return "Not run yet."
+    content = read_json(path)
     header = ["", "images", "", "stand", "it alone leaves", "it alone breaks", "forwards + backwards", "seconds"]
     rows = []
-    for network, entry in content["networks"].items():
+    networks = content["networks"]
+    for network, entry in networks.items():
         official = entry["standard"]
         rows.append([network, str(entry["images"]), SUITES["standard"], str(official["stand"]), "", ""])
         rows[-1] += [f"{_passes(official):,}", f"{official['seconds']:.1f}"]
-        for name in ("fast", "adv-lib"):
-            if (found := entry.get(name)) is not None:
+        for suite in ("fast", "adv-lib"):
+            if (found := entry.get(suite)) is not None:
                 apart = [str(len(found[side])) for side in ("only_standard", "only_here")]
-                rows.append(["", "", SUITES[name], str(found["stand"]), *apart])
+                rows.append(["", "", SUITES[suite], str(found["stand"]), *apart])
                 share = f" ({percent(found['seconds'] / official['seconds'])} %)"
                 same = found.get("devices") == official.get("devices")  # else the share would be of the machines
                 rows[-1] += [
                     f"{_passes(found):,} ({percent(_passes(found) / _passes(official))} %)",
                     f"{found['seconds']:.1f}{share if same else ''}",
                 ]
-    ran = {network: entry["fast"] for network, entry in content["networks"].items() if "fast" in entry}
-    suites = sorted({found["settings"] for found in ran.values()})
-    flagged = ", ".join(network for network, found in ran.items() if found.get("warnings"))
-    warned = f", and warned of {flagged}" if flagged else ""
-    here = f" Here `fast` was `{'` or `'.join(suites)}`{warned}." if ran else ""
-    entries = [entry[name] for entry in content["networks"].values() for name in SUITES if name in entry]
+    entries = [entry[suite] for entry in networks.values() for suite in SUITES if suite in entry]
     maker = content["provenance"]["hardware"]["device"]
     devices = sorted({device.replace("(R)", "") for entry in entries for device in entry.get("devices", [maker])})
     told = (
         "It alone leaves what AutoAttack breaks, and alone breaks what AutoAttack leaves. In brackets, the share of "
-        f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32.{here} `results/benchmarks/fast.json`."
+        f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32. {_agreement(networks)}"
+        f"`results/benchmarks/{name}.json`."
     )
     return captioned(header, rows, told)
+
+
+def _agreement(networks: Mapping[str, Any]) -> str:
+    """What `fast` was, and how far it is from AutoAttack on all images of the networks that it does not warn of."""
+    ran = {network: entry for network, entry in networks.items() if "fast" in entry}
+    if not ran:
+        return ""
+    suites = sorted({entry["fast"]["settings"] for entry in ran.values()})
+    flagged = [network for network, entry in ran.items() if entry["fast"].get("warnings")]
+    warned = f", and warned of {', '.join(flagged)}" if flagged else ""
+    silent = [entry for network, entry in ran.items() if network not in flagged]
+    images = sum(entry["images"] for entry in silent)
+    leaves, breaks = (sum(len(entry["fast"][side]) for entry in silent) for side in ("only_standard", "only_here"))
+    return (
+        f"Here `fast` was `{'` or `'.join(suites)}`{warned}. Of the {images:,} images of "
+        f"{'the others' if flagged else 'all'} it alone leaves {leaves} and alone breaks {breaks}. "
+    )
 
 
 def _passes(found: dict[str, Any]) -> int:

@@ -29,6 +29,8 @@ WEIGHTS: dict[str, tuple[str, float, tuple[float, ...]]] = {
 their names."""
 CURVES = {"none": "ibp", "fixed": "ibp-curve", "learned": "ibp-learned-curve"}
 """Recipes with interval bounds, by the curve in front of the network."""
+AVERAGING = {"0.999": "ibp-curve", "none": "ibp-curve-unaveraged"}
+"""Recipes with interval bounds, by the decay of the moving average of the weights."""
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
 SUITE = "evaluation-fast"
@@ -73,6 +75,23 @@ def curves(results: Results, data: str) -> str:
     points = [_point(results, f"{data}-{recipe}", name) for name, recipe in CURVES.items()]
     rows = [[point.name, point.network or "–", *_shares(point)] for point in points]
     return captioned(["curve", "network", "clean", "stands", "certified"], rows, _caption(results, points))
+
+
+def averaging(results: Results, data: str) -> str:
+    """A row a decay of the moving average of the weights, of the same recipe with interval bounds, in %.
+
+    Raises:
+        ValueError: the evaluations are of different images or ε, or a run has another decay than its row.
+    """
+    points = [_point(results, f"{data}-{recipe}", name) for name, recipe in AVERAGING.items()]
+    for point in points:
+        if not point.source:
+            continue
+        decay = results.recipe(point.source.split("/")[0])["averaging"]
+        if (kept := "none" if decay is None else f"{decay:g}") != point.name:
+            raise ValueError(f"{point.source}: was trained with averaging {kept}, not {point.name}")
+    rows = [[point.name, *_shares(point)] for point in points]
+    return captioned(["decay", "clean", "stands", "certified"], rows, _caption(results, points))
 
 
 def short_picture(results: Results, data: str) -> str:

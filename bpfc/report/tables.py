@@ -26,7 +26,7 @@ from bpfc.report.markdown import fill
 from bpfc.report.own import own
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
-from bpfc.report.short import curves, short, short_picture, weights
+from bpfc.report.short import averaging, curves, short, short_picture, weights
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, fast_on_all, suites
 from bpfc.report.torture import torture
@@ -142,7 +142,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "both-ways-mnist": partial(cascade, name="mnist-ibp-batchnorm-curve/evaluation-both-ways-1000"),
     "mnist-bpfc-fast": partial(cascade, name="mnist-bpfc/evaluation-fast-1000"),
     "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
-    "fast": fast,
+    "fast": partial(fast, name="fast-500"),
+    "fast-full-width": partial(fast, name="fast"),
     "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
     "scale": scale,
     "classes": classes,
@@ -170,6 +171,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "short-weights-fashion-mnist": partial(weights, data="fashion-mnist", recipe="bpfc-fast"),
     "short-kappa-fashion-mnist": partial(weights, data="fashion-mnist", recipe="ibp-curve"),
     "short-curves-fashion-mnist": partial(curves, data="fashion-mnist"),
+    "short-averaging-fashion-mnist": partial(averaging, data="fashion-mnist"),
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }
