@@ -19,7 +19,7 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def handed_in(images: Any, labels: Any) -> Images:
-    """Images and labels of a call, for autograd too where they were made in torch.inference_mode().
+    """Images and labels of a call, integers as int64; for autograd too where made in torch.inference_mode().
 
     Raises ValueError for arrays and lists, whose dtypes and devices are others.
     """
@@ -28,7 +28,8 @@ def handed_in(images: Any, labels: Any) -> Images:
             raise ValueError(
                 f"{name}: {type(value).__name__}, must be a torch.Tensor; torch.as_tensor({name}) makes it one"
             )
-    return Images(*(value.clone() if value.is_inference() else value for value in (images, labels)))
+    images, labels = (value.clone() if value.is_inference() else value for value in (images, labels))
+    return Images(images, labels.long() if labels.dtype in INTEGERS else labels)
 
 
 def check_recording() -> None:

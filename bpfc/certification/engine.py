@@ -15,7 +15,7 @@ from bpfc.certification.base import Certifier, ContradictionError
 from bpfc.certification.crown_ibp import CrownIBP
 from bpfc.certification.interval import IntervalBounds
 from bpfc.checks import answers_vary, check_form, check_mode, handed_in
-from bpfc.data import AnyImages, Images, blocks, to_float
+from bpfc.data import AnyImages, blocks, to_float
 from bpfc.judge import clean_logits
 from bpfc.ledger import wilson_interval
 from bpfc.wrappers import with_hooks
@@ -122,7 +122,6 @@ def certify(
     stored = handed_in(images, labels)
     check(model, stored, eps)
     check_reading(model, stored)
-    stored = Images(stored.pixels, stored.labels.long())
     names = range(len(images)) if indices is None else [int(index) for index in indices]
     if len(names) != len(images):
         raise ValueError(f"{len(names)} indices for {len(images)} images: must be one for each")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import Norm
 from bpfc.checks import check, check_recording, handed_in
-from bpfc.data import Images, parts_of
+from bpfc.data import parts_of
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.engine import run_blocks
 from bpfc.evaluation.gradients import check_gradient
@@ -82,7 +82,6 @@ def evaluate(
     given = handed_in(images, labels)
     model = with_hooks(model)
     check(model, given)
-    given = Images(given.pixels, given.labels.long())
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
     if plan.by_gradients:
