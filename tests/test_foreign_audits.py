@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import COUNT
 from test_auditing import EPS, TINY
 from torch import Tensor, nn
 
 import bpfc
 from bpfc.auditing import audit
+from bpfc.auditing.checks import EVERY
+from bpfc.auditing.measurements import Measurements
+from bpfc.auditing.settle import Settlement, settled
+from bpfc.data import Images
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +31,17 @@ def test_labels_are_integers_of_any_size(kind: torch.dtype, trained: nn.Module, 
     assert found == audit(trained, images, labels, eps=EPS, budget=BRIEF)
     proofs = bpfc.certify(trained, images, labels.to(kind), eps=0.001)
     assert proofs.rows == bpfc.certify(trained, images, labels, eps=0.001).rows
+
+
+@pytest.mark.parametrize(("left", "outcome"), [(30, "cleared"), (28, "lower")])
+def test_what_other_losses_gain_does_not_speak_against_the_answers(
+    left: int, outcome: str, trained: nn.Module, shown: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network in train mode was called masked where the margin broke two images more than the cross-entropy did."""
+    m = Measurements(trained, Images(*shown), EPS, TINY, train_mode=True)
+    finding = next(check for check in EVERY if check.id == "C14")(m)
+    monkeypatch.setattr(Measurements, "plain_standing", torch.arange(COUNT) < 32)
+    monkeypatch.setattr(Measurements, "white_box", torch.arange(COUNT) < 30)
+    monkeypatch.setattr(Measurements, "left", torch.arange(COUNT) < left)
+    (found,) = settled(m, [finding], [Settlement("put into eval mode", 30 / COUNT, left / COUNT, ("C14",))])
+    assert found.settled == outcome

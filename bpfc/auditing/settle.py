@@ -184,4 +184,4 @@ def settled(m: Measurements, findings: Iterable[Finding], settlements: list[Sett
 
 def reported(m: Measurements, flag: str | None = None) -> float:
     """The share that stands under what a careful report would quote; where losses are in doubt, under PGD alone."""
-    return m.share(m.plain_standing if flag in LOSSES | {"C14", "C8"} else m.white_box)
+    return m.share(m.plain_standing if flag in LOSSES | {"C8"} else m.white_box)
