@@ -54,11 +54,7 @@ def check(model: nn.Module, images: AnyImages) -> None:
             "the model answers differently to the same images twice: attack its mean answer, with --eot 20 on the "
             "command line, or wrapped as bpfc.EOT(model, samples=20)"
         )
-    some = _some(images)
-    if len(some) == 1:
-        some = torch.cat([some, 1 - some])
-        logits = _answer(model, some)
-    _check_company(model, some, logits)
+    check_company(model, images)
 
 
 def check_form(model: nn.Module, images: AnyImages) -> Tensor:
@@ -162,8 +158,8 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def _check_company(model: nn.Module, some: Tensor, logits: Tensor) -> None:
-    """Raises ValueError if the answers to some images together, the logits, are others than to each of them alone.
+def check_company(model: nn.Module, images: AnyImages) -> None:
+    """Raises ValueError if a deterministic model answers some images together otherwise than each of them alone.
 
     The sums of a batch are rounded in another order than those of one image, and a network that rounds inside may make
     a step of that; so most of the tried images must differ, by more than rounding alone.
@@ -174,7 +170,10 @@ def _check_company(model: nn.Module, some: Tensor, logits: Tensor) -> None:
                 f"{type(module).__name__} {name!r} keeps no running statistics, so that the answer to an image depends "
                 "on the images beside it; train it with track_running_stats=True"
             )
-    together, alone = logits[:ALONE], torch.cat([_answer(model, image[None]) for image in some[:ALONE]])
+    some = _some(images)
+    if len(some) == 1:
+        some = torch.cat([some, 1 - some])
+    together, alone = _answer(model, some)[:ALONE], torch.cat([_answer(model, image[None]) for image in some[:ALONE]])
     far = (together - alone).abs().amax(dim=1) > 1e-5 + 1e-3 * together.abs().amax(dim=1)
     if 2 * int(far.sum()) > len(far):
         worst = float((together - alone).abs().max())

@@ -45,3 +45,13 @@ def test_what_other_losses_gain_does_not_speak_against_the_answers(
     monkeypatch.setattr(Measurements, "left", torch.arange(COUNT) < left)
     (found,) = settled(m, [finding], [Settlement("put into eval mode", 30 / COUNT, left / COUNT, ("C14",))])
     assert found.settled == outcome
+
+
+def test_a_model_that_looks_at_the_whole_batch_is_refused(trained: nn.Module, few: tuple[Tensor, Tensor]) -> None:
+    class Centred(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images - images.mean(dim=0) / 2
+
+    for layer in (Centred(), nn.BatchNorm2d(1, track_running_stats=False)):
+        with pytest.raises(ValueError, match="depends on the images beside it"):
+            audit(nn.Sequential(layer, trained).eval(), *few, eps=EPS, budget=BRIEF)

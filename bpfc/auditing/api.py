@@ -20,13 +20,13 @@ from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settle, settled
 from bpfc.auditing.verdict import EXIT, Verdict, decide
 from bpfc.certification import ContradictionError
-from bpfc.checks import check_recording, handed_in, in_train_mode
+from bpfc.checks import check_company, check_recording, handed_in, in_train_mode
 from bpfc.files import make_writable_folder, owned
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
 from bpfc.options import Arithmetic
 from bpfc.team import Team
-from bpfc.wrappers import with_hooks
+from bpfc.wrappers import is_random, with_hooks
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def audit(
 
     Args:
         model: from float32 images (N, C, H, W) in [0, 1] to logits (N, classes). One that gives probabilities, answers
-            at random, is in train mode or lets no gradient through is audited too, and flagged.
+            at random, is in train mode or lets no gradient through is audited too, and flagged. Its answer to
+            an image must not depend on the images beside it.
         images: (N, C, H, W): uint8, or float32 in [0, 1]. All of them are used.
         labels: integers, (N,).
         eps: radius in ℓ∞, in units of [0, 1], such as 8/255.
@@ -158,6 +159,8 @@ def audit(
             precision,
             crew,
         )
+        if not m.varies and not is_random(model):
+            check_company(model, given)
         watched.enter_context(Answers(model).to(range(len(m))))
         certified = None if proven is None else proven.to(m.labels.device)
         _check_standing(certified, m.right, lambda _: "it is misclassified as it is")
