@@ -87,8 +87,8 @@ def in_train_mode(model: nn.Module) -> bool:
 
 
 def are_probabilities(logits: Tensor) -> bool:
-    """Whether they are none below 0, and sum to 1 for each image."""
-    return bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-4).all())
+    """Whether they are none below 0, and sum to 1 for each image, as bfloat16 rounds."""
+    return bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 5e-3).all())
 
 
 def answers_vary(model: nn.Module, images: AnyImages) -> bool:

@@ -1,19 +1,24 @@
 """What people hand to an audit: models and labels of every sort, and each gets the verdict that it deserves."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import COUNT
+from controls import BitDepth, Rounded
 from test_auditing import EPS, TINY
 from torch import Tensor, nn
 
 import bpfc
 from bpfc.auditing import audit
 from bpfc.auditing.checks import EVERY
+from bpfc.auditing.fronts import fronted
+from bpfc.auditing.layers import around, lost_layers
 from bpfc.auditing.measurements import Measurements
 from bpfc.auditing.settle import Settlement, settled
-from bpfc.data import Images
+from bpfc.checks import are_probabilities
+from bpfc.data import Images, to_float
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +60,31 @@ def test_a_model_that_looks_at_the_whole_batch_is_refused(trained: nn.Module, fe
     for layer in (Centred(), nn.BatchNorm2d(1, track_running_stats=False)):
         with pytest.raises(ValueError, match="depends on the images beside it"):
             audit(nn.Sequential(layer, trained).eval(), *few, eps=EPS, budget=BRIEF)
+
+
+class In(nn.Module):
+    """A model that computes in another precision."""
+
+    def __init__(self, precision: torch.dtype, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = copy.deepcopy(nn.Sequential(*layers)).to(precision).eval()
+        self.precision = precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images.to(self.precision))
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_what_hides_gradients_is_found_in_any_precision(
+    precision: torch.dtype, trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = to_float(shown[0]), shown[1]
+    assert lost_layers(In(precision, trained), images, EPS) == []
+    found = around(In(precision, BitDepth(), trained), images, labels, EPS)
+    assert found is not None
+    assert (found.told, len(found.stand_ins)) == ("layer layers.0, BitDepth", 2)
+    found = around(In(precision, Rounded(trained)), images, labels, EPS)
+    assert found is not None
+    assert found.told == "code before layer layers.0.network.0, Conv2d"
+    assert fronted(In(precision, nn.BatchNorm2d(1), trained).eval(), images) is None
+    assert are_probabilities(In(precision, trained, nn.Softmax(dim=1))(images).float())

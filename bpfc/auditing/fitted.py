@@ -22,6 +22,7 @@ class Smooth(nn.Module):
         )
 
     def forward(self, values: Tensor) -> Tensor:
+        values = values.to(self.straight.weight.dtype)
         bent: Tensor = self.bent(values)
         return bent + self.straight(values)
 
@@ -37,7 +38,7 @@ def fitted(pairs: Sequence[tuple[Tensor, Tensor]]) -> nn.Module:
     Args:
         pairs: what went in (N, C, H, W) and what came out (N, out, H, W), at several points of the images' ε-balls.
     """
-    before, after = (torch.cat(each) for each in zip(*pairs, strict=True))
+    before, after = (torch.cat(each).float() for each in zip(*pairs, strict=True))
     with own_randomness(before.device, seed=0), torch.enable_grad():
         network = Smooth(before.shape[1], after.shape[1]).to(before.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
@@ -48,4 +49,5 @@ def fitted(pairs: Sequence[tuple[Tensor, Tensor]]) -> nn.Module:
             F.mse_loss(network(before[some]), after[some]).backward()
             optimizer.step()
             schedule.step()
-    return network.eval().requires_grad_(False)
+    form = pairs[0][1].dtype  # of the layers that come after
+    return network.eval().requires_grad_(False).to(form if form.is_floating_point else torch.float32)

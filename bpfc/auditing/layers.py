@@ -61,8 +61,10 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
         if name not in there or there[name][1].shape != after.shape:
             continue
         layer = model.get_submodule(name)
-        moved, answered = there[name][0] - before, there[name][1] - after
-        if not moved.any() or float(answered.norm()) <= 1e-6 * float(after.norm()):
+        moved, answered = (
+            later.float() - sooner.float() for sooner, later in zip(here[name], there[name], strict=True)
+        )
+        if not moved.any() or float(answered.norm()) <= 1e-6 * float(after.float().norm()):
             continue  # nothing arrives, or nothing happens
         foreseen = _foreseen(layer, before, moved, answered)
         if foreseen is None or not USELESS <= foreseen < 1 / USELESS:
@@ -80,7 +82,7 @@ def traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]
 
         def note(module: nn.Module, arguments: tuple[object, ...], output: object, name: str = name) -> None:
             if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor) and name not in seen:
-                seen[name] = arguments[0].detach().float(), output.detach().float()
+                seen[name] = arguments[0].detach(), output.detach()
 
         if any(True for _ in module.children()):
             continue
@@ -97,13 +99,13 @@ def traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]
 
 def _foreseen(layer: nn.Module, before: Tensor, moved: Tensor, answered: Tensor) -> float | None:
     with torch.enable_grad(), own_randomness(before.device, seed=0):
-        at = before.clone().requires_grad_()
         try:
+            at = before.clone().requires_grad_()
             output = layer(at)
             (gradient,) = torch.autograd.grad(output, at, answered.to(output.dtype))
         except (RuntimeError, NotImplementedError):  # it has no gradient
             return None
-    return float((gradient * moved).sum() / answered.square().sum())
+    return float((gradient.float() * moved).sum() / answered.square().sum())
 
 
 def working_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -188,6 +190,6 @@ def without_softmax(model: nn.Module, images: Tensor) -> nn.Module:
         answers = model(images)
     for name, (_, output) in reversed(traffic(model, images).items()):
         alike = output.shape == answers.shape and bool((output.argmax(dim=1) == answers.argmax(dim=1)).all())
-        if name and alike and not are_probabilities(output):
+        if name and alike and not are_probabilities(output.float()):
             return Tapped(model, name)
     return logarithms(model)

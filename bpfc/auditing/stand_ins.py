@@ -151,7 +151,8 @@ class Opened(nn.Module):
 
         def enter(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             torch.set_grad_enabled(True)
-            return (images + (arguments[0] - images).detach(), *arguments[1:])
+            entering = images + (arguments[0] - images).detach()
+            return (entering.to(arguments[0].dtype), *arguments[1:])
 
         with ExitStack() as hooks, torch.enable_grad():
             for name, module in self.model.named_modules():
