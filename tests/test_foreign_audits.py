@@ -1,6 +1,7 @@
 """What people hand to an audit: models and labels of every sort, and each gets the verdict that it deserves."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -88,3 +89,14 @@ def test_what_hides_gradients_is_found_in_any_precision(
     assert found.told == "code before layer layers.0.network.0, Conv2d"
     assert fronted(In(precision, nn.BatchNorm2d(1), trained).eval(), images) is None
     assert are_probabilities(In(precision, trained, nn.Softmax(dim=1))(images).float())
+
+
+def test_no_answer_near_an_image_is_no_number(trained: nn.Module, few: tuple[Tensor, Tensor]) -> None:
+    class Stored(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            far = (images * 255 - (images * 255).round()).abs().flatten(1).amax(dim=1) > 1e-3
+            return images / (~far).float().view(-1, 1, 1, 1)
+
+    found = audit(nn.Sequential(Stored(), trained).eval(), *few, eps=EPS, budget=BRIEF)
+    assert found.robust == 0
+    json.dumps(found.summary(), allow_nan=False)

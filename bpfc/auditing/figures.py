@@ -1,5 +1,6 @@
 """What an audit's figures show: accuracy over ε, steps and restarts; the loss along an attack; the loss surface."""
 
+from math import isfinite
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def figures(m: Measurements) -> dict[str, Any]:
         climb: of images that stand, the margin along an attack, highest so far: its quartiles (low, median, high) by
             step. Above 0 another class is ahead of the label's.
         surface: `loss[i][j]`, the mean margin at x + ε (gradient[i] · sign(∇) + random[j] · r), with r = ±1 at random;
-            None without a gradient.
+            None without a gradient, or where the model gives no finite answer to some of it.
     """
     short, many = m.pgd_short, m.budget.restarts[1]
     again = m.pgd(f"pgd-{m.short}x{many}", m.short, step_size=0.25, restarts=many, on=m.plain_standing)
@@ -79,4 +80,6 @@ def _surface(m: Measurements) -> dict[str, Any] | None:
                 moved = (images + m.eps * (t * uphill + u * aside)).clamp(0, 1)
                 row.append(round(float(margins(m.plain(moved).float(), labels).mean()), 6))
             loss.append(row)
+    if not all(isfinite(mean) for row in loss for mean in row):
+        return None  # JSON has no NaN
     return {"gradient": along, "random": along, "loss": loss, "images": len(at)}
