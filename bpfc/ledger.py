@@ -128,14 +128,16 @@ def write_csv(path: Path, rows: Sequence[Row], attacks: Sequence[str]) -> None:
     entries = [name for row in rows for verdict in row["attacks"].values() for name in verdict]
     kinds = sorted(set(entries), key=entries.index)
     columns = [f"{attack}.{kind}" for attack in attacks for kind in kinds]
+    known = [name for name in ("gradient", "certified_by", "margin_lower") if any(name in row for row in rows)]
 
     content = StringIO(newline="")
     table = csv.writer(content)
-    table.writerow(["index", "label", "prediction", "broken_by", *columns])
+    table.writerow(["index", "label", "prediction", "broken_by", *known, *columns])
     for row in rows:
         verdicts: Mapping[str, Mapping[str, Any]] = row["attacks"]
+        beside = [row.get(name) for name in known]
         cells = [verdicts.get(attack, {}).get(kind) for attack in attacks for kind in kinds]
-        table.writerow([row["index"], row["label"], row["prediction"], row["broken_by"], *cells])
+        table.writerow([row["index"], row["label"], row["prediction"], row["broken_by"], *beside, *cells])
     write_file(path, content.getvalue().encode())
 
 

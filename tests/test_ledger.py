@@ -1,5 +1,6 @@
 """A ledger resumes by index, and is checked against its header, its data and itself when it is opened."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from bpfc.files import read_json, with_checksum
-from bpfc.ledger import SCHEMA, Ledger, Row, Verdict, columns, summarise
+from bpfc.ledger import SCHEMA, Ledger, Row, Verdict, columns, summarise, write_csv
 
 HEADER = {"plan": ["fgsm", "pgd-5"], "eps": 0.1, "images": 6, "attack_settings": {"fgsm": "FGSM(0.1)"}}
 LABELS = [0, 1, 2, 0, 1, 2]
@@ -165,3 +166,15 @@ def test_a_header_names_the_attacks_as_the_rows_do() -> None:
     assert columns(HEADER | {"sources_sha256": {"a": "0", "b": "1"}}) == twice
     with pytest.raises(TypeError, match="no list"):
         columns({"plan": "new"})
+
+
+def test_the_table_has_all_that_the_rows_know(tmp_path: Path) -> None:
+    certified = Row(**row(0) | {"attacks": {}, "certified_by": "interval", "margin_lower": 0.1})
+    blind = Row(**row(1, "fgsm") | {"gradient": "zero", "certified_by": None, "margin_lower": None})
+    write_csv(tmp_path / "ledger.csv", [certified, blind], ATTACKS)
+    with (tmp_path / "ledger.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["certified_by"], first["margin_lower"], first["gradient"]) == ("interval", "0.1", "")
+    assert (second["certified_by"], second["gradient"], second["fgsm.broken"]) == ("", "zero", "True")
+    write_csv(tmp_path / "ledger.csv", [row(0)], ATTACKS)
+    assert "certified_by" not in (tmp_path / "ledger.csv").read_text()
