@@ -100,3 +100,23 @@ def test_no_answer_near_an_image_is_no_number(trained: nn.Module, few: tuple[Ten
     found = audit(nn.Sequential(Stored(), trained).eval(), *few, eps=EPS, budget=BRIEF)
     assert found.robust == 0
     json.dumps(found.summary(), allow_nan=False)
+
+
+def test_code_after_the_last_layer_is_attacked_around(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    class ByNumpy(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.from_numpy(self.network(images).detach().numpy() / 2)
+
+    model, images, labels = ByNumpy(trained).eval(), to_float(shown[0]), shown[1]
+    found = around(model, images, labels, EPS)
+    assert found is not None
+    assert found.told == "code after layer network.5, Linear"
+    (stand_in,) = found.stand_ins
+    torch.testing.assert_close(stand_in(images), trained(images))
+    audited, known = (audit(each, *shown, eps=EPS, budget=TINY) for each in (model, trained))
+    assert audited.verdict == "masked"
+    assert abs(audited.robust - known.robust) <= 0.05

@@ -154,6 +154,9 @@ def around(model: nn.Module, images: Tensor, labels: Tensor, eps: float, most: i
     for name, (before, _) in traffic(model, images).items():
         if name and before.shape == images.shape and works(stand_in := Opened(model, name)):
             return Way(f"code before layer {name}, {type(model.get_submodule(name)).__name__}", (stand_in,))
+    if (tapped := _tapped(model, images)) is not None and works(tapped):
+        layer = model.get_submodule(tapped.layer)
+        return Way(f"code after layer {tapped.layer}, {type(layer).__name__}", (tapped,))
     return None
 
 
@@ -186,10 +189,16 @@ def without_softmax(model: nn.Module, images: Tensor) -> nn.Module:
 
     Where there is no such layer, by the logarithms of the probabilities.
     """
+    tapped = _tapped(model, images)
+    return logarithms(model) if tapped is None else tapped
+
+
+def _tapped(model: nn.Module, images: Tensor) -> Tapped | None:
+    """The model by what its last layer says that names the same classes, and not in probabilities."""
     with torch.no_grad(), own_randomness(images.device, seed=0):
         answers = model(images)
     for name, (_, output) in reversed(traffic(model, images).items()):
         alike = output.shape == answers.shape and bool((output.argmax(dim=1) == answers.argmax(dim=1)).all())
         if name and alike and not are_probabilities(output.float()):
             return Tapped(model, name)
-    return logarithms(model)
+    return None
