@@ -120,3 +120,24 @@ def test_code_after_the_last_layer_is_attacked_around(trained: nn.Module, shown:
     audited, known = (audit(each, *shown, eps=EPS, budget=TINY) for each in (model, trained))
     assert audited.verdict == "masked"
     assert abs(audited.robust - known.robust) <= 0.05
+
+
+def test_a_layer_is_attacked_around_whose_attributes_are_read(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    class Levels(nn.Module):
+        count = 7
+
+        def forward(self, images: Tensor) -> Tensor:
+            return (images * self.count).round()
+
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels, self.network = Levels(), trained
+
+        def forward(self, images: Tensor) -> Tensor:
+            once = self.levels(images) / self.levels.count
+            return self.network(self.levels(once) / self.levels.count)
+
+    found = around(Reading().eval(), to_float(shown[0]), shown[1], EPS)
+    assert found is not None
+    assert (found.told, len(found.stand_ins)) == ("layer levels, Levels", 2)

@@ -180,7 +180,8 @@ def _with_bpda(model: nn.Module, backwards: Mapping[str, nn.Module | None]) -> n
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     copied: nn.Module = copy.deepcopy(model, shared)
     for name, stand_in in backwards.items():
-        copied.set_submodule(name, BPDA(copied.get_submodule(name), stand_in))
+        layer = copied.get_submodule(name)  # which stays where it is: the code around may read what it holds
+        layer.forward = BPDA(layer.forward, stand_in).forward
     return copied.eval()
 
 
