@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from bpfc.bounds import UntraceableError
-from bpfc.data import Images
+from bpfc.cli.subjects import of_run
+from bpfc.data import Images, load
+from bpfc.errors import UserError
 from bpfc.methods import IBP, ManifoldMixup
 from bpfc.training import engine, start
 from bpfc.training.recipe import Recipe
@@ -33,6 +35,57 @@ def one_pixel(channels: int, classes: int, size: int) -> nn.Module:
     return nn.Sequential(features, nn.Linear(4, classes))
 
 
+class Viewing(nn.Sequential):
+    """Views values as they lie, which channels_last does not bear."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        values = self[0](images)
+        return self[1](values.view(len(values), -1))
+
+
+def viewing(channels: int, classes: int, size: int) -> nn.Module:
+    return Viewing(nn.Conv2d(channels, 4, 7, 7), nn.Linear(4 * (size // 7) ** 2, classes))
+
+
+class WithTuple(Viewing):
+    """Its answer in train mode has more than logits in it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return (logits, logits) if self.training else logits  # type: ignore[return-value]
+
+
+class WithoutGradient(Viewing):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).detach()
+
+
+class WithState(Viewing):
+    """State that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def with_tuple(channels: int, classes: int, size: int) -> nn.Module:
+    return WithTuple(*viewing(channels, classes, size).children())
+
+
+def without_gradient(channels: int, classes: int, size: int) -> nn.Module:
+    return WithoutGradient(*viewing(channels, classes, size).children())
+
+
+def with_state(channels: int, classes: int, size: int) -> nn.Module:
+    return WithState(*viewing(channels, classes, size).children())
+
+
+def frozen(channels: int, classes: int, size: int) -> nn.Module:
+    return viewing(channels, classes, size).requires_grad_(False)
+
+
 def begin(recipe: Recipe, out: Path) -> Run:
     return train(recipe, out, device="cpu", precision="fp32")
 
@@ -50,6 +103,31 @@ def test_what_the_network_lacks_for_the_method_is_told_before_the_run_is_begun(t
     with pytest.raises(UntraceableError, match="Softplus"):
         begin(replace(SHORT, network="test_start:softplus", method=IBP()), out)
     assert not out.exists()
+
+
+def test_a_network_that_views_values_as_they_lie_trains(tmp_path: Path) -> None:
+    """It is trained, validated and evaluated in the plain layout."""
+    run = begin(replace(SHORT, network="test_start:viewing"), tmp_path / "run")
+    subject = of_run(run, load("mnist-5k"), trusted="test_start:viewing")
+    assert subject.model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert not subject.channels_last
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ("with_tuple", "in train mode gives a tuple, must give logits; if they are in there, wrap it: bpfc.Logits"),
+        ("without_gradient", "no gradient comes from its logits"),
+        ("with_state", "_extra_state of its state is no tensor"),
+        ("frozen", "none of its weights may be trained"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_told_before_the_run_is_begun(
+    network: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"the network test_start:{network}.*{told}"):
+        begin(replace(SHORT, network=f"test_start:{network}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("seed", [1_844_000_000, 2**32 - 1])

@@ -117,13 +117,16 @@ def of_run(run: "Run", data: "DataSet", trusted: str | None = None) -> "Subject"
     Raises:
         RunError: there is no such run, or its network cannot be had.
     """
+    import torch
+
     from bpfc.evaluation.subject import Subject
     from bpfc.methods import BPFC, BPFCIBP, Margin
+    from bpfc.models import lay_out
     from bpfc.training.run_data import test_sha256
 
-    recipe = run.recipe()
+    recipe, model = run.recipe(), run.model(data, trusted)
     return Subject(
-        run.model(data, trusted),
+        model,
         data.test,
         recipe.data,
         run.digest,
@@ -132,8 +135,7 @@ def of_run(run: "Run", data: "DataSet", trusted: str | None = None) -> "Subject"
         eps=recipe.eps,
         step_size=recipe.step_size,
         k=_of_eight(recipe.method) if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
-        # The layout of the weights. Another's model may not bear it (x.view), and keeps the plain one.
-        channels_last=True,
+        channels_last=lay_out(model, data.test.shape[1:]) == torch.channels_last,
     )
 
 

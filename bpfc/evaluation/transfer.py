@@ -68,7 +68,8 @@ def record_transfer(
             ledgers[name] = Ledger(out / name, header, labels, names)
         # A kill may have left one ledger ahead of another.
         missing = sorted({index for ledger in ledgers.values() for index in ledger.missing})
-        todo = blocks(first.images, missing, plan.batch_size, channels_last=first.channels_last)
+        layout = all(each.channels_last for each in (*targets.values(), *sources.values()))
+        todo = blocks(first.images, missing, plan.batch_size, channels_last=layout)
         count = math.ceil(len(missing) / plan.batch_size)
         makers, judged = ({name: each.model for name, each in some.items()} for some in (sources, targets))
         networks = {model: name for name, model in (*makers.items(), *judged.items())}

@@ -7,6 +7,7 @@ from torch import nn
 
 from bpfc.models.curve import Curve, ToneCurve, behind, ends, with_curve
 from bpfc.models.folding import folded, kept_as
+from bpfc.models.layout import lay_out
 from bpfc.models.learned_curve import LearnedCurve
 from bpfc.models.libraries import from_library, from_script, is_code, is_library, is_script, normalisation
 from bpfc.models.m_lenet import (
@@ -106,6 +107,7 @@ __all__ = [
     "is_library",
     "is_script",
     "kept_as",
+    "lay_out",
     "load_weights",
     "m_lenet",
     "m_lenet_batchnorm",

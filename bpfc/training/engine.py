@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from bpfc.data import AnyImages, alternating_flips, epoch_batches
 from bpfc.machine import autocast, peak_memory_mib
 from bpfc.methods import Method
-from bpfc.models import folded, kept_as
+from bpfc.models import folded, kept_as, lay_out
 from bpfc.options import Arithmetic
 from bpfc.training.health import SOON, TrainingError, check_finite, collapse
 from bpfc.training.progress import bar, report
@@ -47,9 +47,9 @@ def fit(
         TrainingError: the loss or the weights are no longer finite, or the network has collapsed to constant logits.
         RunError: the state in the folder is damaged.
     """
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = lay_out(model, training.shape[1:])
     optimizer = optimizer_for(recipe, model)
-    loss = TrainingStep(model, recipe.method, precision)
+    loss = TrainingStep(model, recipe.method, precision, layout)
     step, optimizer = fabric.setup(loss, optimizer)
     averaged = averaged_model(recipe, model)  # a copy, so made where the engine has put the network
     judged = model if averaged is None else averaged.module
@@ -79,7 +79,7 @@ def fit(
             if fabric.world_size > 1:
                 for each in [model] if averaged is None else [model, averaged]:
                     _take_buffers_of_first(fabric, each)
-            shares = validate(fabric, recipe, judged, validation, precision)
+            shares = validate(fabric, recipe, judged, validation, precision, layout)
             row = {
                 "epoch": epoch,
                 **parts,
@@ -182,15 +182,22 @@ class TrainingStep(nn.Module):
     The method, which changes from epoch to epoch with its λ, gets the network itself, unwrapped.
     """
 
-    def __init__(self, model: nn.Module, method: Method, precision: Arithmetic) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        precision: Arithmetic,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:
         super().__init__()
         self.model = model
         self.method = method
         self.precision = precision
+        self.layout = layout
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         with autocast(images.device, self.precision):
-            output = self.method(self.model, images.contiguous(memory_format=torch.channels_last), labels)
+            output = self.method(self.model, images.contiguous(memory_format=self.layout), labels)
         return output.loss, output.logits.detach(), output.parts
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from bpfc.data import DataSet
@@ -35,7 +34,7 @@ from bpfc.files import (
     write_jsonl,
 )
 from bpfc.machine import precision_of
-from bpfc.models import build, is_code, kept_as
+from bpfc.models import build, is_code, kept_as, lay_out
 from bpfc.options import Arithmetic
 from bpfc.training.recipe import Recipe, recipe_from, recipe_json
 from bpfc.training.state import State, read_state
@@ -194,7 +193,8 @@ class Run:
                 f"{self.weights}: not the weights that {self._states()[-1]} has selected; bring these back with bpfc "
                 "train --resume, or take the state away"
             )
-        return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_out(model, data.test.shape[1:])
+        return model.eval()
 
     def save(self, state: State) -> None:
         """Writes the state after an epoch, then what follows from it; removes older states."""

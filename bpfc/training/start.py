@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from bpfc.answers import Answers
@@ -79,6 +79,7 @@ def train(
     model = build(recipe.network, channels=data.channels, classes=data.classes, size=data.size)
     if ":" in recipe.network:  # a library's or somebody's; ours are known to answer
         _try(model, training[:2], f"the network {recipe.network}", data.classes)
+        _try_training(model, training[:1], f"the network {recipe.network}")
     if recipe.shrunk:
         _try_smaller(model, training[:2], recipe)
     if not sync_batchnorm or team().size == 1:  # else it is taken over the images of all processes
@@ -142,6 +143,24 @@ def _try(model: nn.Module, some: AnyImages, name: str, classes: int) -> None:
         count = model(to_float(some.pixels)).shape[1]
     if count < classes:
         raise UserError(f"{name}: gives {count} logits an image, but the data has {classes} classes; give it as many")
+
+
+def _try_training(model: nn.Module, one: AnyImages, name: str) -> None:
+    """Raises UserError for a network of somebody's that cannot be trained, or not kept; leaves it as it was."""
+    if odd := [each for each, value in model.state_dict().items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{name}: {odd[0]} of its state is no tensor, so it cannot be saved; take it out of the state")
+    weights = [each for each in model.parameters() if each.requires_grad]
+    if not weights:
+        raise UserError(f"{name}: none of its weights may be trained; requires_grad_() makes them learn")
+    buffers = {each: buffer.clone() for each, buffer in model.named_buffers()}
+    images = to_float(one.pixels).expand(2, -1, -1, -1)  # on one alone BatchNorm may fail
+    trained = Answers(model, f"{name} in train mode")
+    with own_randomness(one.labels.device, seed=0), trained.to(range(len(one))):
+        logits = functional_call(model.train(), buffers, (images,))
+        if logits.requires_grad:
+            torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+    if not logits.requires_grad:
+        raise UserError(f"{name}: no gradient comes from its logits; take torch.no_grad() and detach() out of it")
 
 
 def _try_smaller(model: nn.Module, some: AnyImages, recipe: Recipe) -> None:

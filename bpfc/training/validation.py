@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def validate(
-    fabric: "Fabric", recipe: Settings, model: nn.Module, validation: AnyImages, precision: Arithmetic
+    fabric: "Fabric",
+    recipe: Settings,
+    model: nn.Module,
+    validation: AnyImages,
+    precision: Arithmetic,
+    layout: torch.memory_format,
 ) -> dict[str, float]:
     """Shares of the validation images: right as they are, and under the recipe's I-FGSM (any iterate counts).
 
@@ -31,7 +36,7 @@ def validate(
     with eval_mode(model):
         for indices in mine.split(256):
             batch = validation[indices.to(fabric.device)]
-            images = as_seen(batch)
+            images = as_seen(batch, layout)
             right = exact_logits(model, images).argmax(dim=1) == batch.labels
             if not right.any():
                 continue
@@ -42,7 +47,7 @@ def validate(
         watched = validation[mine[mine < WATCHED].to(fabric.device)]
         with autocast(fabric.device, precision):
             rng = ImageRng(recipe.seed, mine[mine < WATCHED].tolist())
-            counts[2:] += signs(model, as_seen(watched), watched.labels, recipe.eps, rng)
+            counts[2:] += signs(model, as_seen(watched, layout), watched.labels, recipe.eps, rng)
     clean, robust, fgsm, pgd, alignment = total(fabric, counts).tolist()
     number = min(WATCHED, len(validation))
     return {
@@ -54,9 +59,9 @@ def validate(
     }
 
 
-def as_seen(images: AnyImages) -> Tensor:
-    """Images as the network sees them, in the layout that convolutions are fastest in."""
-    return to_float(images.pixels).contiguous(memory_format=torch.channels_last)
+def as_seen(images: AnyImages, layout: torch.memory_format) -> Tensor:
+    """Images as the network sees them."""
+    return to_float(images.pixels).contiguous(memory_format=layout)
 
 
 def total(fabric: "Fabric", values: Tensor) -> Tensor:
