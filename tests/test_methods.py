@@ -309,6 +309,19 @@ def test_trades_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> 
 
 
 @pytest.mark.parametrize("method", METHODS.values())
+def test_gradients_are_finite_where_probabilities_underflow(
+    method: type[Method], batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    model = nn.Sequential(*small_network().children())
+    with torch.no_grad():
+        for parameter in model[-1].parameters():
+            parameter.mul_(1e4)
+        assert (model(batch[0]).softmax(dim=1) == 0).any()
+    method()(model, *batch).loss.backward()
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters() if each.grad is not None)
+
+
+@pytest.mark.parametrize("method", METHODS.values())
 def test_every_method_leaves_the_model_as_it_was(
     method: type[Method], batch: tuple[torch.Tensor, torch.Tensor]
 ) -> None:

@@ -56,7 +56,9 @@ class TRADES:
             )
         logits = model(images).float()
         cross_entropy = F.cross_entropy(logits, labels)
-        distance = divergence(model(adversaries).float(), logits.softmax(dim=1)) / len(images)
+        # By logarithms: of a probability that has underflowed to 0, the divergence's gradient would be NaN.
+        both = model(adversaries).float().log_softmax(dim=1), logits.log_softmax(dim=1)
+        distance = F.kl_div(*both, reduction="batchmean", log_target=True)
         parts = {"cross_entropy": cross_entropy.detach(), "regulariser": distance.detach()}
         return MethodOutput(cross_entropy + self.weight * distance, logits, parts)
 
