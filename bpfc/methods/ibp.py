@@ -99,7 +99,7 @@ def ball_bounds(
         lower, upper = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
     else:
         lower, upper = found[0].image(images, eps)
-    graph = _traced_once(model, tuple(images.shape[1:]))
+    graph = _traced_once(model, tuple(images.shape[1:]), tuple(model.modules()))
     with normalised_by(statistics or {}):
         return graph, propagate(graph, lower, upper)
 
@@ -132,5 +132,7 @@ def traced(model: nn.Module, shape: tuple[int, ...]) -> Graph:
     return merged(trace(model if found is None else found[1], shape))
 
 
-_traced_once = lru_cache(maxsize=1)(traced)
-"""Once a model: a graph reads the parameters where they live, and follows them as they are trained."""
+@lru_cache(maxsize=1)
+def _traced_once(model: nn.Module, shape: tuple[int, ...], layers: tuple[nn.Module, ...]) -> Graph:
+    """Once a model with these layers: a graph reads the parameters where they live, and follows their training."""
+    return traced(model, shape)
