@@ -267,6 +267,8 @@ def test_what_has_no_bound_is_named(layer: nn.Module, told: str) -> None:
 
 
 def test_what_gives_no_logits_or_takes_other_images_is_refused() -> None:
+    with pytest.raises(UntraceableError, match="from torch.compile; hand in the one that was compiled"):
+        trace(torch.compile(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), backend="eager"), (1, 2, 2))
     with pytest.raises(UntraceableError, match=r"must give one tensor of logits"):
         trace(nn.Conv2d(1, 2, 3), (1, 8, 8))
     with pytest.raises(UntraceableError, match=r"does not take images of shape \(3, 8, 8\)"):

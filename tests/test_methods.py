@@ -239,6 +239,17 @@ def test_manifold_mixup_mixes_at_each_named_place(batch: tuple[torch.Tensor, tor
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(ValueError, match="no 'block9'; it has 0, 1, 2"):
         ManifoldMixup(layers=("block9",))(model, images, labels)
+    model.add_module("again", model[4])
+    with pytest.raises(ValueError, match="'4' is called 2 times"):
+        ManifoldMixup(layers=("4",))(model, images, labels)
+
+
+def test_manifold_mixup_is_not_passed_over_by_compiled_code(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """What has been compiled without hooks goes on without them."""
+    model = torch.compile(small_network(), backend="eager")
+    model(batch[0])
+    with pytest.raises(ValueError, match="is called 0 times .* hand in the one that was compiled"):
+        ManifoldMixup(layers=("_orig_mod.1",))(model, *batch)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def trace(model: nn.Module, shape: Sequence[int]) -> Graph:
     Raises:
         UntraceableError: anything else; it names the module and the operation.
     """
+    if hasattr(model, "_orig_mod"):
+        raise UntraceableError("the model is from torch.compile; hand in the one that was compiled, model._orig_mod")
     with eval_mode(model):
         before = set(vars(model))
         graph = _symbolic(model)

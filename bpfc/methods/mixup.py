@@ -63,7 +63,11 @@ class ManifoldMixup:
                 _module(model, layer)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
-        """The loss; the logits are those of the mixed forward. Raises ValueError if the model has no such layer."""
+        """The loss; the logits are those of the mixed forward.
+
+        Raises:
+            ValueError: the model has no such layer, or its forward does not call it once.
+        """
         layer = self.layers[int(torch.randint(len(self.layers), ()))]
         share, order = _draw(self.alpha, images)
         if layer == IMAGES:
@@ -103,7 +107,11 @@ def _mixed_loss(logits: Tensor, labels: Tensor, share: float, order: Tensor) -> 
 
 @contextmanager
 def _output_mixed(model: nn.Module, layer: str, share: float, order: Tensor) -> Iterator[None]:
+    calls = 0
+
     def mix(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
         return _mix(output, share, order)
 
     handle = _module(model, layer).register_forward_hook(mix)
@@ -111,6 +119,11 @@ def _output_mixed(model: nn.Module, layer: str, share: float, order: Tensor) -> 
         yield
     finally:
         handle.remove()
+    if calls != 1:  # else the labels alone would be mixed, or the outputs more than once
+        raise ValueError(
+            f"layers: {layer!r} is called {calls} times in a forward, must be once; name another layer, and of a model "
+            "from torch.compile, whose hooks it may pass over, hand in the one that was compiled"
+        )
 
 
 def _module(model: nn.Module, layer: str) -> nn.Module:
