@@ -149,6 +149,19 @@ def test_a_shell_inside_a_slurm_job_trains_without_torchrun(tmp_path: Path, monk
     assert len(begin(SHORT, tmp_path / "run").log) == 1
 
 
+def test_what_several_processes_cannot_share_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch with an image for some of them alone, which trained on nothing, and weights without a gradient."""
+    model = Viewing(nn.Conv2d(1, 4, 7, 7), nn.Linear(64, 10), nn.Linear(3, 3))
+    one = load("mnist-5k").train[:1]
+    start._try_training(model, one, "it")
+    monkeypatch.setenv("WORLD_SIZE", "31")
+    with pytest.raises(UserError, match="it: no logit hangs on its weights 2.weight"):
+        start._try_training(model, one, "it")
+    with pytest.raises(ValueError, match="--batch-size 30: a batch of 30 leaves some of 31 processes without an image"):
+        begin(SHORT, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_of_one_image_is_refused_where_batchnorm_takes_none(tmp_path: Path) -> None:
     recipe = replace(SHORT, network="test_start:one_pixel", limit=61)
     told = "--batch-size 30: of 61 images a batch would leave one to a process, which .*one_pixel cannot train on"

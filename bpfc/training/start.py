@@ -73,6 +73,11 @@ def train(
     training, validation = split(data.train, recipe.validation, recipe.seed)
     if recipe.limit is not None:
         training = training[: recipe.limit]
+    if (batch := min(recipe.batch_size, len(training))) < team().size:
+        raise ValueError(
+            f"--batch-size {recipe.batch_size}: a batch of {batch} leaves some of {team().size} processes without an "
+            "image; choose a larger batch or --limit, or fewer processes"
+        )
     fabric = engine(where)
     arithmetic = fabric.broadcast(arithmetic)  # processes that time their CPU may differ
     torch.manual_seed(recipe.seed)
@@ -149,7 +154,7 @@ def _try_training(model: nn.Module, one: AnyImages, name: str) -> None:
     """Raises UserError for a network of somebody's that cannot be trained, or not kept; leaves it as it was."""
     if odd := [each for each, value in model.state_dict().items() if not isinstance(value, Tensor)]:
         raise UserError(f"{name}: {odd[0]} of its state is no tensor, so it cannot be saved; take it out of the state")
-    weights = [each for each in model.parameters() if each.requires_grad]
+    weights = {each: weight for each, weight in model.named_parameters() if weight.requires_grad}
     if not weights:
         raise UserError(f"{name}: none of its weights may be trained; requires_grad_() makes them learn")
     buffers = {each: buffer.clone() for each, buffer in model.named_buffers()}
@@ -157,10 +162,17 @@ def _try_training(model: nn.Module, one: AnyImages, name: str) -> None:
     trained = Answers(model, f"{name} in train mode")
     with own_randomness(one.labels.device, seed=0), trained.to(range(len(one))):
         logits = functional_call(model.train(), buffers, (images,))
-        if logits.requires_grad:
-            torch.autograd.grad(logits.sum(), weights, allow_unused=True)
-    if not logits.requires_grad:
+        found = (
+            torch.autograd.grad(logits.sum(), [*weights.values()], allow_unused=True) if logits.requires_grad else ()
+        )
+    if not found:
         raise UserError(f"{name}: no gradient comes from its logits; take torch.no_grad() and detach() out of it")
+    idle = [each for each, gradient in zip(weights, found, strict=True) if gradient is None]
+    if idle and team().size > 1:
+        raise UserError(
+            f"{name}: no logit hangs on its weights {idle[0]}, and processes exchange the gradients of all; take them "
+            "out, freeze them with requires_grad_(False), or train in one process"
+        )
 
 
 def _try_smaller(model: nn.Module, some: AnyImages, recipe: Recipe) -> None:
