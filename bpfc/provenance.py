@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import torch
 def provenance(device: torch.device) -> dict[str, object]:
     """Command, commit, versions, hardware and time, ready for JSON."""
     return {
-        "command": " ".join(["bpfc", *sys.argv[1:]]),
+        "command": shlex.join(["bpfc", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {

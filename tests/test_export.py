@@ -15,9 +15,10 @@ from bpfc.__main__ import main
 from bpfc.cli.export import Export, run
 from bpfc.data import DataSet, to_float
 from bpfc.errors import UserError
-from bpfc.exporting import export_onnx, export_torchscript
+from bpfc.exporting import export_hub, export_onnx, export_torchscript
 from bpfc.judge import exact_logits
 from bpfc.models import build, from_folder
+from bpfc.report.page.records import read_run
 from bpfc.training.run import Run
 from bpfc.weights import save_tensors
 
@@ -182,10 +183,11 @@ def test_a_hugging_face_folder_is_a_network_and_a_run(
     assert "worst case" in capsys.readouterr().out
     shutil.rmtree(folder / "audit")
     shutil.rmtree(folder / "evaluation-standard")
-    lines = run(Export(folder, "hub", out=hub))
+    spaced = folder.rename(tmp_path / "my digits")
+    lines = run(Export(spaced, "hub", out=tmp_path / "hub"))
     assert lines[1:] == [
-        f"The card has no evaluation: bpfc evaluate {folder} --attacks standard",
-        f"The card has no audit: bpfc audit {folder}",
+        f"The card has no evaluation: bpfc evaluate '{spaced}' --attacks standard",
+        f"The card has no audit: bpfc audit '{spaced}'",
     ]
     assert "Not evaluated." in (hub / "README.md").read_text()
 
@@ -204,10 +206,16 @@ def test_a_folder_of_somebody_s_is_not_written_over(name: str, folder: Path, tmp
 
 def test_the_folder_says_whose_code_it_needs(folder: Path, tmp_path: Path) -> None:
     run(Export(folder, "hub", out=tmp_path / "hub"))
+    assert 'model = from_folder(Path("digits"))' in (tmp_path / "hub/README.md").read_text()
     config = json.loads((tmp_path / "hub/config.json").read_text())
     (tmp_path / "hub/config.json").write_text(json.dumps(config | {"network": "somebodys:network"}))
     with pytest.raises(ValueError, match="somebodys:network is code outside bpfc"):
         from_folder(tmp_path / "hub")
+    recipe = json.loads((folder / "recipe.json").read_text())
+    (folder / "recipe.json").write_text(json.dumps(recipe | {"network": "somebodys:network"}))
+    export_hub(read_run(folder), {"channels": 1, "classes": 10, "size": 28}, (), tmp_path / "theirs")
+    told = 'from_folder(Path("digits"), trusted="somebodys:network")'
+    assert told in (tmp_path / "theirs/README.md").read_text()
     del config["size"]
     (tmp_path / "hub/config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="does not say size"):

@@ -1,9 +1,11 @@
 """Which commit stands beside a figure."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bpfc import provenance
 
@@ -12,6 +14,13 @@ def git(folder: Path, *words: str) -> str:
     who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
     done = subprocess.run(["git", "-C", str(folder), *who, *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def test_the_command_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "mnist-bpfc", "--out", "my runs/one", "--eps", "8/255"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bpfc", *words])
+    command = provenance.provenance(torch.device("cpu"))["command"]
+    assert command == "bpfc train mnist-bpfc --out 'my runs/one' --eps 8/255"
 
 
 def test_the_commit_is_that_of_this_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

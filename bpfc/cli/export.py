@@ -1,5 +1,6 @@
 """Verb `export`: a run -> a format that others read."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -76,7 +77,8 @@ def run(options: Export) -> list[str]:
         difference = write(model, images, path)
         return [f"{path}: logits as the network's to {difference:.1e} on {len(images)} test images"]
     if options.to == "tensorboard":
-        return [f"{out}: {export_tensorboard(found.log, model, out)} epochs; look with: tensorboard --logdir {out}"]
+        epochs = export_tensorboard(found.log, model, out)
+        return [f"{out}: {epochs} epochs; look with: tensorboard --logdir {shlex.quote(str(out))}"]
     record = read_run(options.run)
     if options.to == "hub":
         shape = {"channels": data.channels, "classes": data.classes, "size": data.size}

@@ -1,5 +1,6 @@
 """A run as others list it: a Hugging Face folder with its model card, and an entry for RobustBench."""
 
+import shlex
 from collections.abc import Mapping
 from math import isclose
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from bpfc.errors import UserError
 from bpfc.evaluation.names import STANDARD
 from bpfc.files import make_writable_folder, read_json, write_file, write_plain_json
-from bpfc.models import kept_as
+from bpfc.models import is_code, kept_as
 from bpfc.models.cost import parameters
 from bpfc.models.saved import write_config
 from bpfc.report.figures import with_interval
@@ -47,7 +48,8 @@ def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str,
     _check_free(folder, record.folder)
     make_writable_folder(folder)
     recipe = record.recipe
-    config = {"network": kept_as(recipe["network"]), **shape, "class_names": list(class_names)}
+    network = kept_as(recipe["network"])
+    config = {"network": network, **shape, "class_names": list(class_names)}
     write_config(folder, config | {"method": recipe["method"]["name"], "eps": recipe["eps"], "library": LIBRARY})
     Run(record.folder).copy(folder)
     tables = [_table(item) for item in record.evaluations]
@@ -58,16 +60,17 @@ def export_hub(record: Record, shape: Mapping[str, int], class_names: tuple[str,
         run=record.name,
         recipe=recipe,
         config=config,
+        trusted=network if is_code(network) else None,
         tables=tables,
         audits=record.audits,
         starts=record.starts,
     )
     write_file(folder / "README.md", (card.strip() + "\n").encode())
-    lacking = []
+    lacking, word = [], shlex.quote(str(record.folder))
     if not tables:
-        lacking.append(f"no evaluation: bpfc evaluate {record.folder} --attacks standard")
+        lacking.append(f"no evaluation: bpfc evaluate {word} --attacks standard")
     if not record.audits:
-        lacking.append(f"no audit: bpfc audit {record.folder}")
+        lacking.append(f"no audit: bpfc audit {word}")
     return lacking
 
 
@@ -114,9 +117,10 @@ def export_robustbench(record: Record, model: nn.Module, folder: Path, names: Ma
     done = [item for item in record.evaluations if item.norm == "linf" and isclose(item.eps, eps, rel_tol=1e-6)]
     done = [item for item in done if set(parts) <= item.attacks.keys() and _worst(item, parts) is not None]
     if not done:
+        word, out = (shlex.quote(str(path)) for path in (record.folder, record.folder / "evaluation-standard"))
         raise UserError(
             f"{record.folder}: has no evaluation by AutoAttack in ℓ∞ at ε {_fraction(eps)}, which RobustBench lists; "
-            f"bpfc evaluate {record.folder} --attacks standard --out {record.folder / 'evaluation-standard'}"
+            f"bpfc evaluate {word} --attacks standard --out {out}"
         )
     best = max(done, key=lambda item: item.images)
     worst = _worst(best, parts)

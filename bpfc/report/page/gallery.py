@@ -1,5 +1,6 @@
 """Images with their perturbation, amplified, and what networks take them for; from what evaluations have saved."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None], data
     shown = [(record, item) for record in records if (item := _with_pictures(record)) is not None]
     for record in records:
         if not any(record is other for other, _ in shown):
-            where = record.folder if record.recipe else "…"
+            where = shlex.quote(str(record.folder)) if record.recipe else "…"
             options = "--attacks fgsm,pgd-100 --limit 100 --save-images"
             found.advice.append(f"bpfc evaluate {where} {options} --out {where}/evaluation-pictures")
     found.advice = list(dict.fromkeys(found.advice))
