@@ -146,9 +146,9 @@ def test_box_consistency_stays_in_ball_and_box_and_reaches_corners(batch: tuple[
 
 def test_batch_norm_sees_each_half_by_itself_the_coarse_one_first() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1, momentum=0.5), nn.Flatten())
-    images, coarse = torch.full((4, 1, 2, 2), 8.0), torch.full((4, 1, 2, 2), 4.0)
+    images, coarse = torch.full((4, 1, 2, 2), 0.8), torch.full((4, 1, 2, 2), 0.4)
     both_logits(model, images, coarse)
-    assert model[0].running_mean.item() == pytest.approx((0 + 4) / 2 / 2 + 8 / 2)
+    assert model[0].running_mean.item() == pytest.approx((0 + 0.4) / 2 / 2 + 0.8 / 2)
     together, apart = both_logits(model.eval(), images, coarse)
     torch.testing.assert_close(together, model(images))
     torch.testing.assert_close(apart, model(coarse))
@@ -317,6 +317,17 @@ def test_trades_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> 
     losses_agree(ours.loss, plain, model)
     without = TRADES(eps=0.1, step_size=0.03, steps=2, weight=0.0)(model, images, labels)
     losses_agree(without.loss, Normal()(model, images, labels).loss, model)
+
+
+@pytest.mark.parametrize("method", [BPFC(), BoxConsistency()])
+def test_images_in_other_units_are_refused(method: Method, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The quantiser would clip them, and train on something else without a word."""
+    images, labels = batch
+    for wrong in ((images - 0.1307) / 0.3081, 2 * images - 1, 255 * images):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\]; .* put any normalisation into the model"):
+            method(small_network(), wrong, labels)
+    interpolated = (1.2 * images - 0.1).clamp_(-0.05, 1.05)
+    assert torch.isfinite(method(small_network(), interpolated, labels).loss)
 
 
 @pytest.mark.parametrize("method", METHODS.values())
