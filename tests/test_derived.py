@@ -179,6 +179,10 @@ def test_a_run_knows_its_data_again(
     pictures.rename(tmp_path / "elsewhere")
     assert "name where it is now with --data" in refused(attack)
     call(monkeypatch, f"{attack} --data elsewhere")
+    call(monkeypatch, f"{TRAIN.replace('squares', 'elsewhere')} --resume --out runs/squares-bpfc")
+    assert "data was 'squares', is 'mnist-5k'" in refused(
+        "train mnist-5k-bpfc --resume --out runs/squares-bpfc --device cpu --precision fp32"
+    )
     (tmp_path / "elsewhere").rename(pictures)
 
     (pictures / "light" / "00.png").write_bytes((pictures / "dark" / "00.png").read_bytes())

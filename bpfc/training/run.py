@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from bpfc.data import DataSet
+from bpfc.data import DATA_SETS, DataSet
 from bpfc.errors import UserError
 from bpfc.files import (
     SUMMARY,
@@ -140,6 +140,8 @@ class Run:
         """
         if self.exists:
             before, now = recipe_json(self.recipe(), self.precision), recipe_json(recipe, precision)
+            if recipe.data not in DATA_SETS and self.data_file.exists():  # known by its content, wherever it lies now
+                before["data"] = recipe.data
             if changed := [name for name in now if before.get(name) != now[name]]:
                 told = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
                 raise RunError(
