@@ -22,6 +22,7 @@ from bpfc.files import read_jsonl
 from bpfc.models import NETWORKS, m_lenet_half_sparse, m_lenet_quarter, resnet18_half
 from bpfc.training import demo_recipes, start
 from bpfc.training.health import TrainingError
+from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 
 
@@ -236,6 +237,42 @@ def test_the_command_that_recipes_prints_gives_the_recipe(name: str, capsys: pyt
     told = shlex.split(printed[printed.index("bpfc train") :].replace("\\\n", " "))
     assert told[:3] == ["bpfc", "train", name]
     assert train.parse(told[2:]).recipe == RECIPES[name][1]
+
+
+@pytest.mark.parametrize(
+    ("words", "attacked", "trained"),
+    [
+        ("mnist-5k-fgsm-at", 0.3, 0.3),
+        ("mnist-5k-fgsm-at --eps 0.1", 0.1, 0.1),
+        ("mnist-ibp --epochs 3 --eps=1/10", 0.1, 0.1),
+        ("mnist-5k-pgd-at --method.eps 0.2", 0.3, 0.2),
+        ("mnist-5k-trades --method.eps 0.3 --eps 0.1", 0.1, 0.3),
+        ("mnist-5k-bpfc --eps 0.1", 0.1, None),
+    ],
+)
+def test_a_method_trains_at_the_eps_that_is_given_or_says_that_it_does_not(
+    words: str,
+    attacked: float,
+    trained: float | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With --eps alone it trained at the recipe's own, and nothing was said."""
+    seen = []
+
+    def stop(recipe: Recipe, *_: object, **__: object) -> None:
+        seen.append(recipe)
+        raise TrainingError("that will do")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(start, "train", stop)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "train", *shlex.split(words))
+    assert seen[0].eps == pytest.approx(attacked)
+    assert getattr(seen[0].method, "eps", None) == (None if trained is None else pytest.approx(trained))
+    told = f"trains at ε {trained} (--method.eps); validation and later attacks are at {attacked} (--eps)"
+    assert (told in capsys.readouterr().out) == (trained not in (None, attacked))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from io import StringIO
 from math import isfinite
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
@@ -71,6 +71,13 @@ class Own:
     """Of the images; 16 where they are stored so, else 8, unless given."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Radius:
+    """ε, where a recipe's is changed: its method's follows."""
+
+    eps: float | None = None
+
+
 @dataclass(frozen=True)
 class TrainOwn:
     """A training on one's own data: the recipe is made when the data has been seen.
@@ -124,7 +131,9 @@ def _changed(name: str, out: Path, recipe: "Recipe", words: list[str]) -> Train:
     class Words(Where):
         recipe: Annotated[Recipe, tyro.conf.arg(name="")]
 
-    given = read_words(Words, f"bpfc train {name}", words, Words(recipe=recipe, out=out))
+    prog = f"bpfc train {name}"
+    radius, _ = read_some_words(Radius, prog, words)
+    given = read_words(Words, prog, words, Words(recipe=_at(recipe, radius.eps), out=out))
     data = given.recipe.data
     if data not in DATA_SETS and _is_class(given.out, Path(data)):
         raise UserError(
@@ -132,6 +141,20 @@ def _changed(name: str, out: Path, recipe: "Recipe", words: list[str]) -> Train:
             "another --out"
         )
     return Train(**vars(given))
+
+
+def _at(recipe: "Recipe", eps: float | None) -> "Recipe":
+    """The recipe with another ε, if one is given; in its method too, where that had the same."""
+    if eps is None:
+        return recipe
+    changes: dict[str, Any] = {"eps": eps}
+    moved = replace(recipe, eps=eps)  # raises on a wrong ε
+    return replace(moved, method=replace(recipe.method, **changes)) if _radius(recipe) == recipe.eps else moved
+
+
+def _radius(recipe: "Recipe") -> float | None:
+    """The ε that the method trains at, if it has one."""
+    return getattr(recipe.method, "eps", None)
 
 
 def _is_class(out: Path, data: Path) -> bool:
@@ -169,6 +192,12 @@ def main(options: Train | TrainOwn) -> None:
     if isinstance(options, TrainOwn):
         options = _derive(options)
     recipe = options.recipe
+    if _radius(recipe) not in (None, recipe.eps) and not int(os.environ.get("RANK", "0")):
+        print(
+            f"note: {recipe.method.name} trains at ε {_radius(recipe):.4g} (--method.eps); validation and later "
+            f"attacks are at {recipe.eps:.4g} (--eps)",
+            flush=True,
+        )
     try:
         run = train(
             recipe,

@@ -65,7 +65,7 @@ class Settings:
     network: str
     """Network, by its name in bpfc.models, or package.module:function for one of yours."""
     eps: float
-    """ε: ℓ∞ radius of the attacks, in units of [0, 1]."""
+    """ε: ℓ∞ radius of the attacks, in units of [0, 1], and of a method that has one, unless given as --method.eps."""
     step_size: float
     """Length of PGD's steps, in units of [0, 1]."""
     ifgsm_steps: int
