@@ -12,12 +12,17 @@ from bpfc.attacks import (
     IFGSM,
     PGD,
     RFGSM,
+    SPSA,
     Adaptive,
     Attack,
+    AutoAttackPart,
     BatchRng,
+    CarliniWagner,
     DeepFool,
     ImageRng,
     MultiTargeted,
+    Noise,
+    Square,
     TargetedAPGD,
 )
 from bpfc.attacks.ascent import input_gradient
@@ -107,6 +112,35 @@ def test_an_answer_that_depends_on_no_image_is_named(attack: Attack, records: bo
     images, labels = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long)
     with pytest.raises(ValueError, match="the model lets no gradient through"):
         attack(Unmoved(records=records), images, labels, ImageRng(0, range(3)))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *EVERY_ATTACK,
+        APGD(0.1, 3),
+        TargetedAPGD(0.1, 3),
+        MultiTargeted(0.1, 0.02, 3),
+        Adaptive(0.1, 0.02, 3, k=6),
+        DeepFool(),
+        CarliniWagner(2, 2),
+        SPSA(0.1, 2, pairs=2),
+        Square(0.1, 3),
+        Noise(0.1, 3),
+        AutoAttackPart(0.1, "square"),
+    ],
+    ids=repr,
+)
+def test_images_in_other_units_and_numbers_for_other_images_are_refused(attack: Attack) -> None:
+    """Some clipped the first without a word, and some never asked the second."""
+    images, labels, rng = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long), ImageRng(0, range(4))
+    with pytest.raises(TypeError, match="dtype torch.uint8: must be float"):
+        attack(Linear(16).eval(), (255 * images).byte(), labels, rng)
+    for wrong in (images * 255, images * 4 - 2):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\]; .* put any normalisation into the model"):
+            attack(Linear(16).eval(), wrong, labels, rng)
+    with pytest.raises(ValueError, match="2 indices for 4 images"):
+        attack(Linear(16).eval(), images, labels, ImageRng(0, range(2)))
 
 
 def plain_pgd(model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, attack: PGD) -> Tensor:

@@ -11,7 +11,9 @@ from bpfc import BPFC, Normal, quantize
 from bpfc.attacks import FGSM, PGD, RFGSM, BatchRng
 from bpfc.bitplanes import uniform_like
 from bpfc.methods import (
+    BPFCIBP,
     FGSMAT,
+    IBP,
     METHODS,
     PGDAT,
     RFGSMAT,
@@ -20,6 +22,7 @@ from bpfc.methods import (
     AnyMethod,
     BoxConsistency,
     ManifoldMixup,
+    Margin,
     Method,
     Mixup,
 )
@@ -319,13 +322,17 @@ def test_trades_equals_its_formula(batch: tuple[torch.Tensor, torch.Tensor]) -> 
     losses_agree(without.loss, Normal()(model, images, labels).loss, model)
 
 
-@pytest.mark.parametrize("method", [BPFC(), BoxConsistency()])
+@pytest.mark.parametrize(
+    "method", [BPFC(), BoxConsistency(), Margin(), IBP(), BPFCIBP(), FGSMAT(), RFGSMAT(), PGDAT(), RSSAT(), TRADES()]
+)
 def test_images_in_other_units_are_refused(method: Method, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """The quantiser would clip them, and train on something else without a word."""
+    """The quantiser, the bounds and the attacks would clip them, and train on something else without a word."""
     images, labels = batch
     for wrong in ((images - 0.1307) / 0.3081, 2 * images - 1, 255 * images):
         with pytest.raises(ValueError, match=r"must be in \[0, 1\]; .* put any normalisation into the model"):
             method(small_network(), wrong, labels)
+    with pytest.raises(TypeError, match="dtype torch.uint8: must be float, in .* use images / 255"):
+        method(small_network(), (255 * images).byte(), labels)
     interpolated = (1.2 * images - 0.1).clamp_(-0.05, 1.05)
     assert torch.isfinite(method(small_network(), interpolated, labels).loss)
 

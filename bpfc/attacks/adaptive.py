@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import gradient_by, projected_ascent_along
 from bpfc.attacks.balls import LinfBall
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import cross_entropy
 from bpfc.bitplanes import quantize
 
@@ -46,6 +46,7 @@ class Adaptive:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         inside = LinfBall(self.eps)
 
         def with_weight(turn: int, left: Tensor, observe: Watch | None) -> Tensor:

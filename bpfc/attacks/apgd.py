@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import Ball, ball
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import LOSSES, Losses
 
 MOMENTUM = 0.25
@@ -38,6 +38,7 @@ class APGD:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         inside = ball(self.norm, self.eps)
         start = inside.surface(images, rng)
         return auto_ascent(

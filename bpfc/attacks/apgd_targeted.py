@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import Ball, ball, finite
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import likeliest_others, margins, targeted_dlrs
 
 CANDIDATES = 32
@@ -44,6 +44,7 @@ class TargetedAPGD:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         if not len(images):
             return images.clone()
         inside, count, room = ball(self.norm, self.eps), len(images), self.room or len(images)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Norm, Rng, Watch, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_radius
 from bpfc.modes import constant_parameters, own_randomness
 
 Part = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
@@ -39,6 +39,7 @@ class AutoAttackPart:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         from pyautoattack import AutoAttack
 
         failed = torch.full_like(images, torch.nan)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.autoattack import AutoAttackPart, Part
-from bpfc.attacks.base import Norm, Rng, Watch, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_radius
 from bpfc.models.curve import behind
 
 
@@ -51,6 +51,7 @@ class AutoAttackBehind:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         """Raises ValueError if the model has no tone curve in front."""
+        check_call(model, images, rng)
         found = behind(model)
         if found is None:
             raise ValueError(f"{type(model).__name__}: has no tone curve in front; aa-{self.part} attacks in x")

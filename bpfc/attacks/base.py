@@ -6,6 +6,8 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from bpfc.data import check_units
+
 Norm = Literal["linf", "l2"]
 
 Watch = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -53,9 +55,13 @@ class ImageRng:
         pairs = zip(indices, restarts, strict=True)
         self.keys = torch.tensor([_mix(seed, index, number) for index, number in pairs], dtype=torch.int64)
 
-    def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
+    def check(self, images: Tensor) -> None:
+        """Raises ValueError for another number of images."""
         if len(self.keys) != len(images):
             raise ValueError(f"{len(self.keys)} indices for {len(images)} images: must be one for each")
+
+    def uniform(self, images: Tensor, draw: int = 0) -> Tensor:
+        self.check(images)
         count = images[:1].numel()
         counter = torch.arange(count, device=images.device) + (draw << 32)
         hashed = _splitmix(self.keys.to(images.device)[:, None] + counter * _signed(GOLDEN))
@@ -104,6 +110,18 @@ class Attack(Protocol):
         shown, and an image of which `watch` says so is worked on no more.
         """
         ...
+
+
+def check_call(model: nn.Module, images: Tensor, rng: Rng) -> None:
+    """What every attack begins with.
+
+    Raises:
+        TypeError: the images are no floats.
+        ValueError: they are not in [0, 1], as far as `check_units` looks; or there are random numbers for others.
+    """
+    check_units(model, images)
+    if isinstance(rng, ImageRng):
+        rng.check(images)
 
 
 def check_radius(norm: Norm = "linf", **values: float) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import Box
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import OBJECTIVES, Objective, ObjectiveName, likeliest_others, towards
 from bpfc.models.curve import behind
 
@@ -50,6 +50,7 @@ class Behind:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         """Raises ValueError if the model has no tone curve in front."""
+        check_call(model, images, rng)
         found = behind(model)
         if found is None:
             raise ValueError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.balls import L2Ball, finite
-from bpfc.attacks.base import Norm, Rng, Watch, check_count
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 from bpfc.attacks.objectives import margins
 
@@ -39,6 +39,7 @@ class CarliniWagner:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         minimum = MinimumNorm(images, labels, L2Ball(1.0))
         going = torch.arange(len(images), device=images.device)
         low, high = images.new_zeros(len(images)), images.new_full((len(images),), torch.inf)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import ball, finite
-from bpfc.attacks.base import Norm, Rng, Watch, check_count
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 
 
@@ -36,6 +36,7 @@ class DeepFool:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         minimum = MinimumNorm(images, labels, ball(self.norm, 1.0))
         active = torch.arange(len(images), device=images.device)
         current = images

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius, in_turn
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import likeliest_others, towards
 
 
@@ -38,6 +38,7 @@ class MultiTargeted:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         with torch.no_grad():
             logits = model(images).float()
         others = likeliest_others(logits, labels)

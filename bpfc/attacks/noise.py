@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Noise:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         active = torch.arange(len(images), device=images.device)
         perturbed = images.clone()
         for draw in range(self.draws):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import OBJECTIVES, ObjectiveName
 
 
@@ -32,6 +32,7 @@ class PGD:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         inside = ball(self.norm, self.eps)
         return projected_ascent(
             model,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.balls import ball, finite
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import margins
 
 
@@ -37,6 +37,7 @@ class SPSA:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         inside = ball(self.norm, self.eps)
         active = torch.arange(len(images), device=images.device)
         perturbed = images.clone()

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.base import Norm, Rng, Watch, check_count, check_radius
+from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import margins
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
@@ -39,6 +39,7 @@ class Square:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        check_call(model, images, rng)
         count, channels, height, width = images.shape
         active = torch.arange(count, device=images.device)
         stripes = rng.uniform(images[:, :, :1, :]).sign()

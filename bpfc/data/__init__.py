@@ -5,6 +5,7 @@ from bpfc.data.blocks import Block, blocks, each_block, parts_of
 from bpfc.data.formats import DataError
 from bpfc.data.images import AnyImages, Images, Pictures, in_blocks, in_parts, out_of_range, told_of
 from bpfc.data.sets import DATA_SETS, DataSet, load, load_images, split
+from bpfc.data.units import check_units
 
 __all__ = [
     "DATA_SETS",
@@ -16,6 +17,7 @@ __all__ = [
     "Pictures",
     "alternating_flips",
     "blocks",
+    "check_units",
     "crop_and_flip",
     "each_block",
     "epoch_batches",

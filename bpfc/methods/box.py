@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.bitplanes import uniform_like
+from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
 from bpfc.methods.bpfc import both_logits, check_blocks, draw_block
 
@@ -38,6 +39,7 @@ class BoxConsistency:
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images."""
+        check_units(model, images)
         logits, other_logits = both_logits(model, images, self.elsewhere(images))
         cross_entropy = F.cross_entropy(logits, labels)
         distance = (logits - other_logits).square().sum(dim=1).mean()

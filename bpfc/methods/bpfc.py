@@ -2,20 +2,14 @@
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
-from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.bitplanes import quantize, uniform_like
-from bpfc.data import out_of_range
+from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
-
-SLACK = 0.25
-"""How far out of [0, 1] an interpolation may bring a pixel. Images less their mean go further."""
-_looked_at: WeakSet[nn.Module] = WeakSet()
-"""Models whose first batch was in [0, 1]. To look at every batch would wait for a GPU each time."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,12 @@ class BPFC:
         check_blocks(self.blocks)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
-        """The loss on float images (N, C, H, W) in [0, 1], before any normalisation, and labels (N,)."""
+        """The loss on float images (N, C, H, W) in [0, 1], before any normalisation, and labels (N,).
+
+        Raises:
+            TypeError, ValueError: the images are in other units, see `check_units`.
+        """
+        check_units(model, images)
         logits, coarse_logits = both_logits(model, images, self.coarsen(images))
         cross_entropy = F.cross_entropy(logits, labels)
         difference = logits - coarse_logits
@@ -88,14 +87,7 @@ def both_logits(model: nn.Module, images: Tensor, coarse: Tensor) -> tuple[Tenso
 
     In one forward where that changes nothing but speed; in two, the coarse half first as in the authors' script, where
     the model trains batch statistics, so that each half is normalised by its own.
-
-    Raises:
-        ValueError: the first images that this model is shown are not in [0, 1].
     """
-    if model not in _looked_at and not torch.compiler.is_compiling():
-        if len(images) and (images.min() < -SLACK or images.max() > 1 + SLACK):
-            raise ValueError(out_of_range(images))
-        _looked_at.add(model)
     if any(layer.training and isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         coarse_logits = model(coarse).float()
         return model(images).float(), coarse_logits

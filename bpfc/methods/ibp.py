@@ -12,6 +12,7 @@ from bpfc.bounds import Bounds, Graph, interval_margins, propagate, trace
 from bpfc.bounds.batch import Statistics, normalised_by, noted
 from bpfc.bounds.merging import merged
 from bpfc.bounds.operations import Rectify
+from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
 from bpfc.models.curve import behind
 
@@ -55,6 +56,7 @@ class IBP:
         Raises:
             UntraceableError: the network holds something that no bound is known for.
         """
+        check_units(model, images)
         with noted(model) as statistics:
             logits = model(images).float()
         cross_entropy = F.cross_entropy(logits, labels)

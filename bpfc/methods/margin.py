@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
 from bpfc.methods.bpfc import BPFC
 from bpfc.models.curve import behind
@@ -54,6 +55,7 @@ class Margin:
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images, not raised."""
+        check_units(model, images)
         network, coarse = model, self.consistency.coarsen(images)
         lower, upper = (images - self.eps).clamp_min(0), (images + self.eps).clamp_max(1)
         if (found := behind(model)) is not None:

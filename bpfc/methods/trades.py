@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import LinfBall
 from bpfc.attacks.base import check_count, check_radius
+from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
 
@@ -39,6 +40,7 @@ class TRADES:
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images."""
+        check_units(model, images)
         with eval_mode(model):
             with torch.no_grad():
                 targets = model(images).float().softmax(dim=1)
