@@ -34,7 +34,7 @@ def quantize(
     """
     _check(images, bits)
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= bits - 1:
-        raise ValueError(f"k={k!r}: must be a whole number from 1 to bits - 1 = {bits - 1}")
+        raise ValueError(f"k={k!r}: must be a whole number (int) from 1 to bits - 1 = {bits - 1}")
     pixels = _to_pixels(images, bits)
     if isinstance(noise, Tensor):
         pixels = pixels + noise * 2.0 ** (k - 2)
@@ -106,7 +106,7 @@ def _check(images: Tensor, bits: int) -> None:
     if not images.is_floating_point():
         raise TypeError(f"images of dtype {images.dtype}: must be float, in [0, 1]; for uint8 use images / 255")
     if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 16:
-        raise ValueError(f"bits={bits!r}: must be a whole number from 2 to 16")
+        raise ValueError(f"bits={bits!r}: must be a whole number (int) from 2 to 16")
 
 
 def _to_pixels(images: Tensor, bits: int) -> Tensor:

@@ -95,6 +95,21 @@ class Logits(nn.Module):
         return torch.stack([torch.zeros_like(one), one], dim=1) if len(one) == len(images) else answer
 
 
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """The model's answer in float32.
+
+    Raises:
+        TypeError: it is no tensor; the message names the wrapper that finds the logits in it.
+    """
+    answer = model(images)
+    if not isinstance(answer, Tensor):
+        raise TypeError(
+            f"the model gives a {type(answer).__name__}, must give logits; if they are in there, wrap it: "
+            "bpfc.Logits(model)"
+        )
+    return answer.float()
+
+
 def is_random(model: nn.Module) -> bool:
     """Whether the model is said to answer differently each time."""
     return any(isinstance(module, EOT) for module in model.modules())

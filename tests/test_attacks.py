@@ -143,6 +143,14 @@ def test_images_in_other_units_and_numbers_for_other_images_are_refused(attack: 
         attack(Linear(16).eval(), images, labels, ImageRng(0, range(2)))
 
 
+@pytest.mark.parametrize("attack", [*EVERY_ATTACK, APGD(0.1, 3), DeepFool(), CarliniWagner(2, 2)], ids=repr)
+@torch.inference_mode()
+def test_where_nothing_has_a_gradient_the_model_is_not_blamed(attack: Attack) -> None:
+    images, labels = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"called inside torch\.inference_mode\(\)"):
+        attack(Linear(16).eval(), images, labels, ImageRng(0, range(3)))
+
+
 def plain_pgd(model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, attack: PGD) -> Tensor:
     """The textbook loop: nobody dropped, last iterate."""
     x = start.clone()

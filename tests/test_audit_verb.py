@@ -106,7 +106,7 @@ def test_certificates_answer_for_a_flag_that_nothing_settles(
     [
         (["--eps", "0.1", "--claim", "101"], "claim=101.0: must be"),
         ([], "--eps: say the radius"),
-        (["--eps", "0.1", "--k", "8"], "k=8: must be a whole number from 1 to bits - 1 = 7"),
+        (["--eps", "0.1", "--k", "8"], "k=8: must be a whole number (int) from 1 to bits - 1 = 7"),
     ],
 )
 def test_what_cannot_be_is_an_error(

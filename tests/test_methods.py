@@ -1,12 +1,16 @@
+from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import small_network
 from torch import nn
 
+import bpfc
 from bpfc import BPFC, Normal, quantize
 from bpfc.attacks import FGSM, PGD, RFGSM, BatchRng
 from bpfc.bitplanes import uniform_like
@@ -147,11 +151,14 @@ def test_box_consistency_stays_in_ball_and_box_and_reaches_corners(batch: tuple[
     assert 0.3 < (reached > 0.3).float().mean() < 0.7  # about half of the images sit at a corner
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_batch_norm_sees_each_half_by_itself_the_coarse_one_first() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1, momentum=0.5), nn.Flatten())
     images, coarse = torch.full((4, 1, 2, 2), 0.8), torch.full((4, 1, 2, 2), 0.4)
-    both_logits(model, images, coarse)
-    assert model[0].running_mean.item() == pytest.approx((0 + 0.4) / 2 / 2 + 0.8 / 2)
+    script = torch.jit.script(deepcopy(model))
+    for each in (model, script):
+        both_logits(each, images, coarse)
+        assert each.state_dict()["0.running_mean"].item() == pytest.approx((0 + 0.4) / 2 / 2 + 0.8 / 2)
     together, apart = both_logits(model.eval(), images, coarse)
     torch.testing.assert_close(together, model(images))
     torch.testing.assert_close(apart, model(coarse))
@@ -174,7 +181,13 @@ def test_normal_is_cross_entropy(batch: tuple[torch.Tensor, torch.Tensor]) -> No
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"k": 0}, "k=0"), ({"k": 8}, "k=8"), ({"weight": -1.0}, "weight=-1"), ({"bits": 1}, "bits=1")],
+    [
+        ({"k": 0}, "k=0"),
+        ({"k": np.int64(5)}, r"whole number \(int\)"),
+        ({"k": 8}, "k=8"),
+        ({"weight": -1.0}, "weight=-1"),
+        ({"bits": 1}, "bits=1"),
+    ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -362,6 +375,34 @@ def test_every_method_leaves_the_model_as_it_was(
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert output.logits.shape == (6, 10)
     assert not any(part.requires_grad for part in output.parts.values())
+
+
+class InAnObject(nn.Module):
+    """Answers as Hugging Face's classifiers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_network()
+
+    def forward(self, images: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.network(images))
+
+
+@pytest.mark.parametrize("method", [each for name, each in METHODS.items() if "ibp" not in name])
+def test_an_answer_with_the_logits_inside_is_told_its_wrapper(
+    method: type[Method], batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    with pytest.raises(TypeError, match=r"gives a SimpleNamespace, must give logits; .* bpfc\.Logits\(model\)"):
+        method()(InAnObject(), *batch)
+    assert torch.isfinite(method()(bpfc.Logits(InAnObject()), *batch).loss)
+
+
+@pytest.mark.parametrize("method", [Margin, IBP, BPFCIBP])
+def test_soft_labels_are_refused_where_a_class_is_asked_for(
+    method: type[Method], batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    with pytest.raises(ValueError, match=r"labels of shape \(6, 10\), torch.float32: must be one class .* no soft"):
+        method()(small_network(), batch[0], F.one_hot(batch[1], 10).float())
 
 
 def test_other_wrong_settings_are_named() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bpfc.attacks.balls import Ball, Box
 from bpfc.attacks.base import Watch
 from bpfc.attacks.objectives import Objective, cross_entropy
-from bpfc.wrappers import is_random
+from bpfc.wrappers import is_random, logits_of
 
 GradientOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Called as gradient_of(current, positions): the direction of ascent from the iterates of the images at `positions`,
@@ -25,7 +25,7 @@ def input_gradient(
     """
     with torch.enable_grad():
         images = images.detach().requires_grad_()
-        logits = model(images).float()
+        logits = logits_of(model, images)
         gradient = gradient_by(images, objective(logits, targets))
     return gradient, logits.detach()
 
@@ -34,8 +34,10 @@ def gradient_by(images: Tensor, value: Tensor, *, retain_graph: bool = False) ->
     """Gradient of a sum over the images, by the images alone.
 
     Raises:
-        ValueError: the value does not depend on the images, for autograd.
+        ValueError: the value does not depend on the images, for autograd, or nothing does: in torch.inference_mode().
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("called inside torch.inference_mode(), where nothing has a gradient; call it outside")
     gradient = None
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, images, retain_graph=retain_graph, allow_unused=True)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import L2Ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
@@ -73,7 +74,7 @@ class CarliniWagner:
                 logits = model(points).float()
                 distances = (points - images[active]).flatten(1).square().sum(dim=1)
                 losses = distances + c[active] * (-margins(logits, labels[active])).clamp_min(0)
-                (gradient,) = torch.autograd.grad(losses.sum(), points)
+                gradient = gradient_by(points, losses.sum())
             gradient = finite(gradient)  # what is not would stay in the moments for good
             logits = logits.detach()
             found[active] |= minimum.take(active, current, logits)

@@ -13,6 +13,7 @@ from bpfc.attacks import FGSM, PGD, RFGSM, Attack, BatchRng
 from bpfc.attacks.base import check_radius
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
+from bpfc.wrappers import logits_of
 
 
 class _OnAdversaries:
@@ -31,7 +32,7 @@ class _OnAdversaries:
         """The loss; the logits are those of the adversarial images."""
         with eval_mode(model):
             adversaries = self.attack()(model, images, labels, BatchRng())
-        logits = model(adversaries).float()
+        logits = logits_of(model, adversaries)
         loss = F.cross_entropy(logits, labels)
         return MethodOutput(loss, logits, {"cross_entropy": loss.detach()})
 

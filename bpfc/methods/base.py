@@ -32,3 +32,12 @@ class Method(Protocol):
     def weighted(self, factor: float) -> Self:
         """The same method with its regulariser weighed `factor` times as much: how a schedule of λ is applied."""
         ...
+
+
+def check_classes(labels: Tensor) -> None:
+    """Raises ValueError for soft labels, where a method asks which class an image is of."""
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)}, {labels.dtype}: must be one class for each image; this method "
+            "takes no soft labels, as mixing and smoothing make them"
+        )

@@ -6,10 +6,12 @@ from typing import ClassVar, Literal, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bpfc.bitplanes import quantize, uniform_like
 from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,13 @@ def both_logits(model: nn.Module, images: Tensor, coarse: Tensor) -> tuple[Tenso
     In one forward where that changes nothing but speed; in two, the coarse half first as in the authors' script, where
     the model trains batch statistics, so that each half is normalised by its own.
     """
-    if any(layer.training and isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
-        coarse_logits = model(coarse).float()
-        return model(images).float(), coarse_logits
-    logits, coarse_logits = model(torch.cat([images, coarse])).float().chunk(2)
+    if any(layer.training and _normalises_by_batch(layer) for layer in model.modules()):
+        coarse_logits = logits_of(model, coarse)
+        return logits_of(model, images), coarse_logits
+    logits, coarse_logits = logits_of(model, torch.cat([images, coarse])).chunk(2)
     return logits, coarse_logits
+
+
+def _normalises_by_batch(layer: nn.Module) -> bool:
+    """Whether it is BatchNorm; in a script, where a layer has no class of its own, by the name of its former one."""
+    return isinstance(layer, _BatchNorm) or "BatchNorm" in getattr(layer, "original_name", "")

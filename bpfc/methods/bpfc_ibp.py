@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bpfc.bounds import interval_margins
 from bpfc.bounds.batch import noted
 from bpfc.data import check_units
-from bpfc.methods.base import MethodOutput
+from bpfc.methods.base import MethodOutput, check_classes
 from bpfc.methods.bpfc import BPFC, both_logits
 from bpfc.methods.ibp import ball_bounds, check_bounds
 
@@ -46,6 +46,7 @@ class BPFCIBP:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images. Raises UntraceableError as IBP does."""
         check_units(model, images)
+        check_classes(labels)
         with noted(model) as statistics:  # of the clean images, whose forward comes last
             logits, coarse_logits = both_logits(model, images, self.consistency.coarsen(images))
         cross_entropy = F.cross_entropy(logits, labels)

@@ -13,8 +13,9 @@ from bpfc.bounds.batch import Statistics, normalised_by, noted
 from bpfc.bounds.merging import merged
 from bpfc.bounds.operations import Rectify
 from bpfc.data import check_units
-from bpfc.methods.base import MethodOutput
+from bpfc.methods.base import MethodOutput, check_classes
 from bpfc.models.curve import behind
+from bpfc.wrappers import logits_of
 
 TOLERANCE = 0.5
 """τ of Shi's regulariser."""
@@ -57,8 +58,9 @@ class IBP:
             UntraceableError: the network holds something that no bound is known for.
         """
         check_units(model, images)
+        check_classes(labels)
         with noted(model) as statistics:
-            logits = model(images).float()
+            logits = logits_of(model, images)
         cross_entropy = F.cross_entropy(logits, labels)
         reached = max(self.grown, FLOOR) if self.balance else self.grown
         graph, bounds = ball_bounds(model, images, reached * self.eps, statistics)

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.data import check_units
-from bpfc.methods.base import MethodOutput
+from bpfc.methods.base import MethodOutput, check_classes
 from bpfc.methods.bpfc import BPFC
 from bpfc.models.curve import behind
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Margin:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the clean images, not raised."""
         check_units(model, images)
+        check_classes(labels)
         network, coarse = model, self.consistency.coarsen(images)
         lower, upper = (images - self.eps).clamp_min(0), (images + self.eps).clamp_max(1)
         if (found := behind(model)) is not None:
@@ -63,8 +65,8 @@ class Margin:
             images, coarse, lower, upper = curve(images), curve(coarse), curve(lower), curve(upper)
         place = (images if self.at == "image" else coarse).detach().requires_grad_()
         # In two forwards, the coarse half first as in BPFC, so that the gradient runs through one of them alone.
-        coarse_logits = network(coarse if self.at == "image" else place).float()
-        logits = network(place if self.at == "image" else images).float()
+        coarse_logits = logits_of(network, coarse if self.at == "image" else place)
+        logits = logits_of(network, place if self.at == "image" else images)
         own = F.one_hot(labels, logits.shape[1]).bool()
         likeliest = logits.detach().masked_fill(own, -torch.inf).argmax(dim=1, keepdim=True)
         there = logits if self.at == "image" else coarse_logits

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.methods.base import MethodOutput
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Mixup:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
         """The loss; the logits are those of the mixed images."""
         share, order = _draw(self.alpha, images)
-        return _mixed_loss(model(_mix(images, share, order)).float(), labels, share, order)
+        return _mixed_loss(logits_of(model, _mix(images, share, order)), labels, share, order)
 
     def weighted(self, factor: float) -> Self:
         """Unchanged: there is no regulariser to weigh."""
@@ -71,11 +72,11 @@ class ManifoldMixup:
         layer = self.layers[int(torch.randint(len(self.layers), ()))]
         share, order = _draw(self.alpha, images)
         if layer == IMAGES:
-            logits = model(_mix(images, share, order))
+            logits = logits_of(model, _mix(images, share, order))
         else:
             with _output_mixed(model, layer, share, order):
-                logits = model(images)
-        return _mixed_loss(logits.float(), labels, share, order)
+                logits = logits_of(model, images)
+        return _mixed_loss(logits, labels, share, order)
 
     def weighted(self, factor: float) -> Self:
         """Unchanged: there is no regulariser to weigh."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bpfc.methods.base import MethodOutput
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Normal:
     name: ClassVar[str] = "normal"
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> MethodOutput:
-        logits = model(images).float()
+        logits = logits_of(model, images)
         loss = F.cross_entropy(logits, labels)
         return MethodOutput(loss, logits, {"cross_entropy": loss.detach()})
 

@@ -11,6 +11,7 @@ from bpfc.attacks import FGSM, RFGSM, BatchRng
 from bpfc.attacks.base import check_radius
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RSSAT:
         with eval_mode(model):
             first = FGSM(self.eps)(model, images, labels, BatchRng())
             second = RFGSM(self.alpha, self.eps)(model, images, labels, BatchRng())
-        logits, random_logits = model(torch.cat([first, second])).float().chunk(2)
+        logits, random_logits = logits_of(model, torch.cat([first, second])).chunk(2)
         cross_entropy = F.cross_entropy(logits, labels)
         distance = (logits - random_logits).square().sum(dim=1).mean()
         parts = {"cross_entropy": cross_entropy.detach(), "regulariser": distance.detach()}

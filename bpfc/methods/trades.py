@@ -13,6 +13,7 @@ from bpfc.attacks.base import check_count, check_radius
 from bpfc.data import check_units
 from bpfc.methods.base import MethodOutput
 from bpfc.modes import eval_mode
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TRADES:
         check_units(model, images)
         with eval_mode(model):
             with torch.no_grad():
-                targets = model(images).float().softmax(dim=1)
+                targets = logits_of(model, images).softmax(dim=1)
             start = images + 0.001 * torch.randn_like(images)
             inside = LinfBall(self.eps)
             adversaries = projected_ascent(
@@ -56,10 +57,10 @@ class TRADES:
                 steps=self.steps,
                 objective=divergence,
             )
-        logits = model(images).float()
+        logits = logits_of(model, images)
         cross_entropy = F.cross_entropy(logits, labels)
         # By logarithms: of a probability that has underflowed to 0, the divergence's gradient would be NaN.
-        both = model(adversaries).float().log_softmax(dim=1), logits.log_softmax(dim=1)
+        both = logits_of(model, adversaries).log_softmax(dim=1), logits.log_softmax(dim=1)
         distance = F.kl_div(*both, reduction="batchmean", log_target=True)
         parts = {"cross_entropy": cross_entropy.detach(), "regulariser": distance.detach()}
         return MethodOutput(cross_entropy + self.weight * distance, logits, parts)
