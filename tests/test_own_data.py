@@ -147,6 +147,9 @@ def test_arrays_too_may_come_in_parts(tmp_path: Path) -> None:
     assert data.train.dtype == torch.uint16
     with pytest.raises(DataError, match="--size and --colour are for pictures"):
         load(str(tmp_path), reading=Reading(size=4))
+    np.savez(tmp_path / "oblong.npz", x=np.zeros((20, 4, 6), np.uint8), y=np.arange(20) % 2)
+    with pytest.raises(DataError, match="4×6; networks take squares: make the arrays square$"):
+        load(str(tmp_path / "oblong.npz"))
     np.savez(tmp_path / "train.npz", x=np.zeros((2, 1, 4, 4), np.uint16), y=np.array([-1, 2]))
     with pytest.raises(DataError, match="labels from -1 to 2"):
         load(str(tmp_path))

@@ -77,7 +77,8 @@ def load(name: str, data_dir: Path | None = None, reading: Reading = AS_THEY_ARE
         told = f"{int(train.labels.min())} to {int(train.labels.max())}"
         raise DataError(f"{name}: labels from {told}; must be 0, 1, … for each class, 2 classes or more")
     if train.shape[2] != train.shape[3]:
-        raise DataError(f"{name}: pictures of {train.shape[2]}×{train.shape[3]}; networks take squares: say --size")
+        way = "make the arrays square" if isinstance(train, Images) else "say --size"
+        raise DataError(f"{name}: pictures of {train.shape[2]}×{train.shape[3]}; networks take squares: {way}")
     if test.shape[1:] != train.shape[1:] or test.dtype != train.dtype:
         raise DataError(
             f"{name}: test images of {tuple(test.shape[1:])}, {test.dtype}, but those to train on are of "
