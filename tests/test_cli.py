@@ -312,12 +312,14 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     quick = {name: replace(recipe, validation_attacked=10) for name, recipe in demo_recipes.DEMO_RECIPES.items()}
     monkeypatch.setattr(demo_recipes, "DEMO_RECIPES", quick)
-    call(monkeypatch, "demo", "--out", str(tmp_path / "demo"), "--epochs", "3", "--limit", "100")
+    out = tmp_path / "a demo"
+    call(monkeypatch, "demo", "--out", str(out), "--epochs", "3", "--limit", "100")
     printed = capsys.readouterr().out
+    assert printed.endswith(f"What others leave: bpfc audit {shlex.quote(str(out / 'bpfc'))} --quick\n")
     assert all(word in printed for word in ("normal", "BPFC", "pgd-100", "fgsm"))
     for name in ("summary.json", "normal/model.safetensors", "bpfc/evaluation/ledger.jsonl"):
-        assert (tmp_path / "demo" / name).is_file()
-    picture = matplotlib.image.imread(tmp_path / "demo" / "demo.png")
+        assert (out / name).is_file()
+    picture = matplotlib.image.imread(out / "demo.png")
     assert picture.shape[0] > 300
     assert picture.std() > 0.05
 

@@ -1,5 +1,6 @@
 """Verb `demo`: train, attack and show, on real digits, in minutes on a CPU."""
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,12 +66,9 @@ def main(options: Demo) -> None:
     write_json(options.out / SUMMARY, content)
     draw_demo(options.out / "demo.png", _exhibits(options), accuracy)
     _print(accuracy, console)
-    console.print(
-        f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / SUMMARY}", markup=False
-    )
-    console.print(
-        f"PGD-100 is one attack among many. What others leave: bpfc audit {options.out / 'bpfc'} --quick", markup=False
-    )
+    print(f"{seconds:.0f} s. Figure: {options.out / 'demo.png'}; figures: {options.out / SUMMARY}")
+    audit = f"bpfc audit {shlex.quote(str(options.out / 'bpfc'))} --quick"
+    print(f"PGD-100 is one attack among many. What others leave: {audit}")
 
 
 def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def _train_and_attack(name: str, recipe: "Recipe", options: Demo) -> dict[str, A
         else:
             advice = (
                 "the demo is meant to train on every machine: please report this, with the lines above; "
-                f"--seed {options.seed + 1} --out {options.out}-2 may do better"
+                f"--seed {options.seed + 1} --out {shlex.quote(f'{options.out}-2')} may do better"
             )
         raise TrainingError(f"{failure}; {advice}") from failure
     print(f"Attacking: {name}", flush=True)
