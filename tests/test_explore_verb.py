@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import small_network
 
-from bpfc.cli import explore, subjects
+from bpfc.cli import explore, subjects, transfer
 from bpfc.data import DataSet, Images
 from bpfc.errors import UserError
 from bpfc.explore.page import _Handlers, build_page
@@ -21,6 +21,7 @@ from bpfc.explore.server import listen
 from bpfc.files import read_json, without_checksum, write_json
 from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
+from bpfc.training.run import RunError
 from bpfc.training.start import train
 
 DIGITS = tuple(map(str, range(10)))
@@ -158,20 +159,27 @@ def test_networks_of_one_s_own_data_are_shown(tmp_path: Path, monkeypatch: pytes
     train(recipe, Path("run"), device="cpu", precision="fp32")
     scene = explore.scene((Path("run"),))
     assert (scene.data, tuple(scene.classes)) == ("mine", DIGITS)
+    Path("mine").rename("moved")
+    with pytest.raises(RunError, match="mine: the data of run is not there; name where it is now with --data"):
+        explore.scene((Path("run"),))
+    there = explore.parse(["run", "--data", "moved"])
+    assert explore.scene(there.runs, there.data_dir, there.data).images.sha256() == scene.images.sha256()
+    words = "run --source run --attacks fgsm --limit 4 --device cpu --data moved"
+    assert transfer.run(transfer.parse(words.split()))["images"] == 4
 
 
 def test_runs_of_one_path_that_read_it_otherwise_are_refused(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were shown, and every picture failed in one of the networks."""
     whole = subjects.from_run
 
-    def other(folder: Path, *rest: Any) -> Any:
-        found = whole(folder, *rest)
+    def other(folder: Path, *rest: Any, **more: Any) -> Any:
+        found = whole(folder, *rest, **more)
         images = Images(found.images.pixels[:, :, :20, :20], found.images.labels)
         return replace(found, images=images) if folder.name == "normal" else found
 
     monkeypatch.setattr(subjects, "from_run", other)
     with pytest.raises(ValueError, match=r"normal: its test images \(.* 20 × 20\) are not those of .*bpfc \(.* 28\)"):
         explore.scene((demo,))
-    monkeypatch.setattr(subjects, "from_run", lambda folder, *_: replace(whole(folder), data_sha256=folder.name))
+    monkeypatch.setattr(subjects, "from_run", lambda folder, *_, **__: replace(whole(folder), data_sha256=folder.name))
     with pytest.raises(ValueError, match="are not those of"):
         explore.scene((demo,))

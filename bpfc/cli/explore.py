@@ -32,6 +32,8 @@ class Explore:
     """0 takes a free one."""
     public: bool = False
     """Ask nobody for a password: for a page that is meant for everybody, such as a Space."""
+    data: str | None = None
+    """Where the runs' own data lies now."""
     data_dir: DataFolder = None
 
 
@@ -61,7 +63,7 @@ def main(options: Explore) -> None:
     local = options.host in LOOPBACK
     password = None if local or options.public else _password()
     with listen(options.host, options.port) as listening:
-        page = build_page(scene(options.runs, options.data_dir))
+        page = build_page(scene(options.runs, options.data_dir, options.data))
         host, port = listening.getsockname()[:2]
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)", flush=True)
         if password is not None:
@@ -69,8 +71,8 @@ def main(options: Explore) -> None:
         serve(application(page, password, LOOPBACK if local else None), listening)
 
 
-def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
-    """The networks of runs beside each other, with the test images of their data set.
+def scene(runs: tuple[Path, ...], data_dir: Path | None = None, moved: str | None = None) -> "Scene":
+    """The networks of runs beside each other, with the test images of their data set, `moved` or where it was.
 
     Raises:
         ValueError, RunError, DataError: there are none or too many, they are of several data sets, or one can't be had.
@@ -89,7 +91,7 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None) -> "Scene":
     if len(set(data)) > 1:
         told = ", ".join(f"{folder} is of {of}" for folder, of in zip(folders, data, strict=True))
         raise ValueError(f"{told}; must be of one data set")
-    subjects = [from_run(folder, data_dir) for folder in folders]
+    subjects = [from_run(folder, data_dir, moved=moved) for folder in folders]
     for folder, subject in zip(folders, subjects, strict=True):  # one path may have held other data, or been read so
         if (subject.images.shape, subject.data_sha256) != (subjects[0].images.shape, subjects[0].data_sha256):
             shapes = [" × ".join(map(str, each.images.shape)) for each in (subject, subjects[0])]

@@ -32,6 +32,8 @@ class Transfer:
     batch_size: BatchSize = 256
     device: Device = "auto"
     precision: AttackPrecision = "auto"
+    data: str | None = None
+    """Where the runs' own data lies now."""
     data_dir: DataFolder = None
     out: Path = Path("transfer")
     """Folder for TARGET/ledger.jsonl and summary.json. A killed evaluation resumes there."""
@@ -95,7 +97,7 @@ def run(options: Transfer) -> dict[str, Any]:
     device = pick_device(options.device)
     began = precision_of(started_in(options.out / next(iter(targets))))
     precision = resolve(options.precision, device, began)
-    data = data_of(Run(options.targets[0]), options.data_dir)
+    data = data_of(Run(options.targets[0]), options.data_dir, options.data)
     context = Context(
         ThreatModel("linf", recipe.eps if options.eps is None else options.eps),
         data.channels,
