@@ -266,6 +266,20 @@ def test_decoded_a_batch_at_a_time_it_is_the_same_training(
     assert "1 pictures could not be read and are left out, squares/light/99.png first" in warnings
 
 
+def test_the_method_s_own_settings_may_be_given(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They parsed, and were then refused of the recipe that stood in until the data was seen."""
+    call(monkeypatch, f"{TRAIN} --method.k 12 --method.weight 3 --out mine")
+    assert "k 12 of 16 bit planes" in capfd.readouterr().out
+    method = Run(Path("mine")).recipe().method
+    assert isinstance(method, BPFC)
+    assert (method.k, method.weight, method.bits) == (12, 3, 16)
+    call(monkeypatch, f"{TRAIN.replace('bpfc', 'fgsm-at')} --method.eps 0.05 --out apart")
+    assert "fgsm-at trains at ε 0.05 (--method.eps); validation and later attacks are at 0.1" in capfd.readouterr().out
+    assert "k=16: must be" in refusal(monkeypatch, capfd, f"{TRAIN} --method.k 16 --out none")
+
+
 def test_words_are_refused_before_the_data_is_looked_at(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--no-such"):
         train.parse(["bpfc", "--data", "nowhere", "--eps", "0.1", "--no-such", "3"])

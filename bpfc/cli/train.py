@@ -99,6 +99,14 @@ class TrainOwn:
         out = Path("runs") / f"{Path(self.data).resolve().stem}-{self.method}"
         return _changed(self.method, out, replace(recipe, data=self.data), self.words)
 
+    def anyhow(self) -> Train:
+        """The options before the data has been seen: all but the recipe hold."""
+        from bpfc.methods import BPFC, METHODS
+        from bpfc.training.recipes import RECIPES
+
+        method = BPFC(bits=16) if self.method == BPFC.name else METHODS[self.method]()  # the data may have 16
+        return self.options(replace(RECIPES["mnist-5k-normal"][1], method=method))
+
 
 def parse(arguments: list[str]) -> Train | TrainOwn:
     """Options by the recipe or method that the first word names, changed by the words after it."""
@@ -106,7 +114,6 @@ def parse(arguments: list[str]) -> Train | TrainOwn:
         _help()
     from bpfc.cli.recipes import named
     from bpfc.methods import METHODS
-    from bpfc.training.recipes import RECIPES
 
     name, words = arguments[0], arguments[1:]
     if name not in METHODS:
@@ -118,7 +125,7 @@ def parse(arguments: list[str]) -> Train | TrainOwn:
     if not (own.eps > 0 and isfinite(own.eps)):
         raise UserError(f"--eps {own.eps:g}: must be a number above 0, such as 4/255")
     options = TrainOwn(name, own.data, own.eps, own, rest)
-    options.options(replace(RECIPES["mnist-5k-normal"][1], method=METHODS[name]()))  # are they options at all?
+    options.anyhow()  # are they options at all?
     return options
 
 
@@ -224,12 +231,11 @@ def _derive(options: TrainOwn) -> Train:
     from bpfc.data import load
     from bpfc.models import check_name
     from bpfc.training.derived import derived, told
-    from bpfc.training.recipes import RECIPES
 
     own = options.own
     if own.network is not None:
         check_name(own.network)
-    anyhow = options.options(RECIPES["mnist-5k-normal"][1])
+    anyhow = options.anyhow()
     data = load(options.data, anyhow.data_dir, anyhow.reading)
     given = options.options(derived(options.method, data, eps=options.eps, network=own.network, bits=own.bits))
     if not int(os.environ.get("RANK", "0")):
