@@ -36,12 +36,12 @@ def gradient_by(images: Tensor, value: Tensor, *, retain_graph: bool = False) ->
     Raises:
         ValueError: the value does not depend on the images, for autograd, or nothing does: in torch.inference_mode().
     """
-    if torch.is_inference_mode_enabled():
-        raise ValueError("called inside torch.inference_mode(), where nothing has a gradient; call it outside")
     gradient = None
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, images, retain_graph=retain_graph, allow_unused=True)
     if gradient is None:
+        if torch.is_inference_mode_enabled():
+            raise ValueError("called inside torch.inference_mode(), where nothing has a gradient; call it outside")
         raise ValueError(
             "the model lets no gradient through (no_grad, detach or whole numbers on the way), so that attacks by "
             "gradients cannot work: attack it without (noise-100, square-5000, spsa-100), or wrap the layer in "
