@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks import Attack, Ball, Norm, Rng, ball
+from bpfc.machine import float32
 from bpfc.modes import own_randomness
 from bpfc.wrappers import is_random
 
@@ -20,7 +21,7 @@ def exact_logits(model: nn.Module, images: Tensor) -> Tensor:
     A model that is random by declaration (EOT) draws from a fixed seed for each image by itself: its answer can be
     repeated, it is the same whatever other images travel with it, and clean and perturbed image meet the same draws.
     """
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+    with torch.no_grad(), float32(), torch.autocast(images.device.type, enabled=False):
         if not is_random(model) or not len(images):
             return model(images.float()).float()
         with own_randomness(images.device, seed=0):

@@ -5,9 +5,11 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -64,6 +66,34 @@ def _seconds(precision: Arithmetic) -> float:
 def autocast(device: torch.device, precision: Arithmetic) -> torch.autocast:
     """A context in which layers compute in that precision; weights stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def float32() -> Iterator[None]:
+    """A context in which float32 is float32, whatever else around it may go by that name: TF32 on GPUs, where cuDNN
+    takes it unasked, and by torch.set_float32_matmul_precision bfloat16 on CPUs."""
+    backends: Any = torch.backends
+    try:
+        convolutions, products = backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by torch's newer names, which are not to be mixed with these
+        places = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
+        places += [backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul]
+        before = [place.fp32_precision for place in places]
+        try:
+            for place in places:
+                place.fp32_precision = "ieee"
+            yield
+        finally:
+            for place, precision in zip(places, before, strict=True):
+                place.fp32_precision = precision
+        return
+    try:
+        backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
 
 
 def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:

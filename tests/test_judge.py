@@ -1,11 +1,13 @@
 """The verdict. The numbers are those of the defects in other libraries that these tests keep out (docs/evaluate.md)."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import bpfc
 from bpfc.attacks import Attack, Behind, ImageRng, LinfBall, MultiTargeted, Watch, aimed
 from bpfc.judge import Judge, exact_logits, run_attack
 from bpfc.models import ToneCurve
@@ -137,3 +139,39 @@ def test_eval_mode_restores_each_layer() -> None:
         assert not any(module.training for module in model.modules())
         raise KeyError
     assert [module.training for module in model.modules()] == [True, True, False]
+
+
+class Asked(nn.Module):
+    """Notes what float32 is while it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        backends: Any = torch.backends
+        places = (backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.matmul)
+        self.seen |= {place.fp32_precision for place in places}
+        mean = images.flatten(1).mean(dim=1)
+        return torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_verdict_is_in_float32_whatever_goes_by_that_name_outside(newer: bool) -> None:
+    """cuDNN takes TF32 unasked, and a set precision of "medium" is bfloat16 on CPUs."""
+    backends: Any = torch.backends
+    place = backends.mkldnn.matmul
+    before = place.fp32_precision
+    try:
+        if newer:  # which the older names do not read
+            place.fp32_precision = "bf16"
+        else:
+            torch.set_float32_matmul_precision("medium")
+        model = Asked().eval()
+        bpfc.evaluate(model, DARK, LABEL, attacks="noise-2,pgd-2", eps=0.1)
+        assert model.seen <= {"ieee", "none"}
+        assert place.fp32_precision == "bf16"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        place.fp32_precision = before
+        torch.set_float32_matmul_precision("highest")

@@ -100,7 +100,7 @@ def certify(
 
     A proof holds for the network as a forward in float32 computes it, whatever the order of its sums, and for every
     perturbed image that `bpfc.evaluate` would let count. It does not hold where float32 is something else under its
-    name: on a GPU, turn torch.backends.cudnn.allow_tf32 off. An image without a proof is open, not broken.
+    name, as TF32 on a GPU, which this switches off for its own forwards. An image without a proof is open, not broken.
 
     Args:
         model: in eval mode, made of what `bpfc.bounds.trace` knows.
@@ -208,5 +208,5 @@ def check_reading(model: nn.Module, images: AnyImages) -> None:
     if bool(((logits < bounds.lower) | (logits > bounds.upper)).any()):
         raise ContradictionError(
             "the model's logits lie outside of their bounds: either its forward is not what torch.fx reads in it, or "
-            "float32 is not float32 here (turn torch.backends.cudnn.allow_tf32 off)"
+            "float32 is not float32 here"
         )

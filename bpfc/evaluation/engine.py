@@ -17,7 +17,7 @@ from bpfc.evaluation.gradients import blind_at_start
 from bpfc.evaluation.plan import Plan
 from bpfc.judge import Judge, clean_logits
 from bpfc.ledger import Row, Verdict
-from bpfc.machine import autocast
+from bpfc.machine import autocast, float32
 from bpfc.modes import own_randomness
 from bpfc.wrappers import is_random
 
@@ -103,7 +103,7 @@ def attack_rows(
             rng = ImageRng(plan.seed, [indices[place] for place in left] * together, restarts)
             judge = Judge(model, images[at], labels[at], plan.threat.ball, item.minimum_norm, together)
             drawn = own_draws(model, images.device, plan.seed, item.name, done, *(indices[place] for place in left))
-            with drawn, autocast(images.device, plan.precision_of(item)):
+            with drawn, float32(), autocast(images.device, plan.precision_of(item)):
                 judge.run(fitted(item.attack, classes, plan.batch_size), rng, any_iterate=item.any_iterate)
             _record(rows, item.name, left, judge, done, lambda place, image: adversary(indices[place], image))
             left = [place for place in left if not rows[place]["attacks"][item.name]["broken"]]

@@ -9,6 +9,7 @@ from bpfc.attacks.ascent import input_gradient
 from bpfc.checks import first_line
 from bpfc.data import AnyImages, to_float
 from bpfc.ledger import Blind
+from bpfc.machine import float32
 from bpfc.models import behind
 from bpfc.modes import own_randomness
 
@@ -27,7 +28,7 @@ def blind_at_start(
     """
     if not len(images):
         return []
-    with torch.autocast(images.device.type, enabled=False), own_randomness(images.device, seed=0):
+    with float32(), torch.autocast(images.device.type, enabled=False), own_randomness(images.device, seed=0):
         images = images.float()
         if past_curve and (found := behind(model)) is not None:
             curve, model = found

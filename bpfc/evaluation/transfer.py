@@ -25,7 +25,7 @@ from bpfc.evaluation.subject import Subject
 from bpfc.files import SUMMARY, make_writable_folder, owned, write_json
 from bpfc.judge import first_logits
 from bpfc.ledger import Ledger, Row, columns, summarise, transferred
-from bpfc.machine import autocast
+from bpfc.machine import autocast, float32
 from bpfc.provenance import provenance
 from bpfc.resumed import FIRST
 
@@ -122,7 +122,7 @@ def _made(item: PlannedAttack, name: str, source: nn.Module, block: Block, plan:
     fit = fitted(item.attack, classes, plan.batch_size)
     for restart in range(item.restarts):
         rng = ImageRng(plan.seed, indices, restart)
-        with autocast(images.device, plan.precision_of(item)):
+        with float32(), autocast(images.device, plan.precision_of(item)):
             perturbed = fit(source, images, labels, rng)
         kept |= zip(rng.keys.tolist(), perturbed, strict=True)
     attack = Made(item.attack.eps, item.attack.norm, fit.steps, kept)
