@@ -276,3 +276,11 @@ def test_a_frozen_script_is_refused_by_radii_as_by_certify() -> None:
     for answer in (certify, certified_radii):
         with pytest.raises(UntraceableError, match="RecursiveScriptModule"):
             answer(script, images, model(images).argmax(dim=1), **({"eps": 0.1} if answer is certify else {}))
+
+
+def test_where_float32_might_overflow_nothing_is_proven() -> None:
+    """It was an OverflowError."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)).eval()
+    nn.init.constant_(model[1].weight, 5e37)  # type: ignore[arg-type]
+    (row,) = bpfc.certify(model, torch.full((1, 1, 2, 2), 0.4), torch.tensor([0]), eps=0.1).rows
+    assert (row["certified_by"], row["margin_lower"]) == (None, None)

@@ -77,5 +77,5 @@ def least_margins(
         for some, its, room in zip(images.split(part), labels.split(part), radii.split(part), strict=True):
             bounds = propagate(graph, *box(some, room), unit=FLOAT32)
             least = without_label(margins(graph, bounds, its), its, torch.inf).amin(dim=1)
-            found.append(least.nan_to_num(nan=-torch.inf))  # where float32 might overflow
+            found.append(least.nan_to_num(nan=-torch.inf, neginf=-torch.inf))  # where float32 might overflow
     return torch.cat(found) if found else radii
