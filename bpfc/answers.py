@@ -38,7 +38,9 @@ class Answers:
                 raise
             first, last = min(indices), max(indices)
             where = f"image {first}" if first == last else f"images {first} to {last}"
-            raise UserError(f"{where}: {what}; it must answer any images alike: mend it, or leave these out") from error
+            fewer = "" if first == last else ", or show it fewer at a time (batch_size, --batch-size)"
+            told = f"{where}: {what}; it must answer any images alike: mend it, or leave these out{fewer}"
+            raise UserError(told) from error
         finally:
             hook.remove()
 

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bpfc.data import AnyImages, Images, out_of_range, to_float
 from bpfc.errors import UserError
-from bpfc.judge import exact_logits
+from bpfc.judge import exact_logits, way_out
 from bpfc.wrappers import is_random
 
 TRIED = 32
@@ -67,7 +67,7 @@ def check_form(model: nn.Module, images: AnyImages) -> Tensor:
     labels = images.labels
     logits = _answer(model, _some(images))
     if not torch.isfinite(logits).all():
-        raise ValueError("the model gives NaN or infinite logits on the first images; check its weights")
+        raise ValueError(f"the model gives NaN or infinite logits on the first images; {way_out(logits)}")
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"labels lie in {int(labels.min())} … {int(labels.max())}, but the model knows {logits.shape[1]} classes"
@@ -140,7 +140,7 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
     except Exception as error:  # it is somebody's code
         shown = " × ".join(map(str, images.shape))
         raise ValueError(
-            f"the model fails on images of shape {shown} (N × C × H × W): {first_line(error)}; it must take any N"
+            f"the model fails on float32 images of shape {shown} (N × C × H × W): {first_line(error)}; {_must(model)}"
         ) from error
     finally:
         heard.remove()
@@ -156,6 +156,14 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
             f"classes ≥ 2{one}"
         )
     return logits
+
+
+def _must(model: nn.Module) -> str:
+    """What a model that fails must do."""
+    other = {weights.dtype for weights in model.parameters() if weights.is_floating_point()} - {torch.float32}
+    if other:
+        return f"its weights are {min(map(str, other))}; verdicts are in float32, which model.float() makes of it"
+    return "it must take any N"
 
 
 def check_company(model: nn.Module, images: AnyImages) -> None:

@@ -44,9 +44,16 @@ def clean_logits(model: nn.Module, images: Tensor, indices: Sequence[int]) -> Te
         index = indices[int(silent.int().argmax())]
         raise ValueError(
             f"image {index}: the model gives NaN or infinite logits on it as it is, and no figure of such a model can "
-            "be trusted; check its weights, or take the image out"
+            f"be trusted; {way_out(logits)}, or take the image out"
         )
     return logits
+
+
+def way_out(logits: Tensor) -> str:
+    """What to do about logits that are NaN or infinite."""
+    if bool((~torch.isfinite(logits)).any()) and not bool((logits.isnan() | (logits == torch.inf)).any()):
+        return "where classes are masked out by −∞, which losses cannot take, leave them out or take -1e4"
+    return "check its weights"
 
 
 def first_logits(model: nn.Module, image: Tensor) -> list[float]:

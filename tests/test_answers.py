@@ -133,6 +133,18 @@ def test_a_proof_and_a_figure_in_memory_are_refused_alike(name: str, late: Path)
                 call(model, images, labels, eps=0.01, batch_size=8)
 
 
+def test_a_model_that_bears_few_images_at_a_time_is_not_to_be_mended() -> None:
+    def few(images: Tensor, logits: Tensor) -> Tensor:
+        return logits if len(images) <= 32 else _fail(RuntimeError("CUDA out of memory"))  # type: ignore[return-value]
+
+    images = torch.ones(IMAGES, 1, SIDE, SIDE)
+    model = Late(few).eval()
+    labels = model(images[:1]).argmax(dim=1).expand(IMAGES)
+    with pytest.raises(UserError, match="out of memory.* or show it fewer at a time"):
+        bpfc.evaluate(model, images, labels, attacks="fgsm", eps=0.1)
+    assert bpfc.evaluate(model, images, labels, attacks="fgsm", eps=0.1, batch_size=32).clean == 1
+
+
 def test_an_audit_names_the_block_that_fails_under_an_attack() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, CLASSES)).eval()
     images = torch.rand(IMAGES, 1, SIDE, SIDE) * 0.7

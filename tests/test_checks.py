@@ -188,8 +188,15 @@ def test_models_and_labels_of_other_kinds(trained: nn.Module, test_digits: Digit
     refuse("gives a dict: must give logits alone", Answering(lambda logits: {"logits": logits}))
     refuse("gives a NoneType: must", Answering(lambda logits: None))
     refuse("gives a tensor of torch.int64: must", Answering(lambda logits: logits.argmax(dim=1)))
-    refuse(r"fails on images of shape 1 × 1 × 28 × 28 .* must take any N", Answering(lambda logits: logits.view(8, 10)))
-    refuse(r"fails on images of shape 8 × 1 × 28 × 28", nn.Conv2d(3, 4, 3))
+    shape = "fails on float32 images of shape"
+    refuse(f"{shape} 1 × 1 × 28 × 28 .* must take any N", Answering(lambda logits: logits.view(8, 10)))
+    refuse(f"{shape} 8 × 1 × 28 × 28", nn.Conv2d(3, 4, 3))
+    double = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, dtype=torch.float64))
+    refuse(rf"{shape} .*; its weights are torch.float64; .* model.float\(\)", double)
+    masked = torch.arange(10) > 7
+    some = Answering(lambda logits: logits.masked_fill(masked, -torch.inf))
+    refuse("infinite logits on .* masked out by −∞", some)
+    refuse("infinite logits on .* check its weights", Answering(lambda logits: logits / 0))
     refuse("torch.bool: must be one integer", trained, labels > 4)
     for kind in (torch.int32, torch.uint8):
         found = bpfc.evaluate(trained, images, labels.to(kind), attacks="fgsm,pgd-2", eps=0.1)
