@@ -248,6 +248,7 @@ def test_what_one_step_breaks_that_many_leave_is_said() -> None:
     assert told == "a single step broke 1.0% that many small ones left: gradients may be masked; " + (
         "run standard, and bpfc audit"
     )
+    assert caveats([*STANDS, row_of(behind_50=False, fgsm=True)]) == [told]  # which is small steps too
     assert not caveats([*STANDS, row_of(fgsm=True)])  # first in a cascade: small steps never met it
     assert not caveats([*STANDS, row_of(fgsm=True, pgd_20_last=False)])  # any iterate before may have broken it
     assert not caveats([*STANDS, {**row_of(fgsm=True), "attacks": {"fgsm@a": {"broken": True}}}])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import bpfc
 from bpfc.attacks import FGSM, PGD, CarliniWagner, LinfBall
 from bpfc.evaluation import Context, Plan, PlannedAttack, ThreatModel, parse
 from bpfc.evaluation.names import FORMS
+from bpfc.ledger import Ledger
 
 LINF = ThreatModel("linf", 0.1)
 
@@ -63,6 +65,13 @@ def test_the_header_holds_all_that_decides_a_row() -> None:
     headers = [json.dumps(plan.header()) for plan in (plain, *others)]
     assert len(set(headers)) == len(headers)
     assert replace(plain, batch_size=7).header() == plain.header()
+
+
+def test_rows_of_the_shorter_steps_that_l2_had_are_not_gone_on_with(tmp_path: Path) -> None:
+    header = parse("pgd-5", Context(ThreatModel("l2", 1.0), channels=1)).header()
+    Ledger(tmp_path, {name: value for name, value in header.items() if name != "l2_steps"}, [0], ["pgd-5"])
+    with pytest.raises(ValueError, match="l2_steps was None, is 'full'"):
+        Ledger(tmp_path, header, [0], ["pgd-5"])
 
 
 @pytest.mark.parametrize(("channels", "steps"), [(1, 40), (3, 7)])

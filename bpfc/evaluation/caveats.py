@@ -6,7 +6,7 @@ from bpfc.ledger import Row
 
 WITHOUT_GRADIENTS = ("aa-square", "aa-behind-square", "square-", "spsa-", "noise-", "corners-")
 """How the names of attacks begin that ask for answers alone."""
-SMALL_STEPS = ("pgd-", "apgd-", "mt-pgd-", "ifgsm-", "aa-apgd-")
+SMALL_STEPS = ("pgd-", "apgd-", "mt-pgd-", "ifgsm-", "behind-", "aa-apgd-", "aa-behind-apgd-")
 """How the names of attacks begin that can do all that one step can."""
 
 

@@ -140,7 +140,7 @@ class Plan:
 
         The batch size is not there: verdicts do not depend on it, so that an evaluation may go on with another.
         """
-        return {
+        header = {
             "plan": self.names,
             "attack_settings": {item.name: repr(item.attack) for item in self.attacks},
             "norm": self.threat.norm,
@@ -149,3 +149,5 @@ class Plan:
             "seed": self.seed,
             "precision": self.precision,
         }
+        # Earlier versions took shorter steps where the gradient is very short: their rows are not gone on with.
+        return header | {"l2_steps": "full"} if self.threat.norm == "l2" else header
