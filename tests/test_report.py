@@ -200,6 +200,10 @@ def test_fast_stands_beside_autoattack_image_by_image(tmp_path: Path) -> None:
     assert "`fast` was `pgd-3` or `pgd-4`, and warned of two. Of the 8 images of the others it alone leaves 2" in told
     assert "Seconds of one core (Another Processor, Intel Xeon Processor), float32." in told
 
+    one["device"] = two["device"] = "cuda"
+    put(tmp_path / "benchmarks" / "fast.json", content)
+    assert " Seconds (Another Processor" in " ".join(fast(Results(tmp_path), "fast").splitlines())
+
     del two["fast"], two["adv-lib"]  # killed before the other suites' first blocks of this network
     put(tmp_path / "benchmarks" / "fast.json", content)
     rows = fast(Results(tmp_path), "fast").splitlines()

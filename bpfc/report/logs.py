@@ -82,9 +82,10 @@ def fast(results: Results, name: str) -> str:
     entries = [entry[suite] for entry in networks.values() for suite in SUITES if suite in entry]
     maker = content["provenance"]["hardware"]["device"]
     devices = sorted({device.replace("(R)", "") for entry in entries for device in entry.get("devices", [maker])})
+    of = "Seconds of one core" if all(each.get("device", "cpu") == "cpu" for each in networks.values()) else "Seconds"
     told = (
         "It alone leaves what AutoAttack breaks, and alone breaks what AutoAttack leaves. In brackets, the share of "
-        f"AutoAttack's. Seconds of one core ({', '.join(devices)}), float32. {_agreement(networks)}"
+        f"AutoAttack's. {of} ({', '.join(devices)}), float32. {_agreement(networks)}"
         f"`results/benchmarks/{name}.json`."
     )
     return captioned(header, rows, told)
