@@ -245,6 +245,19 @@ def test_layers_that_work_are_not_called_lost(trained: nn.Module, shown: tuple[T
     assert (lost.name, lost.told, lost.foreseen, lost.straight) == ("1", "layer 1, BitDepth", 0.0, True)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_layer_in_torchscript_is_found_and_attacked_around(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    """It takes no hooks."""
+    images = to_float(shown[0])
+    script = torch.jit.script(BitDepth())
+    found = around(nn.Sequential(script, trained).eval(), images, shown[1], EPS)
+    assert found is not None
+    assert found.told == "layer 0, RecursiveScriptModule"
+    knows = nn.Sequential(BitDepth().known(), trained)
+    expected, mine = (input_gradient(each, images, shown[1]) for each in (knows, found.stand_ins[0]))
+    torch.testing.assert_close(mine, expected)
+
+
 def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
     images = to_float(shown[0])
     found = around(Rounded(trained).eval(), images, shown[1], EPS)

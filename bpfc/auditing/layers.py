@@ -5,7 +5,6 @@ What is found is replaced in what the attacker differentiates (BPDA, Athalye et 
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from bpfc.attacks.ascent import input_gradient
 from bpfc.attacks.objectives import margin
 from bpfc.auditing.fitted import can_be_fitted, fitted
-from bpfc.auditing.stand_ins import Opened, Tapped, logarithms
+from bpfc.auditing.stand_ins import Opened, Tapped, hooked, logarithms
 from bpfc.checks import are_probabilities
 from bpfc.modes import own_randomness
 from bpfc.wrappers import BPDA
@@ -77,23 +76,17 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
 def traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """What goes in and out of each layer without layers of its own, at its first call, in order."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
-    handles = []
-    for name, module in model.named_modules():
+    names = {module: name for name, module in model.named_modules() if not any(True for _ in module.children())}
 
-        def note(module: nn.Module, arguments: tuple[object, ...], output: object, name: str = name) -> None:
-            if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor) and name not in seen:
-                seen[name] = arguments[0].detach(), output.detach()
+    def note(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:
+        name = names.get(module)
+        if name is None or name in seen or not arguments:
+            return
+        if isinstance(arguments[0], Tensor) and isinstance(output, Tensor):
+            seen[name] = arguments[0].detach(), output.detach()
 
-        if any(True for _ in module.children()):
-            continue
-        with suppress(RuntimeError):  # a frozen script takes no hooks, and has no layers to look at
-            handles.append(module.register_forward_hook(note))
-    try:
-        with torch.no_grad(), own_randomness(images.device, seed=0):
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(note), torch.no_grad(), own_randomness(images.device, seed=0):
+        model(images)
     return seen
 
 

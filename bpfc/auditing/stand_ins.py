@@ -1,11 +1,13 @@
 """A model as an attacker may differentiate it instead, and attacks that are made on one model and judged on another."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from bpfc.attacks import Attack, Norm, Rng, Watch
 
@@ -75,6 +77,16 @@ def logarithms(model: nn.Module) -> Answers:
     return Answers(model, lambda probabilities: probabilities.clamp_min(smallest).log())
 
 
+@contextmanager
+def hooked(note: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
+    """Inside, `note` hears of each module that answers: TorchScript's too, which take no hooks of their own."""
+    handle = register_module_forward_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class Tapped(nn.Module):
     """What the last call of one of a model's layers gives, in place of the model's answers."""
 
@@ -85,11 +97,8 @@ class Tapped(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         found: list[Tensor] = []
         tap = self.model.get_submodule(self.layer)
-        handle = tap.register_forward_hook(lambda module, arguments, output: found.append(output))
-        try:
+        with hooked(lambda module, arguments, output: found.append(output) if module is tap else None):
             self.model(images)
-        finally:
-            handle.remove()
         return found[-1]
 
 
