@@ -24,6 +24,8 @@ from bpfc.data import Images, to_float
 from bpfc.ledger import wilson_interval
 from bpfc.models.curve import ToneCurve
 
+NONE = torch.zeros(COUNT, dtype=torch.bool)
+
 
 def check_of(id: str, m: Measurements) -> str:
     return {check.id: check for check in EVERY}[id](m).outcome
@@ -37,7 +39,7 @@ def test_noise_that_breaks_what_gradients_left_is_flagged(
     hit, nowhere = torch.zeros(COUNT, dtype=torch.bool), torch.full((COUNT,), -1)
     hit[:broken] = True
     monkeypatch.setattr(Measurements, "white_box", m.right)
-    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, nowhere, nowhere))
+    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, nowhere, nowhere, NONE))
     assert check_of("C10", m) == outcome
 
 
@@ -60,7 +62,9 @@ def test_a_gain_of_the_last_restarts_is_flagged(
     hit = torch.zeros(COUNT, dtype=torch.bool)
     hit[:3] = True
     monkeypatch.setattr(Measurements, "plain_standing", m.right)
-    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(hit, torch.where(hit, restart, -1), hit.long()))
+    monkeypatch.setattr(
+        Measurements, "probe", lambda *_, **__: Probe(hit, torch.where(hit, restart, -1), hit.long(), NONE)
+    )
     assert check_of("C3", m) == outcome
 
 
@@ -71,8 +75,8 @@ def test_a_gain_of_the_last_steps_is_flagged(
     m = Measurements(trained, Images(*shown), EPS, TINY)
     hit = torch.zeros(COUNT, dtype=torch.bool)
     hit[:3] = True
-    monkeypatch.setattr(Measurements, "pgd_long", Probe(hit, torch.zeros(COUNT), torch.where(hit, step, -1)))
-    monkeypatch.setattr(Measurements, "pgd_short", Probe(torch.zeros_like(hit), hit.long(), hit.long()))
+    monkeypatch.setattr(Measurements, "pgd_long", Probe(hit, torch.zeros(COUNT), torch.where(hit, step, -1), NONE))
+    monkeypatch.setattr(Measurements, "pgd_short", Probe(torch.zeros_like(hit), hit.long(), hit.long(), NONE))
     assert check_of("C2", m) == outcome
 
 
@@ -84,7 +88,7 @@ def test_an_accuracy_that_rises_with_the_radius_is_flagged(
     nowhere = torch.full((COUNT,), -1)
 
     def broken(count: int) -> Probe:
-        return Probe(torch.arange(COUNT) < count, nowhere, nowhere)
+        return Probe(torch.arange(COUNT) < count, nowhere, nowhere, NONE)
 
     monkeypatch.setattr(Measurements, "losses", {"margin": broken(9)})
     monkeypatch.setattr(Measurements, "probe", lambda *_, **__: broken(further))
@@ -103,7 +107,9 @@ def test_what_the_attacker_who_knows_gains_is_flagged(
     m = Measurements(trained, Images(*shown), EPS, TINY, k=k)
     nowhere = torch.full((COUNT,), -1)
     monkeypatch.setattr(Measurements, "white_box", m.right)
-    monkeypatch.setattr(Measurements, "probe", lambda *_, **__: Probe(torch.arange(COUNT) < broken, nowhere, nowhere))
+    monkeypatch.setattr(
+        Measurements, "probe", lambda *_, **__: Probe(torch.arange(COUNT) < broken, nowhere, nowhere, NONE)
+    )
     assert check_of("C15", m) == outcome
 
 
@@ -192,6 +198,15 @@ def test_a_claim_above_an_upper_bound_falls_though_flags_stay_open(
     assert verdict == "falls"
     assert "C4 flagged and no attack settled it: this is an upper bound only" in sentence
     assert decide(m, [finding], [], claim=0.01)[0] == decide(m, [finding], [], claim=None)[0] == "open"
+
+
+def test_an_open_flag_is_named_where_nothing_stands(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
+    m = Measurements(trained, Images(*shown), EPS, TINY)
+    m._within["everything"] = m.right
+    for claim in (None, 0.0):
+        verdict, sentence = decide(m, [unsettled("C4", m)], [], claim=claim)
+        assert verdict == "stands"
+        assert sentence.endswith("C4 flagged, but nothing is left to hide.")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,14 +92,18 @@ def test_what_hides_gradients_is_found_in_any_precision(
     assert are_probabilities(In(precision, trained, nn.Softmax(dim=1))(images).float())
 
 
-def test_no_answer_near_an_image_is_no_number(trained: nn.Module, few: tuple[Tensor, Tensor]) -> None:
+def test_no_answer_near_an_image_is_no_number(trained: nn.Module, few: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     class Stored(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             far = (images * 255 - (images * 255).round()).abs().flatten(1).amax(dim=1) > 1e-3
             return images / (~far).float().view(-1, 1, 1, 1)
 
-    found = audit(nn.Sequential(Stored(), trained).eval(), *few, eps=EPS, budget=BRIEF)
+    model = nn.Sequential(Stored(), trained).eval()
+    found, again = (audit(model, *few, eps=EPS, budget=BRIEF, folder=tmp_path) for _ in range(2))
     assert found.robust == 0
+    (answers,) = (finding for finding in found.findings if finding.id == "C14")
+    assert answers.measured.endswith(f"NaN or infinite logits near {found.clean:.1%} of the images count as broken")
+    assert answers in again.findings  # by what was kept
     json.dumps(found.summary(), allow_nan=False)
 
 

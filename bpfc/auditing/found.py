@@ -50,7 +50,8 @@ class Found:
             eps: its radius.
             places: indices of the images that it is to run on.
             size: of a block.
-            run: attacks blocks of these indices; gives back index, restart and step of what it breaks.
+            run: attacks blocks of these indices; gives back index, restart and step of what it breaks, and a 1 where
+                by NaN or infinite logits.
 
         Raises:
             ValueError: the first process asks for another attack, or on other images.

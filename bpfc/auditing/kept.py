@@ -58,7 +58,7 @@ def _check(line: Mapping[str, Any]) -> None:
     """Raises an error for a line of another form."""
     if not isinstance(line["probe"], str) or not isinstance(line["settings"], str):
         raise ValueError(f"probe {line['probe']!r}, settings {line['settings']!r}")
-    indices = [index for index, _, _ in line["found"]]
+    indices = [index for index, *_ in line["found"]]
     if len(set(indices)) < len(indices) or not all(type(index) is int and index >= 0 for index in indices):
         raise ValueError("an image twice, or none")
 

@@ -162,7 +162,7 @@ class Measurements:
         return self.probes[name]
 
     def _run(self, name: str, attack: Attack, restarts: int, parts: Iterator[list[int]]) -> Iterator[list[int | None]]:
-        """Index, restart and step of each image that the attack breaks, of those in `parts`."""
+        """Index, restart and step of each image in `parts` that the attack breaks, and a 1 where by no answer."""
         threat = ThreatModel("linf", float(attack.eps or 0))
         planned = (PlannedAttack(name, attack, restarts),)
         plan = Plan(planned, threat, seed=self.seed, precision=self.precision, batch_size=self.batch_size)
@@ -170,7 +170,7 @@ class Measurements:
             for row in rows:
                 verdict = row["attacks"].get(name)
                 if verdict is not None and verdict["broken"]:
-                    yield [row["index"], verdict["restart"], verdict["step"]]
+                    yield [row["index"], verdict["restart"], verdict["step"], *[1] * ("no_answer" in verdict)]
 
     @cached_property
     def _within(self) -> dict[str, Tensor]:

@@ -50,6 +50,11 @@ def decide(
         return "stands", f"stands: {figure}; {ids} flagged and no attack settled it, but what is proven is enough."
     if ids:
         return "open", f"open: {figure}, but {unsettled}."
+    if still:
+        return (
+            "stands",
+            f"stands: {figure}; {', '.join(each.id for each in still)} flagged, but nothing is left to hide.",
+        )
     if claim is None:
         return "stands", f"stands: {figure}, and no sign of masked gradients is left."
     return "stands", f"stands: {figure}."

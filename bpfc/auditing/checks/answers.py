@@ -1,5 +1,7 @@
 """C14: the answers. Eval mode, logits rather than probabilities, and the same answer to the same image."""
 
+import torch
+
 from bpfc.auditing.finding import Check, Measured
 from bpfc.auditing.measurements import Measurements
 
@@ -11,7 +13,10 @@ def measure(m: Measurements) -> Measured:
         "answers differently to the same images twice; its mean answer is judged": m.varies,
     }
     told = [text for text, there in signs.items() if there]
-    return Measured(bool(told), f"the model {' and '.join(told) or 'answers alike twice, with logits, in eval mode'}")
+    silent = sum((m.probes[name].no_answer for name in m.cascade), torch.zeros_like(m.right)).bool()
+    near = f"; NaN or infinite logits near {m.share(silent):.1%} of the images count as broken" if silent.any() else ""
+    said = " and ".join(told) or "answers alike twice, with logits, in eval mode"
+    return Measured(bool(told), f"the model {said}{near}")
 
 
 CHECK = Check(
