@@ -107,6 +107,24 @@ def test_no_answer_near_an_image_is_no_number(trained: nn.Module, few: tuple[Ten
     json.dumps(found.summary(), allow_nan=False)
 
 
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_model_that_changes_while_it_is_attacked_is_told(
+    gradient: bool, trained: nn.Module, few: tuple[Tensor, Tensor]
+) -> None:
+    """An error of a settling attack was raised, or random answers counted as broken images."""
+
+    class Limited(nn.Module):
+        calls = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            noise = torch.rand(len(images), 10) * 100
+            return trained(images) if self.calls < 30 else noise + gradient * trained(images)
+
+    with pytest.raises(ValueError, match="otherwise than when the audit began"):
+        audit(Limited().eval(), *few, eps=EPS, budget=BRIEF)
+
+
 def test_code_after_the_last_layer_is_attacked_around(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
     class ByNumpy(nn.Module):
         def __init__(self, network: nn.Module) -> None:

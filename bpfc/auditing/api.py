@@ -1,7 +1,7 @@
 """`bpfc.audit`: checks, settling attacks, verdict. The verb `audit` is this with files."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bpfc.auditing.verdict import EXIT, Verdict, decide
 from bpfc.certification import ContradictionError
 from bpfc.checks import check_company, check_recording, handed_in, in_train_mode
 from bpfc.files import make_writable_folder, owned
+from bpfc.judge import exact_logits
 from bpfc.ledger import wilson_interval
 from bpfc.modes import eval_mode
 from bpfc.options import Arithmetic
@@ -162,6 +163,7 @@ def audit(
         if not m.varies and not is_random(model):
             check_company(model, given)
         watched.enter_context(Answers(model).to(range(len(m))))
+        watched.enter_context(_unchanged(m))
         certified = None if proven is None else proven.to(m.labels.device)
         _check_standing(certified, m.right, lambda _: "it is misclassified as it is")
         findings = []
@@ -189,6 +191,26 @@ def audit(
             eps,
             drawn,
         )
+
+
+@contextmanager
+def _unchanged(m: Measurements) -> Iterator[None]:
+    """Raises ValueError where most images get another answer at the end, or where an attack fails, than before."""
+    failed: ValueError | None = None
+    before = m.logits[: m.batch_size]
+    try:
+        yield
+    except ValueError as error:
+        failed = error
+    if not m.varies:
+        apart = (exact_logits(m.model, m.some(slice(m.batch_size))[0]) - before).abs().amax(dim=1)
+        if 2 * int((~(apart <= 1e-5 + 1e-3 * before.abs().amax(dim=1))).sum()) > len(before):
+            raise ValueError(
+                "the model answers the same images otherwise than when the audit began, as one that counts its calls "
+                "does: take out what changes"
+            ) from failed
+    if failed is not None:
+        raise failed
 
 
 def _check_form(proven: object, images: int) -> None:

@@ -51,10 +51,8 @@ def decide(
     if ids:
         return "open", f"open: {figure}, but {unsettled}."
     if still:
-        return (
-            "stands",
-            f"stands: {figure}; {', '.join(each.id for each in still)} flagged, but nothing is left to hide.",
-        )
+        open_ids = ", ".join(finding.id for finding in still)
+        return "stands", f"stands: {figure}; {open_ids} flagged, but nothing is left to hide."
     if claim is None:
         return "stands", f"stands: {figure}, and no sign of masked gradients is left."
     return "stands", f"stands: {figure}."
