@@ -185,6 +185,26 @@ def test_images_and_labels_of_inference_mode_are_taken(trained: nn.Module, test_
     assert bpfc.certify(trained, *theirs, eps=0.001).rows == bpfc.certify(trained, images, labels, eps=0.001).rows
 
 
+def test_what_is_certified_meets_no_attack_in_memory_either(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = (part[:30] for part in test_digits)
+    proofs = bpfc.certify(trained, images, labels, eps=1e-3)
+    assert 0.1 < proofs.certified < 1
+    found = bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=1e-3, certificates=proofs)
+    assert [row["certified_by"] for row in found.rows] == [row["certified_by"] for row in proofs.rows]
+    assert not any(row["attacks"] for row in found.rows if row["certified_by"] is not None)
+    assert found.summary["between"]["certified"] == proofs.certified
+    assert found.robust == bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=1e-3).robust
+    for changes, told in (
+        ({"eps": 2e-3}, "hold for ℓ∞ ε 0.001"),
+        ({"labels": labels.flip(0)}, "of other images"),
+        ({"certificates": "proofs"}, "str, must be"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            bpfc.evaluate(
+                **{"model": trained, "images": images, "labels": labels, "eps": 1e-3, "certificates": proofs} | changes
+            )
+
+
 def test_attacks_by_name() -> None:
     context = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01)
     assert parse("fgsm, ifgsm-40,pgd-50x10,pgd-1000-last", context).attacks == (

@@ -80,7 +80,7 @@ def test_the_paper_s_suite_is_the_same_for_all_who_ask(
 ) -> None:
     """bpfc.evaluate took I-FGSM-7 on MNIST, where the command line took 40."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(16 * channels, 3)).eval()
-    monkeypatch.setattr("bpfc.evaluation.engine.run_block", lambda *_: [])
+    monkeypatch.setattr("bpfc.evaluation.engine.run_block", lambda *_, **__: [])
     monkeypatch.setattr("bpfc.evaluation.api.summarise", lambda _, names, __: {"names": names})
     asked = bpfc.evaluate(model, torch.rand(2, channels, 4, 4), torch.tensor([0, 1]), attacks="paper", eps=0.1)
     assert asked.summary["names"][1] == f"ifgsm-{steps}"

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from bpfc.attacks import Norm
+from bpfc.certification import Certification
 from bpfc.checks import check, check_recording, handed_in
 from bpfc.data import parts_of
 from bpfc.evaluation.caveats import caveats
-from bpfc.evaluation.engine import run_blocks
+from bpfc.evaluation.engine import Proof, run_blocks
 from bpfc.evaluation.gradients import check_gradient
 from bpfc.evaluation.names import Context, parse
 from bpfc.evaluation.plan import ThreatModel
@@ -53,6 +54,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     precision: Arithmetic = "fp32",
+    certificates: Certification | None = None,
 ) -> Evaluation:
     """Clean and robust accuracy of any classifier, image by image.
 
@@ -69,12 +71,14 @@ def evaluate(
         seed: of the random starts; an image's starts derive from it, the image's position and the restart.
         batch_size: images at a time; bounds the memory. In float32 the verdicts do not depend on it.
         precision: of the attacks' gradients; verdicts are always in float32.
+        certificates: of `certify` on the same model, images and ε in ℓ∞: what is certified meets no attack.
 
     Raises:
         ValueError: the model is in train mode, gives no finite logits of shape (N, classes), gives probabilities, or
             answers differently twice or in other company, writes into its input, or, under an attack by gradients,
             lets none through; images or labels are not as above; an attack's name or radius makes no sense.
         UserError: the model fails on one of the later images, or answers in another form.
+        ContradictionError: a certified image is misclassified as it is.
     """
     threat = ThreatModel(norm, eps)
     if not isinstance(attacks, str):
@@ -83,6 +87,7 @@ def evaluate(
     model = with_hooks(model)
     check(model, given)
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
+    proofs = {} if certificates is None else _proofs(certificates, threat, given.labels)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
     if plan.by_gradients:
         check_recording()
@@ -90,6 +95,22 @@ def evaluate(
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         parts = parts_of(range(len(given)), plan.batch_size)
-        rows = [row for made in run_blocks(model, given, parts, plan) for row in made]
+        rows = [row for made in run_blocks(model, given, parts, plan, proofs=proofs) for row in made]
     told = sorted({str(warning.message) for warning in heard}) + caveats(rows)
     return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm), told)
+
+
+def _proofs(certificates: Certification, threat: ThreatModel, labels: Tensor) -> dict[int, Proof]:
+    """What is proven of each image, by its position.
+
+    Raises:
+        ValueError: they are no certificates, for another threat, or of other images.
+    """
+    if not isinstance(certificates, Certification):
+        raise ValueError(f"certificates: {type(certificates).__name__}, must be what bpfc.certify gives back")
+    if threat != ThreatModel("linf", certificates.eps):
+        raise ValueError(f"certificates: hold for ℓ∞ ε {certificates.eps:.4g}, the attacks are for {threat}")
+    rows = {row["index"]: row for row in certificates.rows}
+    if [rows[at]["label"] if at in rows else None for at in range(len(labels))] != labels.tolist():
+        raise ValueError("certificates: are of other images, or of other labels; certify the same ones")
+    return {index: Proof(row["certified_by"], row["margin_lower"]) for index, row in rows.items()}
