@@ -173,7 +173,7 @@ WORDS = [
     (f"{THEIRS} --model theirs:gives_a_list", "gives a list"),
     (f"{THEIRS} --model theirs:leaves", "SystemExit"),  # ended with status 0 and no figure
     (f"{THEIRS} --model theirs:without_values", "on the meta device"),
-    (f"{THEIRS} --model theirs:raises_inside", "the model fails on images of shape"),
+    (f"{THEIRS} --model theirs:raises_inside", "the model fails on float32 images of shape"),
     (f"{THEIRS} --model theirs:sparse", "sparse"),
     (f"{OWN} --network theirs:gives_a_tuple", "network 'theirs:gives_a_tuple': fails when called with channels"),
     (f"{OWN} --network theirs:gives_pairs", "the network theirs:gives_pairs gives a tuple"),

@@ -157,11 +157,14 @@ class Asked(nn.Module):
 
 
 @pytest.mark.parametrize("newer", [False, True])
-def test_a_verdict_is_in_float32_whatever_goes_by_that_name_outside(newer: bool) -> None:
+def test_a_verdict_is_in_float32_whatever_goes_by_that_name_outside(
+    newer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """cuDNN takes TF32 unasked, and a set precision of "medium" is bfloat16 on CPUs."""
     backends: Any = torch.backends
     place = backends.mkldnn.matmul
     before = place.fp32_precision
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's own default
     try:
         if newer:  # which the older names do not read
             place.fp32_precision = "bf16"
