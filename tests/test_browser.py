@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from looking import CUT_OFF, FAINT, hard_to_use
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page, Request, expect
 from test_page_figures import FIGURES
 
 from bpfc.report.page.audits import drawings
@@ -143,7 +143,7 @@ def test_without_javascript_every_image_is_there_and_no_filter(browser: Browser)
     source = PAGE.read_text()
     assert page.locator(".card:visible").count() == AT_FIRST
     page.get_by_text("more", exact=False).and_(page.locator("#rest summary")).click()
-    assert page.locator(".card:visible").count() == len(re.findall(r'class="card ', source))
+    expect(page.locator(".card:visible")).to_have_count(len(re.findall(r'class="card ', source)))  # it waits
     assert not page.locator("#filters").is_visible()
     assert page.locator("table").count() > 3
     assert wrong == []
