@@ -173,3 +173,17 @@ def _install(root: Path, name: str, files: dict[str, bytes], monkeypatch: pytest
             (folder / file).write_bytes(content)
         else:
             (folder / f"{file}.gz").write_bytes(gzip.compress(content))
+
+
+def network_with_modes() -> nn.Module:
+    """With BatchNorm: making adversaries in the wrong mode changes them, or the running statistics."""
+    torch.manual_seed(7)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 5, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10), nn.ReLU()
+    )
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.rand(6, 1, 28, 28), torch.randint(0, 10, (6,))
