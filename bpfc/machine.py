@@ -5,10 +5,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -68,10 +69,36 @@ def autocast(device: torch.device, precision: Arithmetic) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+class _Inside:
+    """Who is in `float32`, of all threads: torch's settings are one for all of them."""
+
+    lock = Lock()
+    count = 0
+    put_back: Callable[[], None]
+
+
 @contextmanager
 def float32() -> Iterator[None]:
     """A context in which float32 is float32, whatever else around it may go by that name: TF32 on GPUs, where cuDNN
-    takes it unasked, and by torch.set_float32_matmul_precision bfloat16 on CPUs."""
+    takes it unasked, and by torch.set_float32_matmul_precision bfloat16 on CPUs.
+
+    The first to enter changes the settings, and the last to leave puts them back.
+    """
+    with _Inside.lock:
+        if not _Inside.count:
+            _Inside.put_back = _make_exact()
+        _Inside.count += 1
+    try:
+        yield
+    finally:
+        with _Inside.lock:
+            _Inside.count -= 1
+            if not _Inside.count:
+                _Inside.put_back()
+
+
+def _make_exact() -> Callable[[], None]:
+    """Makes float32 what its name says, and gives back what undoes it."""
     backends: Any = torch.backends
     try:
         convolutions, products = backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -79,21 +106,20 @@ def float32() -> Iterator[None]:
         places = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
         places += [backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul]
         before = [place.fp32_precision for place in places]
-        try:
-            for place in places:
-                place.fp32_precision = "ieee"
-            yield
-        finally:
-            for place, precision in zip(places, before, strict=True):
+
+        def set_all(precisions: Iterable[str]) -> None:
+            for place, precision in zip(places, precisions, strict=True):
                 place.fp32_precision = precision
-        return
-    try:
-        backends.cudnn.allow_tf32 = False
-        torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        backends.cudnn.allow_tf32 = convolutions
-        torch.set_float32_matmul_precision(products)
+
+        set_all(["ieee"] * len(places))
+        return lambda: set_all(before)
+
+    def set_both(tf32: bool, precision: str) -> None:
+        backends.cudnn.allow_tf32 = tf32
+        torch.set_float32_matmul_precision(precision)
+
+    set_both(False, "highest")
+    return lambda: set_both(convolutions, products)
 
 
 def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -53,6 +53,18 @@ def test_float32_on_a_gpu_is_float32(asked: Literal["auto", "cuda"], monkeypatch
     assert not torch.backends.cudnn.allow_tf32
 
 
+def test_float32_lasts_until_the_last_thread_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to leave put TF32 back beside the second, which then left it off for good."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    first, second = machine.float32(), machine.float32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_where_nobody_tells_the_memory_all_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, where every verb ended at the import of `resource`."""
     assert machine.peak_memory_mib(CPU) > 10
