@@ -258,6 +258,18 @@ def test_a_layer_in_torchscript_is_found_and_attacked_around(trained: nn.Module,
     torch.testing.assert_close(mine, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("freeze", [False, True])
+def test_code_before_torchscript_is_attacked_around(
+    freeze: bool, trained: nn.Module, shown: tuple[Tensor, Tensor]
+) -> None:
+    images = to_float(shown[0])
+    script = torch.jit.script(trained)
+    found = around(Rounded(torch.jit.freeze(script) if freeze else script).eval(), images, shown[1], EPS)
+    assert found is not None
+    assert found.told == "code before layer network, RecursiveScriptModule"
+
+
 def test_code_without_a_layer_is_found_by_what_comes_after(trained: nn.Module, shown: tuple[Tensor, Tensor]) -> None:
     images = to_float(shown[0])
     found = around(Rounded(trained).eval(), images, shown[1], EPS)

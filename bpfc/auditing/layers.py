@@ -74,9 +74,13 @@ def lost_layers(model: nn.Module, images: Tensor, eps: float) -> list[Lost]:
 
 
 def traffic(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """What goes in and out of each layer without layers of its own, at its first call, in order."""
+    """What goes in and out of each layer without layers of its own, or of a script, at its first call, in order."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
-    names = {module: name for name, module in model.named_modules() if not any(True for _ in module.children())}
+    names = {
+        module: name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.jit.ScriptModule) or not any(True for _ in module.children())
+    }
 
     def note(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:
         name = names.get(module)

@@ -1,13 +1,13 @@
 """A model as an attacker may differentiate it instead, and attacks that are made on one model and judged on another."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from bpfc.attacks import Attack, Norm, Rng, Watch
 
@@ -155,16 +155,21 @@ class Opened(nn.Module):
         if not torch.is_grad_enabled():
             return torch.as_tensor(self.model(images))
 
-        def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            torch.set_grad_enabled(True)
+        layers = set(self.model.modules())
+        entry = None if self.entry is None else self.model.get_submodule(self.entry)
 
-        def enter(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> Any:
+            if module not in layers:
+                return None
             torch.set_grad_enabled(True)
+            if module is not entry:
+                return None
             entering = images + (arguments[0] - images).detach()
             return (entering.to(arguments[0].dtype), *arguments[1:])
 
-        with ExitStack() as hooks, torch.enable_grad():
-            for name, module in self.model.named_modules():
-                hook = enter if name == self.entry else record
-                hooks.callback(module.register_forward_pre_hook(hook).remove)
-            return torch.as_tensor(self.model(images))
+        handle = register_module_forward_pre_hook(record)  # TorchScript's take no hooks of their own
+        try:
+            with torch.enable_grad():
+                return torch.as_tensor(self.model(images))
+        finally:
+            handle.remove()
