@@ -13,8 +13,6 @@ from bpfc.data import DataError
 from bpfc.explore import pictures
 from bpfc.explore.pictures import read_picture
 
-DIGITS = tuple(map(str, range(10)))
-
 
 def png(path: Path, width: int, height: int) -> Path:
     """A PNG that says it has so many pixels, and holds none."""

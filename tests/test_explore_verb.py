@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from conftest import small_network
+from test_explore import DIGITS
 
 from bpfc.cli import explore, subjects, transfer
 from bpfc.data import DataSet, Images
@@ -23,8 +24,6 @@ from bpfc.models import NETWORKS
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import RunError
 from bpfc.training.start import train
-
-DIGITS = tuple(map(str, range(10)))
 
 
 @pytest.fixture(scope="module")
