@@ -10,6 +10,7 @@ from torch import nn
 
 import bpfc
 from bpfc import BPFC
+from bpfc.data import check_units
 from bpfc.methods import BPFCIBP, FGSMAT, IBP, METHODS, PGDAT, RFGSMAT, RSSAT, TRADES, BoxConsistency, Margin, Method
 
 
@@ -24,6 +25,10 @@ def test_images_in_other_units_are_refused(method: Method, batch: tuple[torch.Te
             method(small_network(), wrong, labels)
     with pytest.raises(TypeError, match="dtype torch.uint8: must be float, in .* use images / 255"):
         method(small_network(), (255 * images).byte(), labels)
+    model = small_network()
+    check_units(model, images[:0])  # of no image nothing is known
+    with pytest.raises(ValueError, match="must be in"):
+        method(model, 255 * images, labels)
     interpolated = (1.2 * images - 0.1).clamp_(-0.05, 1.05)
     assert torch.isfinite(method(small_network(), interpolated, labels).loss)
 

@@ -82,6 +82,17 @@ def with_state(channels: int, classes: int, size: int) -> nn.Module:
     return WithState(*viewing(channels, classes, size).children())
 
 
+class Shifting(nn.Sequential):
+    """Writes into the images that it is given."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.sub_(0.5))
+
+
+def shifting(channels: int, classes: int, size: int) -> nn.Module:
+    return Shifting(nn.Flatten(), nn.Linear(channels * size * size, classes))
+
+
 def frozen(channels: int, classes: int, size: int) -> nn.Module:
     return viewing(channels, classes, size).requires_grad_(False)
 
@@ -111,6 +122,10 @@ def test_a_network_that_views_values_as_they_lie_trains(tmp_path: Path) -> None:
     subject = of_run(run, load("mnist-5k"), trusted="test_start:viewing")
     assert subject.model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
     assert not subject.channels_last
+
+
+def test_a_network_is_tried_on_images_that_it_may_write_into() -> None:
+    start._try_training(shifting(1, 10, 28), load("mnist-5k").train[:1], "it")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def _try_training(model: nn.Module, one: AnyImages, name: str) -> None:
     if not weights:
         raise UserError(f"{name}: none of its weights may be trained; requires_grad_() makes them learn")
     buffers = {each: buffer.clone() for each, buffer in model.named_buffers()}
-    images = to_float(one.pixels).expand(2, -1, -1, -1)  # on one alone BatchNorm may fail
+    images = to_float(one.pixels).repeat(2, 1, 1, 1)  # on one alone BatchNorm may fail
     trained = Answers(model, f"{name} in train mode")
     with own_randomness(one.labels.device, seed=0), trained.to(range(len(one))):
         logits = functional_call(model.train(), buffers, (images,))
