@@ -7,7 +7,8 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.attacks import PGD, AutoAttackBehind, Behind, Box, ImageRng
 from bpfc.attacks.autoattack import Part
-from bpfc.evaluation.names import Context, parse
+from bpfc.evaluation.forms import Context
+from bpfc.evaluation.names import parse
 from bpfc.evaluation.plan import ThreatModel
 from bpfc.judge import run_attack
 from bpfc.models import ToneCurve, with_curve

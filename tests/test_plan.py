@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import bpfc
 from bpfc.attacks import FGSM, PGD, CarliniWagner, LinfBall
 from bpfc.evaluation import Context, Plan, PlannedAttack, ThreatModel, parse
-from bpfc.evaluation.names import FORMS
+from bpfc.evaluation.forms import FORMS
 from bpfc.ledger import Ledger
 
 LINF = ThreatModel("linf", 0.1)

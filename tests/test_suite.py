@@ -22,7 +22,7 @@ from bpfc.attacks import (
 )
 from bpfc.attacks.autoattack import PARTS, Part
 from bpfc.evaluation import SUITES, Block, Context, ThreatModel, parse, run_block
-from bpfc.evaluation.names import FORMS
+from bpfc.evaluation.forms import FORMS
 from bpfc.judge import exact_logits
 from bpfc.models.curve import with_curve
 

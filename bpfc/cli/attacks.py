@@ -19,7 +19,8 @@ def main(_: Attacks) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bpfc.evaluation.names import FORMS, SUITES
+    from bpfc.evaluation.forms import FORMS
+    from bpfc.evaluation.names import SUITES
 
     names = Table(title="Attacks: give several as fgsm,pgd-50x10; -last judges the last iterate alone")
     for column in ("name", "what it does", "norm"):

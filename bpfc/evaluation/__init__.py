@@ -7,7 +7,8 @@ from bpfc.checks import check
 from bpfc.data import Block, blocks
 from bpfc.evaluation.api import Evaluation, evaluate
 from bpfc.evaluation.engine import run_block
-from bpfc.evaluation.names import SUITES, Context, parse
+from bpfc.evaluation.forms import Context
+from bpfc.evaluation.names import SUITES, parse
 from bpfc.evaluation.plan import Plan, PlannedAttack, ThreatModel
 
 __all__ = [

@@ -12,8 +12,9 @@ from bpfc.checks import check, check_recording, handed_in
 from bpfc.data import parts_of
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.engine import Proof, run_blocks
+from bpfc.evaluation.forms import Context
 from bpfc.evaluation.gradients import check_gradient
-from bpfc.evaluation.names import Context, parse
+from bpfc.evaluation.names import parse
 from bpfc.evaluation.plan import ThreatModel
 from bpfc.ledger import Row, summarise
 from bpfc.models import behind

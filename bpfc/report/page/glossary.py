@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from bpfc.evaluation.names import FORMS
+from bpfc.evaluation.forms import FORMS
 from bpfc.report.page.records import Record
 
 
