@@ -7,7 +7,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, Norm, TargetedAPGD, apgd_targeted, ball
+from bpfc.attacks import APGD, Attack, FocusedAPGD, ImageRng, L2Ball, LinfBall, Norm, TargetedAPGD, apgd_targeted, ball
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import finite, l2_norms
@@ -22,6 +22,8 @@ EVERY = [
     APGD(1.5, 30, norm="l2"),
     TargetedAPGD(0.1, 10, 3),
     TargetedAPGD(1.5, 10, 9, "l2"),
+    FocusedAPGD(0.1, 20),
+    FocusedAPGD(1.5, 20, 3, "l2"),
 ]
 
 
@@ -100,7 +102,14 @@ class Linear(nn.Module):
 
 @pytest.mark.parametrize(
     ("attack", "classes"),
-    [(APGD(0.01, 50), 2), (APGD(0.1, 50, norm="l2"), 2), (TargetedAPGD(0.01, 50), 2), (TargetedAPGD(0.01, 50), 5)],
+    [
+        (APGD(0.01, 50), 2),
+        (APGD(0.1, 50, norm="l2"), 2),
+        (TargetedAPGD(0.01, 50), 2),
+        (TargetedAPGD(0.01, 50), 5),
+        (FocusedAPGD(0.01, 50), 2),
+        (FocusedAPGD(0.01, 50), 5),
+    ],
     ids=repr,
 )
 def test_breaks_what_the_closed_form_says_of_a_linear_model(attack: Attack, classes: int) -> None:
@@ -189,7 +198,9 @@ def test_no_images_are_no_error(attack: Attack, trained: nn.Module, test_digits:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
-@pytest.mark.parametrize("attack", [APGD(0.2, 10, "dlr"), TargetedAPGD(0.2, 10), TargetedAPGD(0.2, 10, 1)], ids=repr)
+@pytest.mark.parametrize(
+    "attack", [APGD(0.2, 10, "dlr"), TargetedAPGD(0.2, 10), TargetedAPGD(0.2, 10, 1), FocusedAPGD(0.2, 10)], ids=repr
+)
 def test_few_classes(classes: int, attack: Attack) -> None:
     torch.manual_seed(classes)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).eval()
@@ -349,6 +360,57 @@ def test_targets_are_chosen_with_one_gradient_in_memory(
     assert alive == [0] * 9
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_focus_is_the_class_that_came_nearest(norm: Norm, trained: nn.Module, test_digits: Digits) -> None:
+    """Against a plain twin, an image at a time: all classes for four steps, then the best of them for twenty."""
+    inside, few, many = ball(norm, 1e-3), 4, 20
+    picked: list[int] = []
+    for place in range(6):
+        images, labels = (part[place : place + 1] for part in test_digits)
+        rng = ImageRng(3, [place])
+        TargetedAPGD(inside.eps, few, norm=norm)(recorded(trained, shown := []), images, labels, rng)
+        with torch.no_grad():
+            gaps = trained(torch.cat(shown)) - trained(torch.cat(shown))[:, labels]
+        gaps[:, labels] = -torch.inf
+        nearest = gaps.amax(dim=0).argmax()[None]
+        expected = auto_ascent(
+            trained,
+            images,
+            torch.stack([labels, nearest], dim=1),
+            inside.surface(images, rng, 9),
+            ball=inside,
+            steps=many,
+            losses=targeted_dlrs,
+        )
+        found = FocusedAPGD(inside.eps, many, norm=norm)(trained, images, labels, rng)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+        picked.append(int(nearest))
+    assert len(set(picked)) > 1
+
+
+def test_an_image_that_falls_at_once_is_not_focused_on(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels = (part[:4] for part in test_digits)
+    shown: list[int] = []
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        shown.append(step)
+        return torch.ones_like(at, dtype=torch.bool)
+
+    found = FocusedAPGD(0.1, 20)(trained, images, labels, ImageRng(0, range(4)), watch)
+    assert set(shown) == {0}
+    assert found.shape == images.shape
+
+
+def test_no_forward_of_the_focus_is_larger_than_the_room(trained: nn.Module, test_digits: Digits) -> None:
+    images, labels, rng = test_digits[0][:10], test_digits[1][:10], ImageRng(0, range(10))
+    sizes: list[int] = []
+    handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
+    found = FocusedAPGD(0.01, 10, 3, room=4)(trained, images, labels, rng)
+    handle.remove()
+    assert max(sizes) == 4
+    torch.testing.assert_close(found, FocusedAPGD(0.01, 10, 3)(trained, images, labels, rng), rtol=0, atol=1e-6)
+
+
 def test_the_room_is_no_setting_that_a_row_depends_on() -> None:
     assert repr(TargetedAPGD(0.1, 3, room=4)) == repr(TargetedAPGD(0.1, 3))
     assert TargetedAPGD(0.1, 3, room=4) == TargetedAPGD(0.1, 3)
@@ -359,6 +421,7 @@ def test_wrong_settings_are_named() -> None:
         (lambda: APGD(8.0, 10), "eps=8.0"),
         (lambda: APGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, 0), "targets=0"),
+        (lambda: FocusedAPGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, room=0), "room=0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -3,6 +3,7 @@
 from bpfc.attacks.adaptive import Adaptive
 from bpfc.attacks.aimed import aimed
 from bpfc.attacks.apgd import APGD
+from bpfc.attacks.apgd_focused import FocusedAPGD
 from bpfc.attacks.apgd_targeted import TargetedAPGD
 from bpfc.attacks.autoattack import AutoAttackPart
 from bpfc.attacks.autoattack_behind import AutoAttackBehind
@@ -37,6 +38,7 @@ __all__ = [
     "Box",
     "CarliniWagner",
     "DeepFool",
+    "FocusedAPGD",
     "ImageRng",
     "L2Ball",
     "LinfBall",

@@ -17,6 +17,7 @@ from bpfc.attacks import (
     Behind,
     CarliniWagner,
     DeepFool,
+    FocusedAPGD,
     MultiTargeted,
     Noise,
     Norm,
@@ -157,6 +158,13 @@ FORMS = (
         "apgd-t3-STEPS[xRESTARTS]",
         "APGD towards the 3 nearest classes",
         _apgd_at(3),
+        last=False,
+    ),
+    Form(
+        r"apgd-focused-(\d+)(?:x(\d+))?",
+        "apgd-focused-STEPS[xRESTARTS]",
+        "APGD towards up to 9 classes for STEPS/5, then anew towards the one that came nearest",
+        lambda c, steps, _: FocusedAPGD(c.eps, steps, norm=c.norm),
         last=False,
     ),
     Form(
