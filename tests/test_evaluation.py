@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 import bpfc
 from bpfc.attacks import FGSM, IFGSM, PGD
-from bpfc.data import Images
+from bpfc.data import DataSet, Images, to_float
 from bpfc.evaluation import Context, PlannedAttack, ThreatModel, blocks, parse, run_block
 from bpfc.ledger import summarise, wilson_interval
 
@@ -194,15 +195,28 @@ def test_what_is_certified_meets_no_attack_in_memory_either(trained: nn.Module, 
     assert not any(row["attacks"] for row in found.rows if row["certified_by"] is not None)
     assert found.summary["between"]["certified"] == proofs.certified
     assert found.robust == bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=1e-3).robust
+    nudged = deepcopy(trained)  # another network, of the same predictions
+    with torch.no_grad():
+        next(nudged.parameters()).mul_(1.0001)
     for changes, told in (
         ({"eps": 2e-3}, "hold for ℓ∞ ε 0.001"),
-        ({"labels": labels.flip(0)}, "of other images"),
+        ({"labels": labels.flip(0)}, "of another network, other images or other labels"),
+        ({"images": images * 0.99}, "of another network, other images or other labels"),
+        ({"model": nudged}, "of another network, other images or other labels"),
         ({"certificates": "proofs"}, "str, must be"),
     ):
         with pytest.raises(ValueError, match=told):
             bpfc.evaluate(
                 **{"model": trained, "images": images, "labels": labels, "eps": 1e-3, "certificates": proofs} | changes
             )
+
+
+def test_certificates_are_of_what_the_model_sees_however_it_is_stored(trained: nn.Module, digits: DataSet) -> None:
+    """Bytes or floats, any integers, any names of the images."""
+    images, labels = digits.test.pixels[:5], digits.test.labels[:5]
+    proofs = bpfc.certify(trained, images, labels.int(), eps=1e-3, indices=range(10, 15))
+    found = bpfc.evaluate(trained, to_float(images), labels, attacks="fgsm", eps=1e-3, certificates=proofs)
+    assert [row["certified_by"] for row in found.rows] == [row["certified_by"] for row in proofs.rows]
 
 
 def test_attacks_by_name() -> None:

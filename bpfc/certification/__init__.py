@@ -3,7 +3,15 @@
 from bpfc.certification.base import Certifier, ContradictionError
 from bpfc.certification.both_sides import join
 from bpfc.certification.crown_ibp import CrownIBP
-from bpfc.certification.engine import CERTIFIERS, CertificateRow, Certification, certify, certify_block, parse_methods
+from bpfc.certification.engine import (
+    CERTIFIERS,
+    CertificateRow,
+    Certification,
+    certify,
+    certify_block,
+    fingerprint,
+    parse_methods,
+)
 from bpfc.certification.interval import IntervalBounds
 from bpfc.certification.radii import certified_radii, certified_shares
 from bpfc.certification.recorded import read_certificates, record
@@ -20,6 +28,7 @@ __all__ = [
     "certified_shares",
     "certify",
     "certify_block",
+    "fingerprint",
     "join",
     "parse_methods",
     "read_certificates",

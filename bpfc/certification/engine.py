@@ -1,5 +1,6 @@
 """Images → rows that say what is proven: the cheapest method first, the dearer on what it leaves open."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from bpfc.certification.base import Certifier, ContradictionError
 from bpfc.certification.crown_ibp import CrownIBP
 from bpfc.certification.interval import IntervalBounds
 from bpfc.checks import answers_vary, check_form, check_mode, handed_in
-from bpfc.data import AnyImages, blocks, to_float
+from bpfc.data import AnyImages, Images, blocks, to_float
 from bpfc.judge import clean_logits
 from bpfc.ledger import wilson_interval
+from bpfc.models import state_sha256
 from bpfc.wrappers import with_hooks
 
 CERTIFIERS: dict[str, Certifier] = {each.name: each for each in (IntervalBounds(), CrownIBP())}
@@ -55,11 +57,13 @@ class Certification:
         eps: radius in ℓ∞, in units of [0, 1].
         methods: names, in the order they ran.
         rows: one for each image.
+        subject: `fingerprint` of network, images and labels; None of what lies in a folder, whose header names them.
     """
 
     eps: float
     methods: tuple[str, ...]
     rows: list[CertificateRow]
+    subject: str | None = None
 
     @property
     def certified(self) -> float:
@@ -130,7 +134,18 @@ def certify(
         places = [names[at] for at in block.indices]
         with answers.to(places):
             rows += certify_block(model, block.images, block.labels, places, certifiers, eps)
-    return Certification(eps, tuple(each.name for each in certifiers), rows)
+    return Certification(eps, tuple(each.name for each in certifiers), rows, fingerprint(model, stored))
+
+
+def fingerprint(model: nn.Module, images: Images) -> str:
+    """Of the network's values, and of images as it sees them with their labels: what certificates are certificates of.
+
+    A part at a time, because the images may lie in memory in a smaller type.
+    """
+    hashed = hashlib.sha256(f"{state_sha256(model)} {tuple(images.shape)} {images.labels.tolist()}".encode())
+    for part in images.pixels.split(256):
+        hashed.update(to_float(part).detach().cpu().contiguous().numpy().data)
+    return hashed.hexdigest()
 
 
 def parse_methods(methods: str) -> tuple[Certifier, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from bpfc.attacks import Norm
-from bpfc.certification import Certification
+from bpfc.certification import Certification, fingerprint
 from bpfc.checks import check, check_recording, handed_in
-from bpfc.data import parts_of
+from bpfc.data import Images, parts_of
 from bpfc.evaluation.caveats import caveats
 from bpfc.evaluation.engine import Proof, run_blocks
 from bpfc.evaluation.forms import Context
@@ -72,7 +72,8 @@ def evaluate(
         seed: of the random starts; an image's starts derive from it, the image's position and the restart.
         batch_size: images at a time; bounds the memory. In float32 the verdicts do not depend on it.
         precision: of the attacks' gradients; verdicts are always in float32.
-        certificates: of `certify` on the same model, images and ε in ℓ∞: what is certified meets no attack.
+        certificates: of `certify` on the same model, images in the same order, labels and ε in ℓ∞: what is certified
+            meets no attack.
 
     Raises:
         ValueError: the model is in train mode, gives no finite logits of shape (N, classes), gives probabilities, or
@@ -88,7 +89,7 @@ def evaluate(
     model = with_hooks(model)
     check(model, given)
     context = Context(threat, channels=given.channels, step_size=step_size, k=k, curve=behind(model) is not None)
-    proofs = {} if certificates is None else _proofs(certificates, threat, given.labels)
+    proofs = {} if certificates is None else _proofs(certificates, threat, model, given)
     plan = parse(attacks, context, seed=seed, precision=precision, batch_size=batch_size)
     if plan.by_gradients:
         check_recording()
@@ -101,17 +102,20 @@ def evaluate(
     return Evaluation(rows, summarise(rows, plan.names, plan.minimum_norm), told)
 
 
-def _proofs(certificates: Certification, threat: ThreatModel, labels: Tensor) -> dict[int, Proof]:
+def _proofs(certificates: Certification, threat: ThreatModel, model: nn.Module, given: Images) -> dict[int, Proof]:
     """What is proven of each image, by its position.
 
     Raises:
-        ValueError: they are no certificates, for another threat, or of other images.
+        ValueError: they are no certificates, for another threat, or of another network or other images.
     """
     if not isinstance(certificates, Certification):
         raise ValueError(f"certificates: {type(certificates).__name__}, must be what bpfc.certify gives back")
     if threat != ThreatModel("linf", certificates.eps):
         raise ValueError(f"certificates: hold for ℓ∞ ε {certificates.eps:.4g}, the attacks are for {threat}")
-    rows = {row["index"]: row for row in certificates.rows}
-    if [rows[at]["label"] if at in rows else None for at in range(len(labels))] != labels.tolist():
-        raise ValueError("certificates: are of other images, or of other labels; certify the same ones")
-    return {index: Proof(row["certified_by"], row["margin_lower"]) for index, row in rows.items()}
+    if certificates.subject != fingerprint(model, given):
+        raise ValueError(
+            "certificates: are of another network, other images or other labels; certify these images, in this order, "
+            "with this network"
+        )
+    rows = enumerate(certificates.rows)
+    return {place: Proof(row["certified_by"], row["margin_lower"]) for place, row in rows}
