@@ -8,15 +8,23 @@ from torch import nn
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Every layer in eval mode inside; each layer's own mode restored after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Layers may be put in train or eval mode inside; each layer's own restored after."""
+    before = [(module, module.training) for module in model.modules()]
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module, mode in before:
+            if module.training != mode:
+                module.training = mode
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every layer in eval mode inside; each layer's own mode restored after."""
+    with kept_modes(model):
+        model.eval()
+        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from bpfc.cli.subjects import of_run
 from bpfc.data import Images, load
 from bpfc.errors import UserError
 from bpfc.methods import IBP, ManifoldMixup
+from bpfc.models import lay_out
 from bpfc.training import engine, start
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
@@ -45,6 +46,11 @@ class Viewing(nn.Sequential):
 
 def viewing(channels: int, classes: int, size: int) -> nn.Module:
     return Viewing(nn.Conv2d(channels, 4, 7, 7), nn.Linear(4 * (size // 7) ** 2, classes))
+
+
+class Drawing(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + torch.rand_like(images)
 
 
 class WithTuple(Viewing):
@@ -187,9 +193,23 @@ def test_a_batch_of_one_image_is_refused_where_batchnorm_takes_none(tmp_path: Pa
     assert len(begin(replace(recipe, network="m-lenet-quarter"), tmp_path / "plain").log) == 1
 
 
-def test_the_try_of_one_image_leaves_the_network_as_it_was() -> None:
-    model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout())
+def test_a_try_leaves_the_network_as_it_was() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1).eval(), nn.Dropout(), nn.Flatten())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = Images(torch.full((61, 1, 4, 4), 9, dtype=torch.uint8), torch.zeros(61, dtype=torch.long))
-    start._check_batches(SHORT, model, images)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for attempt in (
+        lambda: start._check_batches(SHORT, model, images),
+        lambda: start._try_training(model, images[:1], "it"),
+    ):
+        attempt()
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert [module.training for module in model.modules()] == [True, False, True, True]
+
+
+def test_a_look_at_the_layout_draws_nothing_of_the_callers() -> None:
+    """A network may draw in eval mode too."""
+    model = nn.Sequential(nn.Dropout(), Drawing())
+    before = torch.get_rng_state()
+    lay_out(model, (1, 4, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [module.training for module in model.modules()] == [True, True, True]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from bpfc.modes import eval_mode
+from bpfc.modes import eval_mode, own_randomness
 
 
 def lay_out(model: nn.Module, shape: Sequence[int]) -> torch.memory_format:
@@ -20,7 +20,7 @@ def lay_out(model: nn.Module, shape: Sequence[int]) -> torch.memory_format:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     some = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
     try:
-        with torch.no_grad(), eval_mode(model):
+        with torch.no_grad(), eval_mode(model), own_randomness(some.device, seed=0):  # it may draw
             model(some)
     except Exception:  # it may be somebody's code; whoever uses the model tells what else is wrong with it
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

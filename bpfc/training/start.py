@@ -16,7 +16,7 @@ from bpfc.machine import pick_device, resolve
 from bpfc.methods import BPFCIBP, IBP, ManifoldMixup
 from bpfc.methods.ibp import traced
 from bpfc.models import build, check_name
-from bpfc.modes import eval_mode, own_randomness
+from bpfc.modes import eval_mode, kept_modes, own_randomness
 from bpfc.options import AS_THEY_ARE, Device, Precision, Reading
 from bpfc.provenance import provenance
 from bpfc.team import team
@@ -124,7 +124,7 @@ def _check_batches(recipe: Recipe, model: nn.Module, training: AnyImages) -> Non
         return
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad(), own_randomness(training.labels.device, seed=0):
+        with torch.no_grad(), kept_modes(model), own_randomness(training.labels.device, seed=0):
             functional_call(model.train(), buffers, (to_float(shrink(training[:1].pixels, side)),))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
@@ -160,7 +160,7 @@ def _try_training(model: nn.Module, one: AnyImages, name: str) -> None:
     buffers = {each: buffer.clone() for each, buffer in model.named_buffers()}
     images = to_float(one.pixels).repeat(2, 1, 1, 1)  # on one alone BatchNorm may fail
     trained = Answers(model, f"{name} in train mode")
-    with own_randomness(one.labels.device, seed=0), trained.to(range(len(one))):
+    with kept_modes(model), own_randomness(one.labels.device, seed=0), trained.to(range(len(one))):
         logits = functional_call(model.train(), buffers, (images,))
         found = (
             torch.autograd.grad(logits.sum(), [*weights.values()], allow_unused=True) if logits.requires_grad else ()
