@@ -10,14 +10,14 @@ from bpfc.report.figures import DATA, Results, percent, without
 from bpfc.report.trade_off import FAST
 from bpfc.training.run import Run
 
-SUITES = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
+BY_FOLDER = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
 """By folder, what an evaluation ran."""
 
 
 def suite(evaluation: str, summary: Mapping[str, Any]) -> str:
     """How a table calls what an evaluation ran; an earlier `fast` asked Square less often."""
     earlier = [name for name in summary["attacks"] if name.startswith("square-") and name not in FAST]
-    return " with ".join([SUITES[evaluation], *(f"`{name}`" for name in earlier)])
+    return " with ".join([BY_FOLDER[evaluation], *(f"`{name}`" for name in earlier)])
 
 
 def both_sides(results: Results, evaluations: Sequence[str]) -> str:

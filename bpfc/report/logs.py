@@ -50,7 +50,7 @@ def benchmark(results: Results, name: str) -> str:
     return "\n".join(["```text", *(line for line in lines if not line.startswith("{")), "```"])
 
 
-SUITES = {"standard": "AutoAttack", "fast": "`fast`", "adv-lib": "adv-lib, APGD-CE + APGD-T"}
+COMPARED = {"standard": "AutoAttack", "fast": "`fast`", "adv-lib": "adv-lib, APGD-CE + APGD-T"}
 
 
 def fast(results: Results, name: str) -> str:
@@ -67,19 +67,19 @@ def fast(results: Results, name: str) -> str:
     networks = content["networks"]
     for network, entry in networks.items():
         official = entry["standard"]
-        rows.append([network, str(entry["images"]), SUITES["standard"], str(official["stand"]), "", ""])
+        rows.append([network, str(entry["images"]), COMPARED["standard"], str(official["stand"]), "", ""])
         rows[-1] += [f"{_passes(official):,}", f"{official['seconds']:.1f}"]
         for suite in ("fast", "adv-lib"):
             if (found := entry.get(suite)) is not None:
                 apart = [str(len(found[side])) for side in ("only_standard", "only_here")]
-                rows.append(["", "", SUITES[suite], str(found["stand"]), *apart])
+                rows.append(["", "", COMPARED[suite], str(found["stand"]), *apart])
                 share = f" ({percent(found['seconds'] / official['seconds'])} %)"
                 same = found.get("devices") == official.get("devices")  # else the share would be of the machines
                 rows[-1] += [
                     f"{_passes(found):,} ({percent(_passes(found) / _passes(official))} %)",
                     f"{found['seconds']:.1f}{share if same else ''}",
                 ]
-    entries = [entry[suite] for entry in networks.values() for suite in SUITES if suite in entry]
+    entries = [entry[suite] for entry in networks.values() for suite in COMPARED if suite in entry]
     maker = content["provenance"]["hardware"]["device"]
     devices = sorted({device.replace("(R)", "") for entry in entries for device in entry.get("devices", [maker])})
     of = "Seconds of one core" if all(each.get("device", "cpu") == "cpu" for each in networks.values()) else "Seconds"
