@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import small_network
@@ -13,10 +14,12 @@ from bpfc.attacks import FGSM, PGD, ImageRng
 from bpfc.cli.beside import attacked
 from bpfc.cli.subjects import from_run
 from bpfc.cli.transfer import Transfer, run
+from bpfc.data import DataSet, load
 from bpfc.evaluation import Block, Context, ThreatModel, parse
 from bpfc.evaluation.transfer import run_transfer_block
 from bpfc.files import read_json, read_jsonl, write_json
 from bpfc.models import NETWORKS
+from bpfc.options import AS_THEY_ARE
 from bpfc.report.page import render_page
 from bpfc.report.page.apart import apart
 from bpfc.report.page.glossary import glossary
@@ -24,6 +27,7 @@ from bpfc.report.page.records import read_run
 from bpfc.report.page.tables import attack_tables
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import Run, RunError
+from bpfc.training.run_data import describe, remember
 
 
 @pytest.fixture
@@ -167,13 +171,28 @@ def test_bad_input_is_told_before_any_work(runs: dict[str, Path], tmp_path: Path
         run(options(runs, tmp_path / "out", targets=(runs["robust"], runs["robust"])))
     for name in runs:  # of one path, whose images were others when the second was trained
         write_json(runs[name] / "data.json", {"test_sha256": name})
-    with pytest.raises(RunError, match="shaken: trained on mnist-5k when it held other test images than when .*robust"):
+    with pytest.raises(RunError, match="shaken: trained on mnist-5k, whose test images are not those of mnist-5k when"):
         run(options(runs, tmp_path / "out"))
+    for name in runs:
+        (runs[name] / "data.json").unlink()
     (runs["shaken"] / "recipe.json").unlink()
     Run(runs["shaken"]).begin(replace(RECIPES["mnist-bpfc"][1], network="small"), "fp32", {})
-    with pytest.raises(RunError, match="shaken: trained on mnist, but .*robust on mnist-5k"):
+    with pytest.raises(RunError, match="shaken: trained on mnist, whose test images are not those of mnist-5k"):
         run(options(runs, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_data_is_the_same_at_two_paths(runs: dict[str, Path], tmp_path: Path, digits: DataSet) -> None:
+    """One of the runs was trained where the data has been taken away since."""
+    path = tmp_path / "digits.npz"
+    np.savez(path, images=digits.test.pixels.numpy(), labels=digits.test.labels.numpy())
+    described = describe(load(str(path)), AS_THEY_ARE)
+    for name, place in (("robust", path), ("shaken", tmp_path / "gone.npz")):
+        (runs[name] / "recipe.json").unlink()
+        recipe = replace(RECIPES["mnist-5k-bpfc"][1], network="small", eps=0.15, data=str(place))
+        Run(runs[name]).begin(recipe, "fp32", {})
+        remember(Run(runs[name]), described)
+    assert set(run(options(runs, tmp_path / "out", limit=10))["targets"]) == {"robust", "shaken"}
 
 
 def test_each_source_meets_all_images_and_a_minimum_norm_attack_says_how_far(

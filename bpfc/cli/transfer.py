@@ -84,15 +84,12 @@ def run(options: Transfer) -> dict[str, Any]:
     targets, sources = _by_name(options.targets, "target"), _by_name(options.source, "source")
     recipes = {path: Run(path).recipe() for path in (*targets.values(), *sources.values())}
     recipe = recipes[options.targets[0]]
+    known = {path: test_sha256(Run(path)) or other.data for path, other in recipes.items()}  # else by its name
     for path, other in recipes.items():
-        if other.data != recipe.data:
+        if known[path] != known[options.targets[0]]:
             raise RunError(
-                f"{path}: trained on {other.data}, but {options.targets[0]} on {recipe.data}; take one data set"
-            )
-        if test_sha256(Run(path)) != test_sha256(Run(options.targets[0])):
-            raise RunError(
-                f"{path}: trained on {other.data} when it held other test images than when {options.targets[0]} was; "
-                "train both on the same"
+                f"{path}: trained on {other.data}, whose test images are not those of {recipe.data} when "
+                f"{options.targets[0]} was trained on that; take runs of one data set"
             )
     device = pick_device(options.device)
     began = precision_of(started_in(options.out / next(iter(targets))))
