@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import foolbox
 import pytest
@@ -29,6 +30,20 @@ from bpfc.attacks import (
 from bpfc.attacks.ascent import input_gradient
 
 EVERY_ATTACK = [FGSM(0.1), RFGSM(0.05, 0.05), IFGSM(0.1, 8), PGD(0.1, 0.02, 12)]
+EVERY_KIND = [
+    *EVERY_ATTACK,
+    APGD(0.1, 3),
+    TargetedAPGD(0.1, 3),
+    FocusedAPGD(0.1, 3),
+    MultiTargeted(0.1, 0.02, 3),
+    Adaptive(0.1, 0.02, 3, k=6),
+    DeepFool(),
+    CarliniWagner(2, 2),
+    SPSA(0.1, 2, pairs=2),
+    Square(0.1, 3),
+    Noise(0.1, 3),
+    AutoAttackPart(0.1, "square"),
+]
 
 
 class Linear(nn.Module):
@@ -116,24 +131,7 @@ def test_an_answer_that_depends_on_no_image_is_named(attack: Attack, records: bo
         attack(Unmoved(records=records), images, labels, ImageRng(0, range(3)))
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        *EVERY_ATTACK,
-        APGD(0.1, 3),
-        TargetedAPGD(0.1, 3),
-        FocusedAPGD(0.1, 3),
-        MultiTargeted(0.1, 0.02, 3),
-        Adaptive(0.1, 0.02, 3, k=6),
-        DeepFool(),
-        CarliniWagner(2, 2),
-        SPSA(0.1, 2, pairs=2),
-        Square(0.1, 3),
-        Noise(0.1, 3),
-        AutoAttackPart(0.1, "square"),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize("attack", EVERY_KIND, ids=repr)
 def test_images_in_other_units_and_numbers_for_other_images_are_refused(attack: Attack) -> None:
     """Some clipped the first without a word, and some never asked the second."""
     images, labels, rng = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long), ImageRng(0, range(4))
@@ -144,6 +142,21 @@ def test_images_in_other_units_and_numbers_for_other_images_are_refused(attack: 
             attack(Linear(16).eval(), wrong, labels, rng)
     with pytest.raises(ValueError, match="2 indices for 4 images"):
         attack(Linear(16).eval(), images, labels, ImageRng(0, range(2)))
+
+
+
+class InAnObject(Linear):
+    """Answers as Hugging Face's classifiers do."""
+
+    def forward(self, images: Tensor) -> SimpleNamespace:  # type: ignore[override]
+        return SimpleNamespace(logits=super().forward(images))
+
+
+@pytest.mark.parametrize("attack", EVERY_KIND, ids=repr)
+def test_an_answer_with_more_than_logits_is_refused_with_the_way_out(attack: Attack) -> None:
+    images, labels, rng = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long), ImageRng(0, range(4))
+    with pytest.raises(TypeError, match=r"gives a SimpleNamespace, must give logits; .* bpfc.Logits\(model\)"):
+        attack(InAnObject(16).eval(), images, labels, rng, lambda at, *_: torch.zeros(len(at), dtype=torch.bool))
 
 
 @pytest.mark.parametrize("attack", [*EVERY_ATTACK, APGD(0.1, 3), DeepFool(), CarliniWagner(2, 2)], ids=repr)

@@ -11,6 +11,7 @@ from bpfc.attacks.balls import LinfBall
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import cross_entropy
 from bpfc.bitplanes import quantize
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class Adaptive:
                 at = left[positions]
                 with torch.enable_grad():
                     points = current.detach().requires_grad_()
-                    logits = model(points).float()
+                    logits = logits_of(model, points)
                     objective = cross_entropy(logits, labels[at])
                     for _ in range(self.samples if self.weights[turn] else 0):
                         draw += 1
                         coarse = quantize(current.clamp(0, 1), self.k, noise=rng[at].uniform(current, draw))
-                        distance = (logits - model(points + (coarse - current)).float()).square().sum()
+                        distance = (logits - logits_of(model, points + (coarse - current))).square().sum()
                         objective = objective + self.weights[turn] / self.samples * distance
                     gradient = gradient_by(points, objective)
                 return gradient, logits.detach()

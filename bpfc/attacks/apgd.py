@@ -10,6 +10,7 @@ from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import Ball, ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import LOSSES, Losses
+from bpfc.wrappers import logits_of
 
 MOMENTUM = 0.25
 """The share of the last move in the next one (1 − α in the paper)."""
@@ -94,7 +95,7 @@ def _gradient_and_values(
     for some, towards in zip(points.split(room), targets.split(room), strict=True):
         with torch.enable_grad():
             leaf = some.detach().requires_grad_()
-            logits = model(leaf).float()
+            logits = logits_of(model, leaf)
             values = losses(logits, towards)
             gradient = gradient_by(leaf, values.sum())
         parts.append((gradient, values.detach(), logits.detach()))

@@ -11,6 +11,7 @@ from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import Ball, ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import likeliest_others, margins, targeted_dlrs
+from bpfc.wrappers import logits_of
 
 CANDIDATES = 32
 """Likeliest other classes among which targets are chosen: a backward each."""
@@ -82,7 +83,7 @@ class TargetedAPGD:
         nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
         for rows in torch.nonzero(~done[of])[:, 0].split(room):
             with torch.no_grad():
-                logits = model(last[rows]).float()
+                logits = logits_of(model, last[rows])
             nearness[rows] = margins(logits, labels[of[rows]])
             if watch is not None:
                 observe(rows, last[rows], logits, self.steps)
@@ -105,7 +106,7 @@ def nearest_classes(model: nn.Module, images: Tensor, labels: Tensor, count: int
     beyond the CANDIDATES likeliest, the order is that of the logits, which come back beside them, (N, K)."""
     with torch.enable_grad():
         points = images.detach().requires_grad_()
-        logits = model(points).float()
+        logits = logits_of(model, points)
         likeliest = likeliest_others(logits.detach(), labels)
         if count >= likeliest.shape[1]:
             return likeliest, logits.detach()

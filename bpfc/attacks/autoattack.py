@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_radius
 from bpfc.modes import constant_parameters, own_randomness
+from bpfc.wrappers import logits_of
 
 Part = Literal["apgd-ce", "apgd-t", "fab-t", "square"]
 PARTS: tuple[Part, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -44,7 +45,7 @@ class AutoAttackPart:
 
         failed = torch.full_like(images, torch.nan)
         with torch.no_grad():
-            logits = model(images).float()
+            logits = logits_of(model, images)
         classes = logits.shape[1]
         if classes < 4 and self.part in ("apgd-t", "fab-t"):
             warnings.warn(f"AutoAttack's {self.part} needs 4 classes, there are {classes}: left out", stacklevel=2)

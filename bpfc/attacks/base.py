@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.data import check_units
+from bpfc.wrappers import logits_of
 
 Norm = Literal["linf", "l2"]
 
@@ -176,7 +177,7 @@ def in_turn(
         left = left[~done[left]]
         if watch is not None and turn + 1 < turns and len(left):  # the last turn's are for whoever called
             with torch.no_grad():
-                logits = model(perturbed[left]).float()
+                logits = logits_of(model, perturbed[left])
             left = left[~watch(left, perturbed[left], logits, (turn + 1) * steps)]
     return perturbed
 

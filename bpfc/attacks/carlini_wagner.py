@@ -11,6 +11,7 @@ from bpfc.attacks.balls import L2Ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
 from bpfc.attacks.objectives import margins
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class CarliniWagner:
         for done in range(self.steps_each):
             with torch.enable_grad():
                 points = current.detach().requires_grad_()
-                logits = model(points).float()
+                logits = logits_of(model, points)
                 distances = (points - images[active]).flatten(1).square().sum(dim=1)
                 losses = distances + c[active] * (-margins(logits, labels[active])).clamp_min(0)
                 gradient = gradient_by(points, losses.sum())

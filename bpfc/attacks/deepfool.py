@@ -10,6 +10,7 @@ from bpfc.attacks.ascent import gradient_by
 from bpfc.attacks.balls import ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count
 from bpfc.attacks.minimum_norm import MinimumNorm, bisect
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class DeepFool:
                 mixed = share * straight + (1 - share) * way
                 candidates = (originals + (1 + self.overshoot) * mixed).clamp(0, 1)
                 with torch.no_grad():
-                    logits = model(candidates).float()
+                    logits = logits_of(model, candidates)
                 minimum.take(found, candidates, logits)
                 if watch is not None:
                     watch(found, candidates, logits, self.steps)
@@ -80,7 +81,7 @@ def _linearise(model: nn.Module, points: Tensor, labels: Tensor, candidates: int
     """Logits (N, K); for each of the likeliest other classes the gap z_class − z_label, (C, N), and its gradient."""
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        logits = model(points).float()
+        logits = logits_of(model, points)
         others = logits.detach().scatter(1, labels[:, None], -torch.inf)
         classes = others.topk(min(candidates, logits.shape[1] - 1), dim=1).indices
         gaps = (logits.gather(1, classes) - logits.gather(1, labels[:, None])).T

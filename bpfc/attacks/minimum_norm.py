@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.balls import Ball
 from bpfc.attacks.base import Watch
+from bpfc.wrappers import logits_of
 
 
 class MinimumNorm:
@@ -36,7 +37,7 @@ def bisect(model: nn.Module, minimum: MinimumNorm, watch: Watch | None, step: in
     for _ in range(halvings if len(found) else 0):
         middle = (low + high) / 2
         candidates = images + middle[:, None, None, None] * (far - images)
-        logits = model(candidates).float()
+        logits = logits_of(model, candidates)
         wrong = minimum.take(found, candidates, logits)
         if watch is not None:
             watch(found, candidates, logits, step)

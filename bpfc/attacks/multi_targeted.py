@@ -10,6 +10,7 @@ from bpfc.attacks.ascent import projected_ascent
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius, in_turn
 from bpfc.attacks.objectives import likeliest_others, towards
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class MultiTargeted:
     ) -> Tensor:
         check_call(model, images, rng)
         with torch.no_grad():
-            logits = model(images).float()
+            logits = logits_of(model, images)
         others = likeliest_others(logits, labels)
         inside = ball(self.norm, self.eps)
         start = inside.random(images, rng)

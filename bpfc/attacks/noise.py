@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Noise:
             perturbed[active] = (images[active] + self.eps * noise).clamp(0, 1)
             if watch is not None and draw + 1 < self.draws:  # the last is judged by whoever called
                 candidates = perturbed[active]
-                active = active[~watch(active, candidates, model(candidates).float(), draw + 1)]
+                active = active[~watch(active, candidates, logits_of(model, candidates), draw + 1)]
                 if not len(active):
                     break
         return perturbed

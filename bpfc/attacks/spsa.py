@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bpfc.attacks.balls import ball, finite
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import margins
+from bpfc.wrappers import logits_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SPSA:
         current, first, second = images, torch.zeros_like(images), torch.zeros_like(images)
         for done in range(self.steps):
             if watch is not None:
-                going = ~watch(active, current, model(current).float(), done)
+                going = ~watch(active, current, logits_of(model, current), done)
                 active, current, first, second = (part[going] for part in (active, current, first, second))
                 if not len(active):
                     break
@@ -67,7 +68,7 @@ class SPSA:
             draws = range(done * self.pairs + begin, done * self.pairs + min(begin + at_once, self.pairs))
             signs = torch.stack([rng.uniform(current, draw).sign() for draw in draws])
             near = torch.cat([current + self.delta * signs, current - self.delta * signs]).flatten(0, 1)
-            logits = torch.cat([model(part).float() for part in near.split(room)])
+            logits = torch.cat([logits_of(model, part) for part in near.split(room)])
             values = margins(logits, labels.repeat(2 * len(draws))).view(2, len(draws), -1, 1, 1, 1)
             total += (finite((values[0] - values[1]) / (2 * self.delta)) * signs).sum(dim=0)
         return total / self.pairs

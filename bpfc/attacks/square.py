@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
 from bpfc.attacks.objectives import margins
+from bpfc.wrappers import logits_of
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, at which the share of changed pixels is halved (the paper's section 3.3)."""
@@ -44,7 +45,7 @@ class Square:
         active = torch.arange(count, device=images.device)
         stripes = rng.uniform(images[:, :, :1, :]).sign()
         current = (images + self.eps * stripes).clamp(0, 1)
-        logits = model(current).float()
+        logits = logits_of(model, current)
         best = margins(logits, labels)
         perturbed = current.clone()
         numbers = images[:, :, :1, :1].new_zeros(count, channels + 2, 1, 1)
@@ -67,7 +68,7 @@ class Square:
             square = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
             moved = (images[active] + self.eps * drawn[:, 2:].sign()).clamp(0, 1)
             shown = torch.where(square, moved, current)
-            logits = model(shown).float()
+            logits = logits_of(model, shown)
             values = margins(logits, labels[active])
             better = values > best
             best = torch.where(better, values, best)
