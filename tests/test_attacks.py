@@ -143,6 +143,8 @@ def test_images_in_other_units_and_numbers_for_other_images_are_refused(attack: 
     with pytest.raises(ValueError, match="2 indices for 4 images"):
         attack(Linear(16).eval(), images, labels, ImageRng(0, range(2)))
 
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match="float16 under bfloat16 autocast"):
+        attack(Linear(16).eval(), images.half(), labels, rng)
 
 
 class InAnObject(Linear):

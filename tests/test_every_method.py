@@ -25,6 +25,8 @@ def test_images_in_other_units_are_refused(method: Method, batch: tuple[torch.Te
             method(small_network(), wrong, labels)
     with pytest.raises(TypeError, match="dtype torch.uint8: must be float, in .* use images / 255"):
         method(small_network(), (255 * images).byte(), labels)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match="float16 under bfloat16 autocast"):
+        method(small_network(), images.half(), labels)
     model = small_network()
     check_units(model, images[:0])  # of no image nothing is known
     with pytest.raises(ValueError, match="must be in"):
