@@ -47,6 +47,16 @@ def test_colour_cuts_no_values(colour: str, tmp_path: Path) -> None:
     assert pixels[0].tolist() == [[0, 255], [255, 0]]
 
 
+@pytest.mark.parametrize("size", [None, 2])
+def test_colour_takes_grey_of_sixteen_bits_as_it_is(size: int | None, tmp_path: Path) -> None:
+    """It stayed of one channel."""
+    Image.fromarray(np.full((4, 4), 40_001, np.uint16)).save(tmp_path / "0.png")
+    for colour, channels in (("grey", 1), ("rgb", 3)):
+        pixels = decode(File(tmp_path / "0.png"), Reading(colour=colour, size=size))  # type: ignore[arg-type]
+        assert pixels.shape == (channels, size or 4, size or 4)
+        assert np.unique(pixels).tolist() == [40_001]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_colour_takes_all_modes_of_eight_bits(mode: str, tmp_path: Path) -> None:
     path = tmp_path / ("0.tiff" if mode == "CMYK" else "0.png")

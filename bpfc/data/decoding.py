@@ -47,8 +47,9 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
     """The pixels of a picture, (C, H, W), uint8, or uint16 if it is of 16 bits.
 
     A palette is taken for its colours, and a picture is turned as its EXIF says. With `reading.colour`, grey and
-    colours become one another, and what has an alpha channel loses it if it is opaque. With `reading.size`, the shorter
-    side is brought to that by Pillow's bicubic filter, and the middle is cut out of the longer.
+    colours become one another, grey of 16 bits too, and what has an alpha channel loses it if it is opaque. With
+    `reading.size`, the shorter side is brought to that by Pillow's bicubic filter, and the middle is cut out of the
+    longer.
 
     Raises:
         DataError: it cannot be read, or has no one meaning; the message names it and the way out.
@@ -74,6 +75,8 @@ def decode(item: Encoded, reading: Reading) -> NDArray[np.generic]:
     if pixels.dtype == np.int32 and (pixels.min() < 0 or pixels.max() > 65535):
         raise DataError(f"{name}: values from {pixels.min()} to {pixels.max()}; must be of 8 or 16 bits")
     kept = pixels.astype(np.uint8 if pixels.dtype == np.uint8 else np.uint16)
+    if reading.colour == "rgb" and kept.shape[2] == 1:  # of 16 bits, which Pillow knows no colours of
+        kept = kept.repeat(3, axis=2)
     return np.ascontiguousarray(kept.transpose(2, 0, 1))
 
 
