@@ -80,7 +80,7 @@ def test_what_would_be_left_out_is_named(folder: Path) -> None:  # F8
     refuse("aaa: a class without pictures; it would shift the labels", folder)
     (folder / "aaa").rmdir()
     (folder / "bee" / "more").mkdir()
-    refuse("more: a folder inside a class", folder)
+    refuse("more: a folder inside the class bee; take it out, or, if bee holds the classes, name .*bee itself", folder)
     (folder / "bee" / "more").rmdir()
     Image.new("L", (4, 5)).save(folder / "bee" / "30.gif")
     refuse("30.gif: not one of .png", folder)

@@ -136,6 +136,22 @@ def test_parts_are_told_apart_by_name(folder: Path, tmp_path: Path) -> None:
         load(str(root))
 
 
+def test_a_part_without_the_other_is_named_as_what_to_take(folder: Path, tmp_path: Path) -> None:
+    """It was to be removed, and in it the data."""
+    (tmp_path / "part").mkdir()
+    folder.rename(tmp_path / "part" / "train")
+    with pytest.raises(DataError, match="if train holds the classes, name .*part/train itself, or .* as train and val"):
+        load(str(tmp_path / "part"))
+    assert load(str(tmp_path / "part" / "train")).class_names == ("ant", "bee")
+
+
+def test_labels_may_leave_numbers_out(tmp_path: Path) -> None:
+    """A small part of a set may lack a class; what the others are called must not change."""
+    np.savez(tmp_path / "some.npz", x=np.zeros((30, 1, 4, 4), np.uint8), y=np.repeat([0, 2, 5], 10))
+    data = load(str(tmp_path / "some.npz"))
+    assert (data.classes, data.train.labels.unique().tolist()) == (6, [0, 2, 5])
+
+
 def test_arrays_too_may_come_in_parts(tmp_path: Path) -> None:
     for name, count in (("train", 6), ("test", 3)):
         rng = np.random.default_rng(0)

@@ -54,8 +54,13 @@ def _pictures(folder: Path) -> list[Path]:
     """The pictures of a class, by name; whatever else is there is named, for it might have been meant to count."""
     files = by_name(folder.iterdir())
     for file in files:
+        if file.is_dir():
+            raise DataError(
+                f"{file}: a folder inside the class {folder.name}; take it out, or, if {folder.name} holds the "
+                f"classes, name {folder} itself, or have both parts beside each other, as train and val"
+            )
         if file.suffix.lower() not in PICTURES or not file.is_file():
-            what = "a folder inside a class" if file.is_dir() else "not one of " + ", ".join(PICTURES)
+            what = "not one of " + ", ".join(PICTURES)
             raise DataError(f"{file}: {what}; remove it, or save it in the class's folder as one of these")
     if not files:
         raise DataError(f"{folder}: a class without pictures; it would shift the labels after it; remove or fill it")
