@@ -11,7 +11,7 @@ from bpfc.attacks import APGD, Attack, FocusedAPGD, ImageRng, L2Ball, LinfBall, 
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.apgd_targeted import nearest_classes
 from bpfc.attacks.balls import finite, l2_norms
-from bpfc.attacks.objectives import LOSSES, likeliest_others, targeted_dlrs
+from bpfc.attacks.objectives import LOSSES, likeliest_others, margins, targeted_dlrs
 from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
 from bpfc.judge import Judge
 
@@ -360,32 +360,35 @@ def test_targets_are_chosen_with_one_gradient_in_memory(
     assert alive == [0] * 9
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_focus_is_the_class_that_came_nearest(norm: Norm, trained: nn.Module, test_digits: Digits) -> None:
-    """Against a plain twin, an image at a time: all classes for four steps, then the best of them for twenty."""
-    inside, few, many = ball(norm, 1e-3), 4, 20
-    picked: list[int] = []
-    for place in range(6):
+@pytest.mark.parametrize("inside", [LinfBall(0.06), L2Ball(1.0)], ids=repr)
+def test_the_focus_is_on_the_class_that_came_nearest(
+    inside: LinfBall | L2Ball, trained: nn.Module, test_digits: Digits
+) -> None:
+    """Against a plain twin, an image at a time: all classes for four steps, then the best of them, three times."""
+    few, many, picked, hopeless = 4, 20, set(), 0
+    for place in range(24):
         images, labels = (part[place : place + 1] for part in test_digits)
         rng = ImageRng(3, [place])
-        TargetedAPGD(inside.eps, few, norm=norm)(recorded(trained, shown := []), images, labels, rng)
+        expected = TargetedAPGD(inside.eps, few, norm=inside.norm)(recorded(trained, shown := []), images, labels, rng)
         with torch.no_grad():
-            gaps = trained(torch.cat(shown)) - trained(torch.cat(shown))[:, labels]
+            logits = trained(torch.cat(shown))
+        gaps = logits - logits[:, labels]
         gaps[:, labels] = -torch.inf
-        nearest = gaps.amax(dim=0).argmax()[None]
-        expected = auto_ascent(
-            trained,
-            images,
-            torch.stack([labels, nearest], dim=1),
-            inside.surface(images, rng, 9),
-            ball=inside,
-            steps=many,
-            losses=targeted_dlrs,
-        )
-        found = FocusedAPGD(inside.eps, many, norm=norm)(trained, images, labels, rng)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
-        picked.append(int(nearest))
-    assert len(set(picked)) > 1
+        if gaps.max() < gaps[0].max() / 4:
+            hopeless += 1
+        else:
+            nearest = gaps.amax(dim=0).argmax()[None]
+            aim, ends = torch.stack([labels, nearest], dim=1), []
+            for draw in (9, 10, 11):
+                start = inside.surface(images, rng, draw)
+                ends.append(auto_ascent(trained, images, aim, start, ball=inside, steps=many, losses=targeted_dlrs))
+            with torch.no_grad():
+                expected = max(ends, key=lambda end: margins(trained(end), labels).item())
+            picked.add(int(nearest))
+        found = FocusedAPGD(inside.eps, many, norm=inside.norm)(trained, images, labels, rng)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert len(picked) > 1
+    assert 0 < hopeless < 24
 
 
 def test_an_image_that_falls_at_once_is_not_focused_on(trained: nn.Module, test_digits: Digits) -> None:

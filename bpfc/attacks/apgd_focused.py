@@ -1,4 +1,4 @@
-"""APGD at every class for a little, then for long at the one class that it came nearest to."""
+"""APGD at every class for a little, then for long at the one class that it came nearest to, where there is hope."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -6,22 +6,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bpfc.attacks.apgd import auto_ascent
-from bpfc.attacks.apgd_targeted import TargetedAPGD
+from bpfc.attacks.apgd_targeted import TargetedAPGD, side_by_side
 from bpfc.attacks.balls import ball
 from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
-from bpfc.attacks.objectives import likeliest_others, margins, targeted_dlrs
+from bpfc.attacks.objectives import likeliest_others, margins
 
 SHARE = 5
 """One in so many of the steps is taken at each class first."""
+STARTS = 3
+"""From which it goes on to the nearest class."""
+HOPE = 0.75
+"""It goes on where at least this share of the clean image's margin is gone."""
 
 
 @dataclass(frozen=True)
 class FocusedAPGD:
-    """`TargetedAPGD` for a fifth of the steps, then APGD from another random start at a single class: the one whose
-    logit came nearest to the label's, over all iterates at all targets.
+    """`TargetedAPGD` for a fifth of the steps, then APGD from three other random starts at a single class: the one
+    whose logit came nearest to the label's, over all iterates at all targets.
 
-    Which class gives way can hardly be told at the clean image, where MALT's order is found, but soon after.
+    Which class gives way can hardly be told at the clean image, where MALT's order is found, but soon after. So can
+    which images stand: where less than three quarters of the margin are gone by then, no more steps are taken. (The A3
+    of Liu et al. 2022 drops images without hope too.)
     """
 
     eps: float
@@ -40,33 +45,34 @@ class FocusedAPGD:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         check_call(model, images, rng)
-        first = max(self.steps // SHARE, 1)
         done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        nearness = images.new_full((len(images),), -torch.inf, dtype=torch.float32)
         nearest = labels.clone()
+        clean, reached = (images.new_full((len(images),), torch.nan, dtype=torch.float32) for _ in range(2))
 
         def observe(indices: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-            reached = margins(logits, labels[indices])
-            nearer = reached >= nearness[indices]  # not so of NaN
-            nearness[indices[nearer]] = reached[nearer]
+            now = margins(logits, labels[indices])
+            clean[indices] = torch.where(clean[indices].isnan(), now, clean[indices])  # shown before all others
+            nearer = ~(now <= reached[indices])
+            reached[indices[nearer]] = now[nearer]
             nearest[indices[nearer]] = likeliest_others(logits[nearer], labels[indices[nearer]])[:, 0]
             if watch is not None:
                 done[indices] |= watch(indices, candidates, logits, step)
             return done[indices]
 
-        everywhere = TargetedAPGD(self.eps, first, self.targets, self.norm, self.room)
+        everywhere = TargetedAPGD(self.eps, max(self.steps // SHARE, 1), self.targets, self.norm, self.room)
         last = everywhere(model, images, labels, rng, observe)
-        inside, left = ball(self.norm, self.eps), torch.nonzero(~done)[:, 0]
+        left = torch.nonzero(~done & ~(reached < (1 - HOPE) * clean))[:, 0]
         if len(left):
-            last[left] = auto_ascent(
+            last[left] = side_by_side(
                 model,
                 images[left],
-                torch.stack([labels[left], nearest[left]], dim=1),
-                inside.surface(images[left], rng[left], self.targets),
-                ball=inside,
+                labels[left],
+                nearest[left, None].expand(-1, STARTS),
+                rng[left],
+                ball=ball(self.norm, self.eps),
                 steps=self.steps,
-                losses=targeted_dlrs,
+                room=self.room or len(images),
                 watch=lambda rows, *seen: observe(left[rows], *seen),
-                room=self.room,
+                draw=self.targets,
             )
         return last

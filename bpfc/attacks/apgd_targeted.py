@@ -54,41 +54,67 @@ class TargetedAPGD:
             nearest_classes(model, images[some], labels[some], self.targets, inside) for some in firsts.split(room)
         ]
         found, logits = (torch.cat(column) for column in zip(*chosen, strict=True))
-        classes, each = found[same], found.shape[1]
-        # Copies of the images: all for their first target, then all for their second.
-        of = torch.arange(count, device=images.device).repeat(each)
         done = torch.zeros(count, dtype=torch.bool, device=images.device)
         if watch is not None:
-            done = watch(of[:count], images, logits[same], 0)
-
-        def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-            assert watch is not None
-            for turn in range(each):  # an image once in each call; also one just done, for it was asked about
-                rows = torch.nonzero(copies // count == turn)[:, 0]
-                if len(rows):
-                    done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
-            return done[of[copies]]
-
-        last = auto_ascent(
-            model,
-            images[of],
-            torch.stack([labels[of], classes.T.flatten()], dim=1),
-            torch.cat([inside.surface(images, rng, turn) for turn in range(each)]),
-            ball=inside,
-            steps=self.steps,
-            losses=targeted_dlrs,
-            watch=observe if watch else None,
-            room=room,
+            done = watch(torch.arange(count, device=images.device), images, logits[same], 0)
+        return side_by_side(
+            model, images, labels, found[same], rng, ball=inside, steps=self.steps, room=room, watch=watch, done=done
         )
-        nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
-        for rows in torch.nonzero(~done[of])[:, 0].split(room):
-            with torch.no_grad():
-                logits = logits_of(model, last[rows])
-            nearness[rows] = margins(logits, labels[of[rows]])
-            if watch is not None:
-                observe(rows, last[rows], logits, self.steps)
-        best = nearness.view(each, count).argmax(dim=0) * count + of[:count]
-        return last[best]
+
+
+def side_by_side(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    classes: Tensor,
+    rng: Rng,
+    *,
+    ball: Ball,
+    steps: int,
+    room: int,
+    watch: Watch | None = None,
+    done: Tensor | None = None,
+    draw: int = 0,
+) -> Tensor:
+    """APGD on the targeted DLR loss at each image's `classes` (N, targets), all in one batch.
+
+    An image leaves when one of its targets breaks it, or at once where `done` (N,) says so. The first target starts
+    from the random numbers `draw`, the next from the next. What comes back is, of the last iterates at the targets, the
+    one nearest to being taken for another class.
+    """
+    count, each = classes.shape
+    # Copies of the images: all for their first target, then all for their second.
+    of = torch.arange(count, device=images.device).repeat(each)
+    done = torch.zeros(count, dtype=torch.bool, device=images.device) if done is None else done
+
+    def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        assert watch is not None
+        for turn in range(each):  # an image once in each call; also one just done, for it was asked about
+            rows = torch.nonzero(copies // count == turn)[:, 0]
+            if len(rows):
+                done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
+        return done[of[copies]]
+
+    last = auto_ascent(
+        model,
+        images[of],
+        torch.stack([labels[of], classes.T.flatten()], dim=1),
+        torch.cat([ball.surface(images, rng, draw + turn) for turn in range(each)]),
+        ball=ball,
+        steps=steps,
+        losses=targeted_dlrs,
+        watch=observe if watch else None,
+        room=room,
+    )
+    nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
+    for rows in torch.nonzero(~done[of])[:, 0].split(room):
+        with torch.no_grad():
+            logits = logits_of(model, last[rows])
+        nearness[rows] = margins(logits, labels[of[rows]])
+        if watch is not None:
+            observe(rows, last[rows], logits, steps)
+    best = nearness.view(each, count).argmax(dim=0) * count + of[:count]
+    return last[best]
 
 
 def _distinct(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
