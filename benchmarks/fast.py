@@ -1,7 +1,7 @@
 """AutoAttack's standard version beside the suite `fast` and adv-lib: the same networks, images and ε.
 
     pip install --no-deps adv-lib
-    python benchmarks/fast.py --runs RUN [RUN ...] [--images 500] [--variants standard fast] [--out OUT]
+    python benchmarks/fast.py --runs RUN [RUN ...] [--images 500] [--first 0] [--variants standard fast] [--out OUT]
 
 RUN is a folder that `bpfc train` left, weights and all. adv-lib, where it is installed, runs APGD on cross-entropy,
 then targeted APGD at 9 classes on what is left, 100 steps each. One process of one thread, float32. Seconds are of the
@@ -56,7 +56,9 @@ class Fast:
     runs: tuple[Path, ...] = ()
     variants: tuple[Variant, ...] = VARIANTS
     images: int = 500
-    """The first so many of the test images."""
+    """So many of the test images."""
+    first: int = 0
+    """The place of the first of them."""
     block: int = 50
     """Images at a time: what a kill loses, and the batch that the seconds are of."""
     device: Device = "cpu"
@@ -96,8 +98,9 @@ def measure(options: Fast) -> None:
         UserError, ValueError, OSError: one cannot be had; before any of them is begun.
     """
     check_count(images=options.images, block=options.block)
-    if options.images % options.block:
-        raise UserError(f"--images {options.images}: must be a multiple of --block {options.block}")
+    for name, number in (("images", options.images), ("first", options.first)):
+        if number < 0 or number % options.block:
+            raise UserError(f"--{name} {number}: must be a multiple of --block {options.block}")
     variants = list(options.variants)
     if "adv-lib" in variants and adv_lib() is None:
         print("adv-lib is not installed (pip install --no-deps adv-lib): left out")
@@ -115,7 +118,7 @@ def measure(options: Fast) -> None:
             networks.append(opened(run, folder / "blocks.json", options, device))
             for variant in variants:
                 begin(networks[-1], variant)
-        for first in range(0, options.images, options.block):
+        for first in range(options.first, options.first + options.images, options.block):
             for network in networks:
                 for variant in variants:
                     go_on(network, variant, range(first, first + options.block), device)
@@ -137,8 +140,9 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
     """A run's network, and what was measured of it before."""
     recipe = Run(run).recipe()
     data = load(recipe.data)
-    if options.images > len(data.test):
-        raise UserError(f"--images {options.images}: {recipe.data} has {len(data.test)} test images")
+    if options.first + options.images > len(data.test):
+        asked = f"--first {options.first} --images {options.images}"
+        raise UserError(f"{asked}: {recipe.data} has {len(data.test)} test images")
     ours = recipe.network.startswith("controls:")  # of the audit, beside this file
     model = Run(run).model(data, trusted=recipe.network if ours else None).requires_grad_(False).to(device)
     header = {
@@ -272,6 +276,7 @@ def table(out: Path) -> dict[str, Any]:
             continue
         network = {name: value for name, value in kept.items() if name != "variants"}
         network["images"] = kept["block"] * len(common)
+        network["first"] = int(common[0])
         official = {place for first in common for place in variants["standard"]["blocks"][first]["stands"]}
         for name, variant in variants.items():
             each = [variant["blocks"][first] for first in common]

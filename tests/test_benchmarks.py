@@ -187,7 +187,10 @@ def test_what_cannot_be_had_is_said_before_any_attack(options: fast.Fast, capsys
         replace(options, images=0): "images=0: must be 1 or more",
         replace(options, block=0): "block=0: must be 1 or more",
         replace(options, images=3): "--images 3: must be a multiple of --block 2",
-        replace(options, images=10_000): "--images 10000: mnist-5k has 500 test images",
+        replace(options, first=1): "--first 1: must be a multiple of --block 2",
+        replace(options, first=-2): "--first -2: must be a multiple of --block 2",
+        replace(options, images=10_000): "--first 0 --images 10000: mnist-5k has 500 test images",
+        replace(options, first=500): "--first 500 --images 4: mnist-5k has 500 test images",
         replace(options, runs=options.runs * 2): "digits is named twice",
         replace(options, runs=(options.out / "none",)): "holds no run",
     }.items():

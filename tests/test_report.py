@@ -204,6 +204,10 @@ def test_fast_stands_beside_autoattack_image_by_image(tmp_path: Path) -> None:
     put(tmp_path / "benchmarks" / "fast.json", content)
     assert " Seconds (Another Processor" in " ".join(fast(Results(tmp_path), "fast").splitlines())
 
+    one["first"] = 500
+    put(tmp_path / "benchmarks" / "fast.json", content)
+    assert "| one | 8, after the first 500 | AutoAttack " in fast(Results(tmp_path), "fast")
+
     del two["fast"], two["adv-lib"]  # killed before the other suites' first blocks of this network
     put(tmp_path / "benchmarks" / "fast.json", content)
     rows = fast(Results(tmp_path), "fast").splitlines()

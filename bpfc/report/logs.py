@@ -67,7 +67,8 @@ def fast(results: Results, name: str) -> str:
     networks = content["networks"]
     for network, entry in networks.items():
         official = entry["standard"]
-        rows.append([network, str(entry["images"]), COMPARED["standard"], str(official["stand"]), "", ""])
+        after = f", after the first {entry['first']}" if entry.get("first") else ""
+        rows.append([network, f"{entry['images']}{after}", COMPARED["standard"], str(official["stand"]), "", ""])
         rows[-1] += [f"{_passes(official):,}", f"{official['seconds']:.1f}"]
         for suite in ("fast", "adv-lib"):
             if (found := entry.get(suite)) is not None:
