@@ -67,8 +67,17 @@ def fast(results: Results, name: str) -> str:
     networks = content["networks"]
     for network, entry in networks.items():
         official = entry["standard"]
-        after = f", after the first {entry['first']}" if entry.get("first") else ""
-        rows.append([network, f"{entry['images']}{after}", COMPARED["standard"], str(official["stand"]), "", ""])
+        first, count = entry.get("first", 0), entry["images"]
+        rows.append(
+            [
+                network,
+                f"{first + 1} … {first + count}" if first else str(count),
+                COMPARED["standard"],
+                str(official["stand"]),
+                "",
+                "",
+            ]
+        )
         rows[-1] += [f"{_passes(official):,}", f"{official['seconds']:.1f}"]
         for suite in ("fast", "adv-lib"):
             if (found := entry.get(suite)) is not None:
@@ -104,8 +113,8 @@ def _agreement(networks: Mapping[str, Any]) -> str:
     images = sum(entry["images"] for entry in silent)
     leaves, breaks = (sum(len(entry["fast"][side]) for entry in silent) for side in ("only_standard", "only_here"))
     return (
-        f"Here `fast` was `{'` or `'.join(suites)}`{warned}. Of the {images:,} images of "
-        f"{'the others' if flagged else 'all'} it alone leaves {leaves} and alone breaks {breaks}. "
+        f"Here `fast` was `{'` or `'.join(suites)}`{warned}. Of the {images:,} images"
+        f"{' of the others' if flagged else ''} it alone leaves {leaves} and alone breaks {breaks}. "
     )
 
 

@@ -143,6 +143,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "mnist-bpfc-fast": partial(cascade, name="mnist-bpfc/evaluation-fast-1000"),
     "cifar-10-fast": partial(cascade, name="cifar-10-bpfc/evaluation-fast"),
     "fast": partial(fast, name="fast-500"),
+    "fast-held": partial(fast, name="fast-held"),
     "fast-full-width": partial(fast, name="fast"),
     "fast-on-all": partial(fast_on_all, runs=("mnist-ibp-curve-half", "fashion-mnist-ibp-curve-20-epochs")),
     "scale": scale,
