@@ -125,6 +125,12 @@ TABLES: dict[str, Callable[[Results], str]] = {
         attacks=_PGD_1000,
         against="pgd-1000",
     ),
+    "mnist-bpfc-10000": partial(
+        accuracies,
+        evaluations=["mnist-bpfc/evaluation-10000", "mnist-bpfc/evaluation-pgd-1000-10000"],
+        attacks=("pgd-100", "pgd-1000"),
+        against="pgd-1000",
+    ),
     "fashion-mnist-black-box": _grey_black_box("fashion-mnist"),
     "mnist-black-box": _grey_black_box("mnist"),
     "cifar-10-black-box": partial(
