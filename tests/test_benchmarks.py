@@ -13,6 +13,7 @@ import attacks
 import bounds_start
 import fast
 import first_command
+import flat_pixels
 import pytest
 import torch
 import tyro
@@ -354,3 +355,11 @@ def test_every_start_of_interval_training_is_a_network(name: str) -> None:
     model = getattr(bounds_start, name)(1, 10, 28).eval()
     assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
     assert ball_bounds(model, torch.rand(2, 1, 28, 28), 0.1)[1][-1].upper.shape == (2, 10)
+
+
+def test_flat_pixels_are_those_that_no_attack_can_move() -> None:
+    """Black ones to a − ε and white ones from b + ε on; an interval that touches the slope is none."""
+    images = torch.tensor([0.0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], dtype=torch.float64).view(1, 1, 1, 7)
+    assert flat_pixels.flat(images, 0.125, 0.25, 0.75) == pytest.approx(4 / 7)
+    assert flat_pixels.flat(images, 0.25, 0.25, 0.75) == pytest.approx(2 / 7)
+    assert flat_pixels.flat(images, 0.3, 0.25, 0.75) == 0

@@ -125,3 +125,18 @@ def _passes(found: dict[str, Any]) -> int:
 def _signs(row: dict[str, Any]) -> list[str]:
     shares = (percent(row[f"watched_{name}_accuracy"]) for name in ("fgsm", "pgd"))
     return [*shares, f"{row['gradient_alignment']:.2f}"]
+
+
+def flat_pixels(results: Results) -> str:
+    """A row a tone curve: the share of test pixels that it takes, with all of their interval, to one point, in %.
+
+    Of results/benchmarks/flat-pixels.json, which benchmarks/flat_pixels.py made.
+    """
+    content = read_json(results.folder / "benchmarks" / "flat-pixels.json")
+    rows = []
+    for row in content["curves"]:
+        named = (f"{row[end]:g}" for end in ("eps", "a", "b"))
+        rows.append([DATA[row["data"]], *named, percent(row["flat"])])
+    images = {row["images"] for row in content["curves"]}
+    told = f"All {images.pop():,} test images. From `results/benchmarks/flat-pixels.json`."
+    return captioned(["", "ε", "a", "b", "out of reach, %"], rows, told)
