@@ -38,7 +38,7 @@ def test_ours_come_after_the_paper_what_is_published_and_the_goals(data: str, ru
     assert last[1] == "0"
     found = RESULTS.summary(f"{run}/evaluation-fast")
     shares = percent(found["clean"]["accuracy"]), percent(found["worst_case"]["accuracy"])
-    whose, under = ("ours", "`fast`") if data != "cifar-10" else (PAPERS, "`fast` with `square-100`")
+    whose, under = ("ours", "`fast`") if data != "cifar-10" else (PAPERS, "`fast` (Square: 100 queries)")
     assert (last[0], *last[2:5]) == (f"– **{whose}: {RESULTS.label(run)}**", *shares, under)
 
 
@@ -94,6 +94,10 @@ def test_a_smaller_share_of_the_bounds_keeps_the_clean_accuracy_of_bpfc() -> Non
     told = " ".join((RESULTS.folder.parent / "docs" / "results.md").read_text().split())
     assert "With κ 0.2, one seed, enough stands, but clean accuracy lacks a point." in told
     assert "as it was trained here, that is seven to eight points more" in told
+    fgsm_at = RESULTS.summary("fashion-mnist-fgsm-at/evaluation-pgd-1000")
+    assert abs(stands - 100 * fgsm_at["attacks"]["pgd-1000"]["accuracy"]) < 0.5
+    assert round(100 * fgsm_at["clean"]["accuracy"] - clean) == 2
+    assert "stand about as high as FGSM-AT, whose clean accuracy is two points higher" in told
 
 
 def test_what_was_not_run_is_left_out() -> None:

@@ -216,6 +216,13 @@ def test_the_minutes_of_a_row_s_trainings_stand_in_it_and_the_machines_below(
     network = RECIPES["mnist-5k-normal"][1].network
     assert f"Network: `{network}`, 2 epochs. Minutes are of a training, on an H. From" in told
     assert "Minutes are of a training, on a slow one or an H." in shown("table2", 3)[1]
+    run(capsys, methods=("bpfc",))
+    folder = Path("runs/mnist-5k-bpfc-quick-seed0")
+    (start,) = read_json(folder / "provenance.json", list)
+    start["hardware"]["device"] = "another"
+    write_json(folder / "provenance.json", [start])
+    assert "Minutes are of a training, on an H; of BPFC on another. From" in shown("table1", 1)[1]
+    shutil.rmtree(folder)
     rows = read_jsonl(Path("runs/mnist-5k-normal-quick-seed0/log.jsonl"))
     write_jsonl(Path("runs/mnist-5k-normal-quick-seed0/log.jsonl"), [{"epoch": row["epoch"]} for row in rows])
     Path("runs/mnist-5k-normal-quick-seed0/provenance.json").unlink()

@@ -12,8 +12,8 @@ import stability
 
 from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
-from bpfc.report.figures import paper, percent
-from bpfc.report.reproduction import Task, compared
+from bpfc.report.figures import Results, paper, percent
+from bpfc.report.reproduction import Task, compared, reproduced
 from bpfc.report.shelf import shelf
 from bpfc.training.own_recipes import BEST
 from bpfc.training.recipe import Recipe
@@ -61,6 +61,15 @@ def test_a_wide_tables_differences_are_of_the_same_column() -> None:
     assert float(ours[place]) - float(theirs[place]) == pytest.approx(float(apart[place].replace("−", "-")))
     assert theirs[place] == paper("cifar-10", "bpfc", "pgd-20")
     assert "Minutes are of a training, on NVIDIA" in told
+
+
+def test_a_short_table_names_below_it_what_was_not_run() -> None:
+    made = reproduced(Results(RESULTS), "table1", "cifar-10", seeds=1, images=1_000, short=True)
+    rows, told = made.split("\n\n")
+    assert [line.split(" |")[0] for line in rows.splitlines()[2:5]] == ["| BPFC", "| – the paper", "| – difference"]
+    named = " ".join(told.split()).partition("Not run: ")[2].rstrip(".").split("; ")
+    assert "FGSM-AT" in named
+    assert len(rows.splitlines()) == 2 + 3 * (9 - len(named))
 
 
 def test_what_the_short_trainings_on_cifar_10_show() -> None:

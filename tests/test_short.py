@@ -6,15 +6,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from test_report import put, share
+from test_report import HARDWARE, put, share
 from test_trade_off import SVG, drawn_points, judged, row, train, x_of_percent
 
-from bpfc.files import read_json
+from bpfc.files import read_json, write_jsonl
 from bpfc.report.figures import Results
 from bpfc.report.page.svg import BOTTOM, TOP
-from bpfc.report.short import LENGTH, RECIPES, ROBUST, averaging, curves, short, short_picture, weights
+from bpfc.report.plane import HEIGHT
+from bpfc.report.short import LENGTH, RECIPES, ROBUST, averaging, curves, pace, short, short_picture, weights
 from bpfc.report.tables import TABLES
-from bpfc.report.trade_off_picture import HEIGHT
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,8 +60,8 @@ def test_classes_and_costs_are_told_whatever_was_run(results: Results) -> None:
 
 def test_curves_stand_beside_each_other(results: Results) -> None:
     made = curves(results, "fashion-mnist")
-    assert row(made, "none") == ["none", "–", "not run", "not run", "–"]
-    assert row(made, "fixed")[1:] == ["`m-lenet-sparse@0.1-0.6`", "80.0", "71.0", "70.0"]
+    assert row(made, "none") == ["none", "–", "–", "not run", "not run", "–"]
+    assert row(made, "fixed")[1:] == ["0", "`m-lenet-sparse@0.1-0.6`", "80.0", "71.0", "70.0"]
 
 
 def test_averaging_stands_beside_none(results: Results) -> None:
@@ -70,8 +70,8 @@ def test_averaging_stands_beside_none(results: Results) -> None:
         path = results.folder / f"fashion-mnist-ibp-curve{behind}-{LENGTH}" / "recipe.json"
         put(path, {**read_json(path), "averaging": decay})
     made = averaging(results, "fashion-mnist")
-    assert row(made, "0.999")[1:] == ["80.0", "71.0", "70.0"]
-    assert row(made, "none")[1:] == ["79.0", "70.0", "–"]
+    assert row(made, "0.999")[1:] == ["0", "80.0", "71.0", "70.0"]
+    assert row(made, "none")[1:] == ["0", "79.0", "70.0", "–"]
     put(path, {**read_json(path), "averaging": 0.9})
     with pytest.raises(ValueError, match="unaveraged.*was trained with averaging 0.9, not none$"):
         averaging(results, "fashion-mnist")
@@ -80,7 +80,7 @@ def test_averaging_stands_beside_none(results: Results) -> None:
 def test_lambda_goes_from_small_to_large(results: Results) -> None:
     made = weights(results, "fashion-mnist", "bpfc-fast").splitlines()
     assert [line.strip("| ").split(" | ")[0] for line in made[2:6]] == ["1", "5", "25", "100"]
-    assert made[3:5] == ["| 5 | 90.0 | 50.0 | – |", "| 25 | 85.0 | 65.0 | – |"]
+    assert made[3:5] == ["| 5 | 0 | 90.0 | 50.0 | – |", "| 25 | 0 | 85.0 | 65.0 | – |"]
     assert "not run" in made[2]
     judge(results, "bpfc-fast", 0.9, 0.5, behind="-weight-100")
     path = results.folder / f"fashion-mnist-bpfc-fast-weight-100-{LENGTH}"
@@ -91,9 +91,9 @@ def test_lambda_goes_from_small_to_large(results: Results) -> None:
 
 def test_weights_tell_what_is_certified(results: Results) -> None:
     made = weights(results, "fashion-mnist", "ibp-curve").splitlines()
-    assert made[0] == "| κ | clean | stands | certified |"
-    assert made[4] == "| 0.5 | 80.0 | 71.0 | 70.0 |"
-    assert made[2].startswith("| 0.1 | not run |")
+    assert made[0] == "| κ | class | clean | stands | certified |"
+    assert made[4] == "| 0.5 | 0 | 80.0 | 71.0 | 70.0 |"
+    assert made[2].startswith("| 0.1 | – | not run |")
 
 
 @pytest.mark.parametrize(("field", "other"), [("eps", 0.2), ("data", "mnist"), ("images", 1000)])
@@ -176,7 +176,7 @@ def test_the_committed_pictures_points_are_the_tables_rows() -> None:
     drawn = (ROOT / "docs" / "short-fashion-mnist.svg").read_text()
     factor, offset = x_of_percent(drawn)
     expected = []
-    for name, pairs in (("short-fashion-mnist", ((3, 4), (6, 7))), ("short-weights-fashion-mnist", ((1, 2),))):
+    for name, pairs in (("short-fashion-mnist", ((3, 4), (6, 7))), ("short-weights-fashion-mnist", ((2, 3),))):
         for line in TABLES[name](results).split("\n\n")[0].splitlines()[2:]:
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             if cells[0] == "25":
@@ -190,3 +190,30 @@ def test_the_committed_pictures_points_are_the_tables_rows() -> None:
     for one, other in zip(expected, found, strict=True):
         assert one[0] == pytest.approx(other[0], abs=0.06 * factor + 0.6)
         assert one[1] == pytest.approx(other[1], abs=0.8)
+
+
+def test_seconds_are_those_of_the_fastest_epoch(results: Results) -> None:
+    """Of a loaded machine a slower one tells nothing."""
+    judge(results, "normal-fast", 0.9, 0.0)
+    for recipe, seconds in (("normal-fast", (20.0, 10.0)), ("bpfc-fast", (19.0, 33.0))):
+        run = results.folder / f"fashion-mnist-{recipe}-{LENGTH}"
+        write_jsonl(run / "log.jsonl", [{"epoch": n, "train_seconds": each} for n, each in enumerate(seconds)])
+        put(run / "provenance.json", [{"hardware": HARDWARE}])
+    made = pace(results, "fashion-mnist")
+    assert row(made, "normal")[1:] == ["0", "1", "sgd", "64", "–", "10", "1.0"]
+    assert row(made, "BPFC")[1:] == ["0", "2", "sgd", "64", "–", "19", "1.9"]
+    assert "in fp32 on 1 thread of Intel Xeon Processor." in " ".join(made.split())
+    put(run / "provenance.json", [{"hardware": HARDWARE | {"threads": 2}}])
+    with pytest.raises(ValueError, match="different machine"):
+        pace(results, "fashion-mnist")
+
+
+def test_what_a_step_takes_as_readme_and_methods_md_say() -> None:
+    found = {}
+    for line in TABLES["pace"](Results(ROOT / "results")).split("\n\n")[0].splitlines()[2:]:
+        name, *_, times = (cell.strip() for cell in line.strip("|").split("|"))
+        found[name] = float(times)
+    assert (round(found["BPFC"]), round(found["margin penalty at x"])) == (2, 4)
+    assert (round(found["IBP"]), round(found["BPFC with IBP"])) == (6, 7)
+    told = " ".join((ROOT / "README.md").read_text().split())
+    assert "BPFC takes about twice, interval bounds about six times as long as normal training" in told

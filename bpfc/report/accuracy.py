@@ -143,4 +143,5 @@ def black_box(
         check_same({"black box": summary, run: inside}, "data", "eps", "images")
         rows.append([*row, *(without(inside["attacks"][name]) for name in attacks)])
     told = f"{shown_images(summary)}, ε {summary['eps']:g}. {shown_seeds(results, list(summary['targets']))} "
-    return captioned(header, rows, told + shown_sources([f"{data}-table-3", f"RUN/{white_box}"]))
+    told += f"From `results/{data}-table-3`; the white box from `{white_box}` in each target's own folder beside it."
+    return captioned(header, rows, told)

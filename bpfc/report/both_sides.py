@@ -1,23 +1,14 @@
 """Certificates: between which shares they and attacks leave the robust accuracy, and how far they reach."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bpfc.methods.classes import standing
 from bpfc.report.captions import captioned, check_same, shown_images, shown_sources
 from bpfc.report.figures import DATA, Results, percent, without
-from bpfc.report.trade_off import FAST
+from bpfc.report.trade_off import lowest
 from bpfc.training.run import Run
-
-BY_FOLDER = {"evaluation-standard": "AutoAttack", "evaluation-fast": "`fast`"}
-"""By folder, what an evaluation ran."""
-
-
-def suite(evaluation: str, summary: Mapping[str, Any]) -> str:
-    """How a table calls what an evaluation ran; an earlier `fast` asked Square less often."""
-    earlier = [name for name in summary["attacks"] if name.startswith("square-") and name not in FAST]
-    return " with ".join([BY_FOLDER[evaluation], *(f"`{name}`" for name in earlier)])
 
 
 def both_sides(results: Results, evaluations: Sequence[str]) -> str:
@@ -62,7 +53,7 @@ def beyond(results: Results, families: Sequence[tuple[str, Sequence[str]]]) -> s
         name = f"{DATA[first['data']]}, ε {first['eps']:g}: {results.label(there[0])}"
         clean, stands, certified = cells
         training = [f"{number}", f"{cost}", f"{recipe.epochs}"]
-        rows.append([name, *training, clean, stands, suite(evaluation, first), certified, f"{len(there)}"])
+        rows.append([name, *training, clean, stands, lowest(first)[1], certified, f"{len(there)}"])
     check_same(summaries, "images")
     told = (
         f"Accuracy in %. {shown_images(next(iter(summaries.values())))}. Cost: of a training step, a normal one being "
@@ -109,10 +100,10 @@ def reach(results: Results, runs: Sequence[str]) -> str:
     summaries = {name: results.summary(name) for name in names}
     check_same(summaries, "images", "data")
     first = next(iter(summaries.values()))
-    header = ["certified at ε =", *(f"{eps:g}" for eps in first["curve"]["eps"]), "median radius", "largest"]
+    header = ["certified at ε =", "class", *(f"{eps:g}" for eps in first["curve"]["eps"]), "median radius", "largest"]
     rows = []
     for run, summary in zip(runs, summaries.values(), strict=True):
         radii = [f"{summary['radius'][name]:.2g}" for name in ("median", "largest")]
-        rows.append([run, *map(percent, summary["curve"]["certified"]), *radii])
+        rows.append([run, results.class_of(run), *map(percent, summary["curve"]["certified"]), *radii])
     told = f"{shown_images(first)}, ℓ∞, by {' and '.join(first['methods'])}. In %; radii in units of [0, 1]. "
     return captioned(header, rows, told + shown_sources(names))

@@ -42,6 +42,11 @@ def percent(share: float | None) -> str:
     return "not run" if share is None else f"{100 * share:.1f}"
 
 
+def signed(points: float) -> str:
+    """A difference in points with its sign and one decimal."""
+    return "0.0" if round(points, 1) == 0 else f"{points:+.1f}".replace("-", "−")
+
+
 def without(entry: dict[str, Any] | None) -> str:
     """An accuracy of a summary, in %."""
     return percent(entry["accuracy"] if entry else None)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bpfc.report.both_sides import over_seeds, suite
+from bpfc.report.both_sides import over_seeds
 from bpfc.report.captions import captioned, shown_images, shown_sources
 from bpfc.report.figures import DATA, Results, paper, percent
-from bpfc.report.trade_off import PUBLISHED, chosen
+from bpfc.report.trade_off import PUBLISHED, chosen, lowest
 
 
 class Goal(NamedTuple):
@@ -53,7 +53,7 @@ def goals(results: Results, ours: Mapping[str, Sequence[tuple[str, Sequence[str]
             is_theirs = paper(data, results.method(run), "clean") != "no row"
             name = "trained here as the paper has it" if is_theirs else "ours"
             name = f"– **{name}: {results.label(run)}**"
-            rows.append([name, results.class_of(run), clean, stands, suite(evaluation, found[first]), certified])
+            rows.append([name, results.class_of(run), clean, stands, lowest(found[first])[1], certified])
             counted.append(f"{DATA[data]}, {shown_images(found[first]).lower()}")
             sources += found
     told = (

@@ -1,8 +1,8 @@
 """The paper's tables with ours beside them: which runs are there, what they say, and what is not run."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from bpfc.methods.classes import standing
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.captions import captioned, shown_last
 from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
-from bpfc.report.figures import DATA, METHODS, Results, paper
+from bpfc.report.figures import DATA, METHODS, Results, paper, signed
 from bpfc.report.shelf import Known, Shelf, fits, planned, shelf, target_of
 from bpfc.training.recipe import Recipe
 
@@ -125,7 +125,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     for column in task.columns:
         header += _headed(column, stacked)
     header.append("minutes")
-    body, shown, mixed = [], list[Row](), []
+    body, shown, mixed = [], dict[str, list[Row]](), []
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
         there = [row for row in every if any(figure is not None for figure in row.figures)]
@@ -143,7 +143,7 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
                 body.append(["– difference", "", *apart, ""])
         else:
             body.append([*name, *chain.from_iterable(figures), took])
-        shown += there
+        shown[name[0]] = there
         if len(_validated(_used(there))) > 1:
             mixed.append(name[0])
     return header, body, _caption(task, shown, mixed)
@@ -156,13 +156,25 @@ def reproduced(
     seeds: int,
     images: int | None = None,
     budget: BudgetName = "paper",
+    short: bool = False,
 ) -> str:
-    """The table as markdown with each method's class, of what stands in results/ alone: for README and docs."""
+    """The table as markdown with each method's class, of what stands in results/ alone: for README and docs.
+
+    Args:
+        short: methods that were not run are named below the table, without the paper's figures of them.
+    """
     task = Task(name, data, BUDGETS[budget], images, seeds, EXPERIMENTS[name].methods)
-    header, rows, told = compared(task, shelf([results.folder]))
+    on = shelf([results.folder])
+    if short:
+        there = [each for each in task.methods if any(on.of(task.recipe(each, seed)) for seed in range(seeds))]
+        absent = [METHODS.get(each, each) for each in task.methods if each not in there]
+        task = replace(task, methods=tuple(there))
+    header, rows, told = compared(task, on)
     numbers = iter([standing(task.recipe(method, 0).method).number for method in task.methods])
     for row in rows:
         row.insert(1, "" if row[0].startswith("–") else f"{next(numbers)}")
+    if short and absent:
+        told += f" Not run: {'; '.join(absent)}."
     return captioned(["", "class", *header[1:]], rows, told)
 
 
@@ -187,8 +199,7 @@ def _spread(ours: Sequence[float], seeds: int) -> str:
 def _difference(ours: Sequence[float], told: str) -> str:
     if not ours or told == "no row":
         return ""
-    difference = round(statistics.fmean(ours) - float(told), 1)
-    return "0.0" if difference == 0 else f"{difference:+.1f}".replace("-", "−")
+    return signed(statistics.fmean(ours) - float(told))
 
 
 def _validated(used: Sequence[Known]) -> list[int]:
@@ -210,7 +221,8 @@ def _last(task: Task, rows: Sequence[Row]) -> list[str]:
     return told
 
 
-def _caption(task: Task, rows: Sequence[Row], mixed: Sequence[str]) -> str:
+def _caption(task: Task, by_method: Mapping[str, Sequence[Row]], mixed: Sequence[str]) -> str:
+    rows = list(chain.from_iterable(by_method.values()))
     used = _used(rows)
     whole = task.counted == TEST_IMAGES[task.data]
     images = f"all {task.counted:,} test images" if whole else f"the first {task.counted:,} test images"
@@ -228,7 +240,7 @@ def _caption(task: Task, rows: Sequence[Row], mixed: Sequence[str]) -> str:
         networks = sorted({f"`{known.recipe.network}`" for known in used})
         epochs = sorted({known.recipe.epochs for known in used})
         told += f" Network: {' or '.join(networks)}, {' or '.join(map(str, epochs))} epochs."
-        told += _machines(used)
+        told += _machines(by_method)
         told += f" From {', '.join(f'`{known.run.folder.parent.name}/{known.run.name}`' for known in used)}."
     return told
 
@@ -243,9 +255,20 @@ def _timed(known: Known) -> bool:
     return all("train_seconds" in row for row in known.run.log)
 
 
-def _machines(used: Sequence[Known]) -> str:
+def _machines(by_method: Mapping[str, Sequence[Row]]) -> str:
     """What the column of minutes is of, as a sentence; nothing where there are none."""
-    timed = [known for known in used if _timed(known)]
-    devices = sorted({" and ".join(sorted(known.run.devices)) for known in timed} - {""})  # none: not known
-    on = f", on {' or '.join(devices)}" if devices else ""
-    return f" Minutes are of a training{on}." if timed else ""
+    on: dict[str, list[str]] = {}
+    for method, rows in by_method.items():
+        if timed := [known for known in _used(rows) if _timed(known)]:
+            devices = {" and ".join(sorted(known.run.devices)) for known in timed} - {""}  # none: not known
+            on.setdefault(" or ".join(sorted(devices)), []).append(method)
+    if not on:
+        return ""
+    usual = max(on, key=lambda device: len(on[device]))
+    told = f" Minutes are of a training{f', on {usual}' if usual else ''}"
+    others = [
+        f"; of {', '.join(methods)} on {device or 'what is not known'}"
+        for device, methods in on.items()
+        if device != usual
+    ]
+    return f"{told}{''.join(others)}."

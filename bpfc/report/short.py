@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from bpfc.methods.classes import standing
-from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
+from bpfc.report.captions import captioned, check_same, shown_images, shown_machine, shown_seeds, shown_sources
 from bpfc.report.figures import DATA, Results, percent
 from bpfc.report.page.svg import Axis
+from bpfc.report.plane import Way, drawn
 from bpfc.report.trade_off import Point, point_of
-from bpfc.report.trade_off_picture import Way, drawn
 from bpfc.training.recipes import RECIPES as ALL
+from bpfc.training.run import Run
 
 RECIPES = {
     "normal-fast": "normal",
@@ -33,6 +34,8 @@ AVERAGING = {"0.999": "ibp-curve", "none": "ibp-curve-unaveraged"}
 """Recipes with interval bounds, by the decay of the moving average of the weights."""
 LENGTH = "half-8-epochs"
 """Of all these trainings: the network's width, and the epochs. A run's folder is DATA-RECIPE-LENGTH."""
+ADVERSARIAL = {"fgsm-at": "FGSM-AT", "rss-at": "RSS-AT"}
+"""Recipes that were trained as long for the time that they take alone."""
 SUITE = "evaluation-fast"
 ROBUST = Axis("accuracy under attack, %", 45, 80, range(50, 81, 10))
 """Of the picture: normal training stands below it, and is named in the legend."""
@@ -61,9 +64,10 @@ def weights(results: Results, data: str, recipe: str) -> str:
         ValueError: the evaluations are of different images or ε, or a run has another weight than its name.
     """
     symbol, own, others = WEIGHTS[recipe]
-    points = _weighted(results, data, recipe)
-    rows = [[f"{weight}", *_shares(point)] for weight, point in zip(sorted({own, *others}), points, strict=True)]
-    return captioned([symbol, "clean", "stands", "certified"], rows, _caption(results, points))
+    points = weighted(results, data, recipe)
+    named = zip(sorted({own, *others}), points, strict=True)
+    rows = [[f"{weight:g}", _class(point), *_shares(point)] for weight, point in named]
+    return captioned([symbol, "class", "clean", "stands", "certified"], rows, _caption(results, points))
 
 
 def curves(results: Results, data: str) -> str:
@@ -72,9 +76,9 @@ def curves(results: Results, data: str) -> str:
     Raises:
         ValueError: the evaluations are of different images or ε.
     """
-    points = [_point(results, f"{data}-{recipe}", name) for name, recipe in CURVES.items()]
-    rows = [[point.name, point.network or "–", *_shares(point)] for point in points]
-    return captioned(["curve", "network", "clean", "stands", "certified"], rows, _caption(results, points))
+    points = [short_point(results, f"{data}-{recipe}", name) for name, recipe in CURVES.items()]
+    rows = [[point.name, _class(point), point.network or "–", *_shares(point)] for point in points]
+    return captioned(["curve", "class", "network", "clean", "stands", "certified"], rows, _caption(results, points))
 
 
 def averaging(results: Results, data: str) -> str:
@@ -83,15 +87,46 @@ def averaging(results: Results, data: str) -> str:
     Raises:
         ValueError: the evaluations are of different images or ε, or a run has another decay than its row.
     """
-    points = [_point(results, f"{data}-{recipe}", name) for name, recipe in AVERAGING.items()]
+    points = [short_point(results, f"{data}-{recipe}", name) for name, recipe in AVERAGING.items()]
     for point in points:
         if not point.source:
             continue
         decay = results.recipe(point.source.split("/")[0])["averaging"]
         if (kept := "none" if decay is None else f"{decay:g}") != point.name:
             raise ValueError(f"{point.source}: was trained with averaging {kept}, not {point.name}")
-    rows = [[point.name, *_shares(point)] for point in points]
-    return captioned(["decay", "clean", "stands", "certified"], rows, _caption(results, points))
+    rows = [[point.name, _class(point), *_shares(point)] for point in points]
+    return captioned(["decay", "class", "clean", "stands", "certified"], rows, _caption(results, points))
+
+
+def pace(results: Results, data: str) -> str:
+    """A row a recipe: passes of a step, and seconds of an epoch by the log.
+
+    The fastest epoch counts: other work on the machine makes an epoch slower, and nothing makes it faster.
+
+    Raises:
+        ValueError: the trainings are of different length, arithmetic or machines.
+    """
+    names = {f"{data}-{recipe}-{LENGTH}": name for recipe, name in (RECIPES | ADVERSARIAL).items()}
+    there = {run: results.recipe(run) for run in names if Run(results.folder / run).exists}
+    machines = {run: {"machine": shown_machine(Run(results.folder / run).starts()[-1]["hardware"])} for run in there}
+    check_same(there, "epochs", "precision", "limit", "validation")
+    check_same(machines, "machine")
+    seconds = {run: min(row["train_seconds"] for row in results.log(run)) for run in there}
+    normal = seconds[f"{data}-normal-fast-{LENGTH}"]
+    rows = []
+    for run, recipe in there.items():
+        number, passes = standing(Run(results.folder / run).recipe().method)
+        averaging = "–" if recipe["averaging"] is None else f"{recipe['averaging']:g}"
+        settings = [f"{number}", f"{passes}", recipe["optimizer"], f"{recipe['batch_size']}", averaging]
+        rows.append([names[run], *settings, f"{seconds[run]:.0f}", f"{seconds[run] / normal:.1f}"])
+    header = ["", "class", "passes", "optimizer", "batch", "averaging", "seconds an epoch", "times normal"]
+    first = next(iter(there))
+    told = (
+        f"{DATA[data]}, half width, without a curve, in {there[first]['precision']} on {machines[first]['machine']}. "
+        "Of each training its fastest epoch, because the machine had other work, too. Passes: forwards with their "
+        f"backwards in a step, a normal step being 1. {shown_seeds(results, list(there))} {shown_sources(list(there))}"
+    )
+    return captioned(header, rows, told)
 
 
 def short_picture(results: Results, data: str) -> str:
@@ -101,7 +136,7 @@ def short_picture(results: Results, data: str) -> str:
         ValueError: nothing was run, the evaluations are of different images or ε, or there is no room for the names.
     """
     pairs = [(bare, curve._replace(name=f"{curve.name}, tone curve")) for bare, curve in _pairs(results, data)]
-    along = _weighted(results, data, "bpfc-fast")
+    along = weighted(results, data, "bpfc-fast")
     every = list(dict.fromkeys([*(point for pair in pairs for point in pair), *along]))
     _caption(results, every)
     ways = [Way(pair, "dashed", "to the same recipe behind a tone curve") for pair in pairs]
@@ -114,30 +149,35 @@ def short_picture(results: Results, data: str) -> str:
 def _pairs(results: Results, data: str) -> list[tuple[Point, Point]]:
     """Each recipe by itself, and behind the curve."""
     return [
-        (_point(results, f"{data}-{recipe}", name), _point(results, f"{data}-{recipe}-curve", name))
+        (short_point(results, f"{data}-{recipe}", name), short_point(results, f"{data}-{recipe}-curve", name))
         for recipe, name in RECIPES.items()
     ]
 
 
-def _weighted(results: Results, data: str, recipe: str) -> list[Point]:
+def weighted(results: Results, data: str, recipe: str) -> list[Point]:
     """A recipe from its smallest weight to its largest."""
     symbol, own, others = WEIGHTS[recipe]
     found = []
     for weight in sorted({own, *others}):
         if weight == own:
-            found.append(_point(results, f"{data}-{recipe}", RECIPES[recipe.removesuffix("-curve")]))
+            found.append(short_point(results, f"{data}-{recipe}", RECIPES[recipe.removesuffix("-curve")]))
             continue
-        point = _point(results, f"{data}-{recipe}-weight-{weight:g}", f"{symbol} {weight:g}")
+        point = short_point(results, f"{data}-{recipe}-weight-{weight:g}", f"{symbol} {weight:g}")
         if point.source and (kept := results.recipe(point.source.split("/")[0])["method"]["weight"]) != weight:
             raise ValueError(f"{point.source}: was trained with {symbol} {kept:g}, not {weight:g}")
         found.append(point._replace(cost=None))  # it stands beside the recipe's name
     return found
 
 
-def _point(results: Results, run: str, name: str) -> Point:
+def short_point(results: Results, run: str, name: str) -> Point:
+    """A training of this length, under `fast`; without figures where it was not run."""
     evaluation = f"{run}-{LENGTH}/{SUITE}"
     found = {evaluation: results.summary(evaluation)} if results.has(evaluation) else {}
     return point_of(results, f"{run}-{LENGTH}", found)._replace(name=name)
+
+
+def _class(point: Point) -> str:
+    return "–" if point.number is None else f"{point.number}"
 
 
 def _shares(point: Point) -> list[str]:

@@ -20,18 +20,19 @@ from bpfc.report.audits import audit, confusion
 from bpfc.report.both_sides import beyond, both_sides, reach
 from bpfc.report.classes import classes
 from bpfc.report.figures import Results
-from bpfc.report.goals import goals
-from bpfc.report.logs import benchmark, fast, overfitting
+from bpfc.report.goals import GOALS, goals
+from bpfc.report.logs import benchmark, fast, flat_pixels, overfitting
 from bpfc.report.markdown import fill
 from bpfc.report.own import own
 from bpfc.report.reproduction import reproduced
 from bpfc.report.scale import imagenet, scale
-from bpfc.report.short import averaging, curves, short, short_picture, weights
+from bpfc.report.short import averaging, curves, pace, short, short_picture, weights
 from bpfc.report.stability import paper_recipes, stability
 from bpfc.report.suites import cascade, costs, fast_on_all, suites
 from bpfc.report.torture import torture
 from bpfc.report.trade_off import RUNS, trade_off
 from bpfc.report.trade_off_picture import picture
+from bpfc.report.tried import tried
 
 _ABLATIONS = ("bpfc-simple-quantisation", "bpfc-uniform-noise", "bpfc-l1")
 _GREY = ("bpfc", "normal", "mixup", "fgsm-at")
@@ -98,7 +99,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "stability": stability,
     "paper-recipes": paper_recipes,
     "torture": torture,
-    "cifar-10-table-1": partial(reproduced, name="table1", data="cifar-10", seeds=3, images=1_000),
+    "cifar-10-table-1": partial(reproduced, name="table1", data="cifar-10", seeds=3, images=1_000, short=True),
     "cifar-10-table-1-fast": partial(reproduced, name="table1", data="cifar-10", seeds=3, budget="fast"),
     "cifar-10-l1-restarts": _accuracies(
         "cifar-10", "evaluation-restarts", ("bpfc-l1-fast",), ("pgd-100", "pgd-100x10")
@@ -166,6 +167,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     ),
     "beyond": partial(beyond, families=list(_BEST.values())),
     "goals": partial(goals, ours=OURS),
+    **{f"tried-{data}": partial(tried, data=data) for data in GOALS},
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
@@ -179,6 +181,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "short-kappa-fashion-mnist": partial(weights, data="fashion-mnist", recipe="ibp-curve"),
     "short-curves-fashion-mnist": partial(curves, data="fashion-mnist"),
     "short-averaging-fashion-mnist": partial(averaging, data="fashion-mnist"),
+    "pace": partial(pace, data="fashion-mnist"),
+    "flat-pixels": flat_pixels,
     "overfitting": partial(overfitting, runs=_WATCHED),
     **{f"benchmark-{name}": partial(benchmark, name=name) for name in _BENCHMARKS},
 }

@@ -1,8 +1,9 @@
 """Clean accuracy against robust accuracy: a point a recipe, and beside ours what others have published."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+from bpfc.files import SUMMARY
 from bpfc.methods.classes import standing
 from bpfc.report.accuracy import ATTACKS
 from bpfc.report.captions import captioned, check_same, shown_images, shown_seeds, shown_sources
@@ -25,15 +26,29 @@ RUNS: dict[str, tuple[str, ...]] = {
         "pgd-at-6-epochs",
     ),
     "mnist": ("normal", "mixup", "bpfc", "ibp-curve-half", "ibp-batchnorm-curve", "fgsm-at"),
+    "cifar-10": (
+        "normal-fast",
+        "mixup-fast",
+        "bpfc",
+        "bpfc-fast",
+        "bpfc-simple-quantisation-fast",
+        "bpfc-uniform-noise-fast",
+        "bpfc-l1-fast",
+        "fgsm-at-fast",
+        "rss-at-fast",
+        "pgd-at-fast",
+    ),
 }
 """Whose points are shown, by the data set; a run's folder is DATA-RUN."""
-EVALUATIONS = ("evaluation-standard", "evaluation-worst", "evaluation-pgd-1000", "evaluation-10000", "evaluation-fast")
-"""A run's evaluations that may give its point; of those of all test images, the lowest figure does."""
-IMAGES = 10_000
-"""Test images of both data sets. Whatever counts fewer gives no point."""
+IMAGES = {"fashion-mnist": 10_000, "mnist": 10_000, "cifar-10": 1_000}
+"""Test images that the points of a data set count; of evaluations of so many, that with the lowest figure is shown."""
+FEWEST = 1_000
+"""Test images of an evaluation that is told beside such a point, where it has found less than chance explains."""
 AUTOATTACK = {"aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square"}
-FAST = {"apgd-50", "fgsm", "square-200"}
-"""What the suite holds, whatever stands in front of the network."""
+FAST = {"apgd-50", "fgsm"}
+"""What `fast` has always held beside Square, whatever stands in front of the network."""
+QUERIES = "200"
+"""That Square is asked in `fast`; earlier it was asked less often."""
 
 
 class Published(NamedTuple):
@@ -80,6 +95,14 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
 """By the data set, at the ε of ours (0.1, 0.3, 8/255)."""
 
 
+class Below(NamedTuple):
+    """What a stronger attack left, though of fewer test images."""
+
+    stands: float
+    under: str
+    images: int
+
+
 class Point(NamedTuple):
     """A row of the table and a point of the picture.
 
@@ -92,6 +115,7 @@ class Point(NamedTuple):
         under: what `stands` was attacked by.
         source: the folder in results/ that the figures are from, "" where there is none; of what is published, where.
         published: not made here.
+        below: what was found on fewer images, where its 95 % interval ends below `stands`.
     """
 
     name: str
@@ -105,6 +129,7 @@ class Point(NamedTuple):
     certified: float | None
     source: str = ""
     published: bool = False
+    below: Below | None = None
 
     @property
     def height(self) -> float | None:
@@ -119,10 +144,11 @@ def points(results: Results, data: str) -> list[Point]:
         ValueError: the evaluations are of different data or ε.
     """
     check_same(dict(_found(results, data)), "data", "eps", "images")
-    ours = [point_of(results, f"{data}-{run}", dict(_found(results, data, (run,)))) for run in RUNS[data]]
-    ours = [
-        each._replace(name=run) if each.number is None else each for run, each in zip(RUNS[data], ours, strict=True)
-    ]
+    ours = []
+    for run in RUNS[data]:
+        point = point_of(results, f"{data}-{run}", dict(_found(results, data, (run,))))
+        named = point if point.number is not None else point._replace(name=run)
+        ours.append(named._replace(below=_below(results, point)))
     return ours + [
         Point(name, number, None, "", "", clean, stands, under or "no attack", certified, source, published=True)
         for name, number, clean, stands, under, certified, source in PUBLISHED[data]
@@ -155,12 +181,14 @@ def _caption(results: Results, data: str, every: list[Point]) -> str:
     theirs = "; ".join(f"{point.name} ({point.source})" for point in every if point.published)
     told = (
         "Accuracy in %. Cost: of a training step, a normal one being 1. Stands: what is left by the attack beside it, "
-        "the strongest that was run on all test images. Published rows are not made here, nor of the same networks, "
+        "the strongest that was run on these images. Published rows are not made here, nor of the same networks, "
         f"and count what their papers count: {theirs}. "
     )
     if ours:
         first = results.summary(ours[0])
         told += f"Ours: {shown_images(first).lower()}, ε {first['eps']:g}. "
+        if lower := "; ".join(_told_below(point) for point in every if point.below):
+            told += f"Of fewer images other attacks leave less, beyond the 95 % interval: {lower}. "
         runs = [name.split("/")[0] for name in ours]
         told += f"{shown_seeds(results, runs)} {chosen(results, runs)} {shown_sources(ours)}"
     return told
@@ -178,12 +206,37 @@ def chosen(results: Results, runs: list[str]) -> str:
 
 
 def _found(results: Results, data: str, runs: tuple[str, ...] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The evaluations of all test images, by their folders."""
+    """The evaluations of as many test images as the points count, by their folders."""
     for run in runs or RUNS[data]:
-        for evaluation in EVALUATIONS:
-            name = f"{data}-{run}/{evaluation}"
-            if results.has(name) and (summary := results.summary(name))["images"] == IMAGES:
+        for name, summary in evaluations(results, f"{data}-{run}"):
+            if summary["images"] == IMAGES[data]:
                 yield name, summary
+
+
+def evaluations(results: Results, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The evaluations of a training, by their folders."""
+    for path in sorted(results.folder.glob(f"{run}/evaluation*/{SUMMARY}")):
+        name = f"{run}/{path.parent.name}"
+        yield name, results.summary(name)
+
+
+def _below(results: Results, point: Point) -> Below | None:
+    """The lowest figure of fewer images, under another attack, that chance does not explain."""
+    if point.stands is None:
+        return None
+    images, eps = (results.summary(point.source)[field] for field in ("images", "eps"))
+    found = []
+    for _, summary in evaluations(results, point.source.split("/")[0]):
+        entry, under = _strongest(summary)
+        other = FEWEST <= summary["images"] < images and summary["eps"] == eps and under != point.under
+        if other and entry["interval_95"][1] < point.stands:
+            found.append(Below(entry["accuracy"], under, summary["images"]))
+    return min(found, default=None)
+
+
+def _told_below(point: Point) -> str:
+    stands, under, images = point.below or (None, "", 0)
+    return f"{point.name} {percent(stands)} under {under} (the first {images:,})"
 
 
 def point_of(results: Results, run: str, found: dict[str, dict[str, Any]]) -> Point:
@@ -201,19 +254,31 @@ def point_of(results: Results, run: str, found: dict[str, dict[str, Any]]) -> Po
     told = (number, cost, f"`{recipe.network}`", f"{recipe.epochs}")
     if not found:
         return Point(name, *told, None, None, "", None)
-    source = min(found, key=lambda each: _lowest(found[each])[0])
+    source = min(found, key=lambda each: lowest(found[each])[0])
     proven = [summary["between"]["certified"] for summary in found.values() if "between" in summary]
     clean = found[source]["clean"]["accuracy"]
-    return Point(name, *told, clean, *_lowest(found[source]), max(proven, default=None), source)
+    return Point(name, *told, clean, *lowest(found[source]), max(proven, default=None), source)
 
 
-def _lowest(summary: dict[str, Any]) -> tuple[float, str]:
-    """What a whole AutoAttack leaves, or the whole of `fast`, or else the strongest single attack."""
+def suite(attacks: Collection[str]) -> str | None:
+    """How a table calls these attacks where they are all of AutoAttack, or all of `fast`; None where they are not."""
+    if set(attacks) >= AUTOATTACK:
+        return "AutoAttack and others" if len(attacks) > len(AUTOATTACK) else "AutoAttack"
+    queries = [name.removeprefix("square-") for name in attacks if name.startswith("square-")]
+    if not queries or not set(attacks) >= FAST:
+        return None
+    return "`fast`" if QUERIES in queries else f"`fast` (Square: {queries[0]} queries)"
+
+
+def lowest(summary: dict[str, Any]) -> tuple[float, str]:
+    """What a whole suite leaves, or else the strongest single attack, and which it is."""
+    entry, under = _strongest(summary)
+    return entry["accuracy"], under
+
+
+def _strongest(summary: dict[str, Any]) -> tuple[dict[str, Any], str]:
     attacks = summary["attacks"]
-    if attacks.keys() >= FAST:
-        return summary["worst_case"]["accuracy"], "`fast`"
-    if attacks.keys() >= AUTOATTACK:
-        more = attacks.keys() > AUTOATTACK
-        return summary["worst_case"]["accuracy"], "AutoAttack and others" if more else "AutoAttack"
+    if (whole := suite(attacks)) is not None:
+        return summary["worst_case"], whole
     name = min(attacks, key=lambda each: attacks[each]["accuracy"])
-    return attacks[name]["accuracy"], ATTACKS.get(name, name)
+    return attacks[name], ATTACKS.get(name, name)

@@ -63,18 +63,20 @@ def chart(
     return frame(slug, title, told, body, height)
 
 
-def places(x: Axis, y: Axis, height: int) -> tuple[Callable[[float], float], Callable[[float], float]]:
+def places(
+    x: Axis, y: Axis, height: int, width: int = WIDTH
+) -> tuple[Callable[[float], float], Callable[[float], float]]:
     """From the axes' units to the figure's."""
-    wide, high = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
+    wide, high = width - LEFT - RIGHT, height - TOP - BOTTOM
     return lambda v: round(LEFT + wide * x.share(v), 1), lambda v: round(TOP + high * (1 - y.share(v)), 1)
 
 
-def frame(slug: str, title: str, told: str, body: str, height: int) -> Markup:
+def frame(slug: str, title: str, told: str, body: str, height: int, width: int = WIDTH) -> Markup:
     """An SVG figure with its title and a description for those who don't see it."""
     return Markup(
         '<svg viewBox="0 0 {w} {h}" role="img" aria-labelledby="{s}-t {s}-d"><title id="{s}-t">{t}</title>'
         '<desc id="{s}-d">{d}</desc>{b}</svg>'
-    ).format(w=WIDTH, h=height, s=slug, t=title, d=told, b=Markup(body))
+    ).format(w=width, h=height, s=slug, t=title, d=told, b=Markup(body))
 
 
 def legend(names: Iterable[tuple[str, int]]) -> Markup:
@@ -107,18 +109,25 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
     return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def axes(x: Axis, y: Axis, at_x: Callable[[float], float], at_y: Callable[[float], float], height: int) -> str:
+def axes(
+    x: Axis,
+    y: Axis,
+    at_x: Callable[[float], float],
+    at_y: Callable[[float], float],
+    height: int,
+    width: int = WIDTH,
+) -> str:
     """Both axes of a plane, with ticks, labels and a faint line at each tick of y."""
     floor = height - BOTTOM
     parts = [text(LEFT - 30, 14, y.label, "label")]
     for tick in y.ticks:
-        parts.append(f'<path class="grid" d="M{LEFT} {at_y(tick):g}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {at_y(tick):g}H{width - RIGHT}"/>')
         parts.append(text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", "tick", "end"))
     for tick in x.ticks:
         parts.append(f'<path class="axis" d="M{at_x(tick):g} {floor}v4"/>')
         parts.append(text(at_x(tick), floor + 17, f"{tick:g}", "tick", "middle"))
-    parts.append(f'<path class="axis" d="M{LEFT} {floor}H{WIDTH - RIGHT}"/>')
-    parts.append(text(WIDTH - RIGHT, height - 5, x.label, "label", "end"))
+    parts.append(f'<path class="axis" d="M{LEFT} {floor}H{width - RIGHT}"/>')
+    parts.append(text(width - RIGHT, height - 5, x.label, "label", "end"))
     return "".join(parts)
 
 
