@@ -55,7 +55,7 @@ def test_a_figure_stands_beside_the_paper_s_of_the_same_attack_or_has_no_differe
     for name in ("table1", "table2", "restarts"):
         assert not any(each.beside for each in columns(name, "cifar-10", whole))  # type: ignore[arg-type]
     header, rows, _ = compared(Task("table2", "fashion-mnist", cpu, None, 1, ("bpfc",)), shelf([]))
-    assert header[5:] == ["PGD-100: paper (PGD-1000)", "ours", "difference", "minutes"]
-    assert rows[0][5:] == ["67.7", "not run", "", "–"]
+    assert header[6:] == ["PGD-100: paper (PGD-1000)", "ours", "difference", "minutes"]
+    assert rows[0][6:] == ["67.7", "not run", "", "–"]
     header, _, _ = compared(Task("table1", "cifar-10", cpu, None, 1, ("bpfc",)), shelf([]))
     assert header[-2] == "PGD-100 (paper: PGD-1000)"

@@ -103,14 +103,14 @@ def _tasks(options: Reproduce) -> "list[Task]":
         ValueError: a data set or a method has no recipe, or a number makes no sense.
     """
     from bpfc.attacks.base import check_count
-    from bpfc.report.experiments import EXPERIMENTS
-    from bpfc.report.reproduction import TEST_IMAGES, Task
+    from bpfc.report.experiments import EXPERIMENTS, IMAGES
+    from bpfc.report.reproduction import Task
 
     check_count(seeds=options.seeds, jobs=options.jobs, limit=options.limit)
     experiment, tasks = EXPERIMENTS[options.table], []
     for data in options.data or experiment.data:
-        if data not in TEST_IMAGES:
-            raise ValueError(f"--data {data}: must be of {', '.join(TEST_IMAGES)}")
+        if data not in IMAGES:
+            raise ValueError(f"--data {data}: must be of {', '.join(IMAGES)}")
         methods = options.methods or experiment.methods
         task = Task(options.table, data, BUDGETS[options.budget], options.limit, options.seeds, tuple(methods))
         for method in methods:

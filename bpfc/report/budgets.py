@@ -12,7 +12,7 @@ class Budget:
     """How much of an experiment is done.
 
     Attributes:
-        told: what it is, for the caption.
+        told: what it is, for the caption, which adds the images.
         epochs: share of the recipe's.
         training: images; None for all.
         validated: held-out images that are attacked after each epoch, at most.
@@ -35,7 +35,7 @@ class Budget:
 
 
 BUDGETS: dict[BudgetName, Budget] = {
-    "quick": Budget("a fifth of the paper's epochs on 5,000 images", 0.2, 5_000, 100, 200, 20, 2),
+    "quick": Budget("a fifth of the paper's epochs", 0.2, 5_000, 100, 200, 20, 2),
     "cpu": Budget("a fifth of the paper's epochs", 0.2, None, 300, 1_000, 100, 10),
     "fast": Budget("our recipes of 15 epochs", 1.0, None, 200, 1_000, 1_000, 10, "-fast"),
     "fast-half": Budget(

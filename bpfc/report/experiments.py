@@ -58,6 +58,14 @@ EXPERIMENTS: dict[ExperimentName, Experiment] = {
 }
 """But for cost, which is measured and trains nothing."""
 
+IMAGES = {
+    "mnist-5k": (4_500, 500),
+    "mnist": (60_000, 10_000),
+    "fashion-mnist": (60_000, 10_000),
+    "cifar-10": (50_000, 10_000),
+}
+"""Training and test images as published."""
+
 SOURCES = {"cifar-10": ("vgg-19", "resnet-18")}
 """Networks that Table 3's images are made on; Net-A and M-LeNet where no other is named."""
 
@@ -105,12 +113,20 @@ def trained_by(data: str, method: str, seed: int, budget: Budget) -> Recipe:
         ValueError: there is none for the data set and the method, or the budget has none for the data set.
     """
     if budget.recipes and data != "cifar-10":
-        raise ValueError(f"{budget.told}: these are for cifar-10, not for {data}; choose another --budget")
+        raise ValueError(
+            f"{budget.told}: these are for cifar-10, not for {data}; say --data cifar-10, or another --budget"
+        )
     name = f"{data}-{method}{budget.recipes}"
     if name not in RECIPES:
         raise ValueError(f"{name}: no such recipe; bpfc recipes lists them")
     recipe = RECIPES[name][1]
     return _within(replace(recipe, network=budget.network or recipe.network), seed, budget)
+
+
+def trained_on(recipe: Recipe) -> int:
+    """How many images a training sees: without those held out, and within its limit."""
+    left = IMAGES[recipe.data][0] - recipe.validation
+    return min(left, recipe.limit or left)
 
 
 def source_trained_by(data: str, network: str, seed: int, budget: Budget) -> Recipe:

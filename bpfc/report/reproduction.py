@@ -4,21 +4,31 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bpfc.methods.classes import standing
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.captions import captioned, shown_last
-from bpfc.report.experiments import EXPERIMENTS, Column, columns, source_trained_by, sources, trained_by
+from bpfc.report.experiments import (
+    EXPERIMENTS,
+    IMAGES,
+    Column,
+    columns,
+    source_trained_by,
+    sources,
+    trained_by,
+    trained_on,
+)
 from bpfc.report.figures import DATA, METHODS, Results, paper, signed
 from bpfc.report.shelf import Known, Shelf, fits, planned, shelf, target_of
 from bpfc.training.recipe import Recipe
 
 
 class Figure(NamedTuple):
-    """An accuracy as a share; `last`: of PGD's last iterate alone, where otherwise any counts."""
+    """An accuracy as a share of test images; `last`: of PGD's last iterate alone, where otherwise any counts."""
 
     share: float
+    images: int
     last: bool = False
 
 
@@ -53,10 +63,9 @@ class Task:
 
     @property
     def counted(self) -> int:
-        """How many test images a figure counts."""
-        whole = TEST_IMAGES[self.data]
-        asked = self.images or self.budget.images or whole
-        return min(asked, EXPERIMENTS[self.name].images or whole, whole)
+        """How many test images a figure counts, but for those of runs whose weights are not kept."""
+        whole = IMAGES[self.data][1]
+        return self.images or min(self.budget.images or whole, EXPERIMENTS[self.name].images or whole, whole)
 
     def recipe(self, method: str, seed: int) -> Recipe:
         return trained_by(self.data, method, seed, self.budget)
@@ -75,20 +84,25 @@ class Task:
             for known in on.of(recipe)
         ]
         nothing = Row(recipe, None, [None] * len(self.columns))
-        return max(rows, key=lambda row: sum(figure is not None for figure in row.figures), default=nothing)
+        return max(rows, key=self._knows, default=nothing)
+
+    def _knows(self, row: Row) -> tuple[int, int]:
+        """How much: figures, and how many of them are of the table's own number of images."""
+        counts = [figure.images for figure in row.figures if figure is not None]
+        return len(counts), counts.count(self.counted)
 
     def _figure(self, on: Shelf, known: Known, seed: int, column: Column) -> Figure | None:
+        """Of the table's number of images; a run without weights can't be attacked again: of the most that it has."""
         if column.source is not None:
             return self._black_box(on, known, seed, column.source)
-        for summary in known.summaries:
-            if summary["images"] != self.counted or not fits(summary, known.recipe):
-                continue
-            if not column.attacks:
-                return Figure(summary["clean"]["accuracy"])
-            for name in column.attacks if not summary.get("cascade") else ():
-                if name in summary["attacks"] and planned(summary, name, known.recipe):
-                    return Figure(summary["attacks"][name]["accuracy"], name.endswith("-last"))
-        return self._black_box(on, known, seed, None) if not column.attacks else None
+        every = [_figure_in(summary, column, known.recipe) for summary in known.summaries]
+        found = [figure for figure in every if figure is not None]
+        exact = next((figure for figure in found if figure.images == self.counted), None)
+        if exact is None and not column.attacks:
+            exact = self._black_box(on, known, seed, None)
+        if exact is not None or known.has_weights:
+            return exact
+        return max(found, key=lambda figure: figure.images, default=None)
 
     def _black_box(self, on: Shelf, known: Known, seed: int, source: str | None) -> Figure | None:
         """Accuracy under FGSM images of a source; without one the clean accuracy, as the same evaluation has it."""
@@ -98,30 +112,39 @@ class Task:
             if target is None or target["images"] != self.counted:
                 continue
             if source is None:
-                return Figure(target["clean"]["accuracy"])
+                return Figure(target["clean"]["accuracy"], self.counted)
             for other in made if planned(content, "fgsm", known.recipe) else ():
                 name = other.run.name
                 share = target["attacks"].get(f"fgsm@{name}")
                 beside = other.run.folder.parent == folder.parent
                 if share is not None and beside and other.has(content["sources_sha256"].get(name)):
-                    return Figure(share["accuracy"])
+                    return Figure(share["accuracy"], self.counted)
         return None
 
 
-TEST_IMAGES = {"mnist-5k": 500, "mnist": 10_000, "fashion-mnist": 10_000, "cifar-10": 10_000}
+def _figure_in(summary: dict[str, Any], column: Column, recipe: Recipe) -> Figure | None:
+    """What an evaluation says for a column; None if nothing."""
+    if not fits(summary, recipe):
+        return None
+    if not column.attacks:
+        return Figure(summary["clean"]["accuracy"], summary["images"])
+    for name in column.attacks if not summary.get("cascade") else ():
+        if name in summary["attacks"] and planned(summary, name, recipe):
+            return Figure(summary["attacks"][name]["accuracy"], summary["images"], name.endswith("-last"))
+    return None
 
 
-SIDE_BY_SIDE = 3
+SIDE_BY_SIDE = 2
 """Columns of a table at most whose three figures stand beside each other; of a wider one, below each other."""
 
 
 def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     """Header, rows and caption: for each figure the paper's, ours ± the deviation over seeds, and the difference.
 
-    The last column is of the minutes that a training took.
+    The second column is of the method's class, the last of the minutes that a training took.
     """
     stacked = len(task.columns) > SIDE_BY_SIDE
-    header = ["", "seeds"]
+    header = ["", "class", "seeds"]
     for column in task.columns:
         header += _headed(column, stacked)
     header.append("minutes")
@@ -129,18 +152,21 @@ def compared(task: Task, on: Shelf) -> tuple[list[str], list[list[str]], str]:
     for method in task.methods:
         every = [task.row(on, method, seed) for seed in range(task.seeds)]
         there = [row for row in every if any(figure is not None for figure in row.figures)]
-        name = [METHODS.get(method, method), f"{len(there)}" if there else "not run"]
+        number = standing(task.recipe(method, 0).method).number
+        name = [METHODS.get(method, method), f"{number}", f"{len(there)}" if there else "not run"]
         figures = []
         for place, column in enumerate(task.columns):
             told = paper(task.data, method, column.paper)
-            ours = [100 * figure.share for row in there if (figure := row.figures[place]) is not None]
-            figures.append((told, _spread(ours, len(there)), "" if column.beside else _difference(ours, told)))
+            found = [figure for row in there if (figure := row.figures[place]) is not None]
+            ours = [100 * figure.share for figure in found]
+            shown_ours = _spread(ours, len(there)) + _other_images(found, task.counted)
+            figures.append((told, shown_ours, "" if column.beside else _difference(ours, told)))
         took = _minutes(_used(there))
         if stacked:
-            theirs, found, apart = (list(each) for each in zip(*figures, strict=True))
-            body += [[*name, *found, took], ["– the paper", "", *theirs, ""]]
+            theirs, mine, apart = (list(each) for each in zip(*figures, strict=True))
+            body += [[*name, *mine, took], ["– the paper", "", "", *theirs, ""]]
             if any(apart):
-                body.append(["– difference", "", *apart, ""])
+                body.append(["– difference", "", "", *apart, ""])
         else:
             body.append([*name, *chain.from_iterable(figures), took])
         shown[name[0]] = there
@@ -158,24 +184,21 @@ def reproduced(
     budget: BudgetName = "paper",
     short: bool = False,
 ) -> str:
-    """The table as markdown with each method's class, of what stands in results/ alone: for README and docs.
+    """The table as markdown, of what stands in results/ alone: for README and docs.
 
     Args:
         short: methods that were not run are named below the table, without the paper's figures of them.
     """
-    task = Task(name, data, BUDGETS[budget], images, seeds, EXPERIMENTS[name].methods)
+    task, absent = Task(name, data, BUDGETS[budget], images, seeds, EXPERIMENTS[name].methods), []
     on = shelf([results.folder])
     if short:
         there = [each for each in task.methods if any(on.of(task.recipe(each, seed)) for seed in range(seeds))]
         absent = [METHODS.get(each, each) for each in task.methods if each not in there]
         task = replace(task, methods=tuple(there))
     header, rows, told = compared(task, on)
-    numbers = iter([standing(task.recipe(method, 0).method).number for method in task.methods])
-    for row in rows:
-        row.insert(1, "" if row[0].startswith("–") else f"{next(numbers)}")
-    if short and absent:
+    if absent:
         told += f" Not run: {'; '.join(absent)}."
-    return captioned(["", "class", *header[1:]], rows, told)
+    return captioned(header, rows, told)
 
 
 def _headed(column: Column, stacked: bool) -> list[str]:
@@ -194,6 +217,12 @@ def _spread(ours: Sequence[float], seeds: int) -> str:
     if len(ours) > 1:
         shown += f" ± {statistics.stdev(ours):.1f}"
     return shown if len(ours) == seeds else f"{shown} (n = {len(ours)})"
+
+
+def _other_images(found: Sequence[Figure], counted: int) -> str:
+    """How many images a cell's figures count, where that is not the table's number."""
+    counts = sorted({figure.images for figure in found})
+    return f" ({' or '.join(f'{count:,}' for count in counts)} images)" if set(counts) - {counted} else ""
 
 
 def _difference(ours: Sequence[float], told: str) -> str:
@@ -224,12 +253,15 @@ def _last(task: Task, rows: Sequence[Row]) -> list[str]:
 def _caption(task: Task, by_method: Mapping[str, Sequence[Row]], mixed: Sequence[str]) -> str:
     rows = list(chain.from_iterable(by_method.values()))
     used = _used(rows)
-    whole = task.counted == TEST_IMAGES[task.data]
+    whole = task.counted == IMAGES[task.data][1]
     images = f"all {task.counted:,} test images" if whole else f"the first {task.counted:,} test images"
+    seen = f" on {trained_on(task.recipe(task.methods[0], 0)):,} images" if task.budget.training else ""
     told = (
-        f"Accuracy in %, {DATA[task.data]}, {images}. {shown_last(_last(task, rows))}Trained by {task.budget.told}. "
-        "± is the standard deviation over seeds; without it, one seed."
+        f"Accuracy in %, {DATA[task.data]}, {images}. {shown_last(_last(task, rows))}Trained by "
+        f"{task.budget.told}{seen}. ± is the standard deviation over seeds; without it, one seed."
     )
+    if any(figure and figure.images != task.counted for row in rows for figure in row.figures):
+        told += " Of a run whose weights are not kept, figures of another number of images count, which stands by them."
     if validated := _validated(used):
         told += f" Epochs were chosen on {' or '.join(f'{count:,}' for count in validated)} validation images"
         told += f"; in the row {', '.join(mixed)} ± holds that difference too." if mixed else "."
