@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from rich.console import Console
 
 from bpfc.cli import jobs, reproduce
 from bpfc.cli.jobs import Job
+from bpfc.cli.narrow import _short, narrow
 from bpfc.cli.reproduce import Reproduce
 from bpfc.cli.side_by_side import do
-from bpfc.cli.speed import Estimate, Speed, passes
+from bpfc.cli.speed import ROUNDS, Estimate, Speed, passes
 from bpfc.data import DataSet
 from bpfc.files import read_json, read_jsonl, without_checksum, write_json, write_jsonl
 from bpfc.ledger import Ledger
-from bpfc.methods.classes import standing
 from bpfc.models import NETWORKS
-from bpfc.report.budgets import BUDGETS, Budget, ExperimentName
-from bpfc.report.experiments import source_trained_by, trained_by
+from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
+from bpfc.report.experiments import EXPERIMENTS, source_trained_by, trained_by
 from bpfc.report.reproduction import Task, _difference, _spread, compared
 from bpfc.report.shelf import shelf
 from bpfc.training.health import TrainingError
@@ -63,9 +65,10 @@ def options(table: str = "table2", **changes: object) -> Reproduce:
 
 
 def run(capsys: pytest.CaptureFixture[str], table: str = "table2", **changes: object) -> str:
-    """What the verb prints, in one line a blank."""
+    """What the verb prints."""
     reproduce.main(options(table, **changes))
-    return capsys.readouterr().out
+    said = capsys.readouterr()
+    return said.err + said.out
 
 
 def figures(folder: Path = Path("runs")) -> list[list[str]]:
@@ -83,22 +86,22 @@ def test_what_is_missing_is_made_once_and_the_table_says_it(capsys: pytest.Captu
     before = [path.stat().st_mtime_ns for path in weights]
     summary = json.loads(Path("runs/mnist-5k-bpfc-quick-seed0/evaluation-pgd-3-first-12/summary.json").read_text())
     row = figures()[1]
-    assert row[:2] == ["BPFC", "1"]
-    assert row[3] == f"{100 * summary['clean']['accuracy']:.1f}"
-    assert row[6] == f"{100 * summary['attacks']['pgd-3']['accuracy']:.1f}"
+    assert row[:3] == ["BPFC", "0", "1"]
+    assert row[4] == f"{100 * summary['clean']['accuracy']:.1f}"
+    assert row[7] == f"{100 * summary['attacks']['pgd-3']['accuracy']:.1f}"
     second = run(capsys, markdown=True)
     assert " train " not in second
     assert [path.stat().st_mtime_ns for path in weights] == before
     assert f"| {' | '.join(row)} |".replace("  ", " ") in second
-    assert "the first 12 test images. Trained by a test's schedule" in " ".join(second.split())
+    assert "the first 12 test images. Trained by a test's schedule on 100 images." in " ".join(second.split())
 
 
 def test_a_wide_table_has_the_papers_figures_below_ours() -> None:
     task = Task("table1", "mnist-5k", TINY, None, 1, ("normal", "bpfc"))
     header, rows, _ = compared(task, shelf([Path("runs")]))
-    assert header[:4] == ["", "seeds", "clean", "FGSM"]
+    assert header[:5] == ["", "class", "seeds", "clean", "FGSM"]
     assert [row[0] for row in rows] == ["normal", "– the paper", "BPFC", "– the paper"]
-    assert rows[1][1] == ""
+    assert rows[1][1:3] == ["", ""]
     assert all(len(row) == len(header) for row in rows)
 
 
@@ -107,7 +110,7 @@ def test_a_dry_run_says_what_and_how_long_and_makes_nothing(capsys: pytest.Captu
     assert printed.count("train    mnist-5k-") == 4
     assert "seed1, 2 epochs; attack 12 images with pgd-3: 0:00:0" in printed
     assert "4 pieces of work, about 0:00:" in printed
-    assert printed.count("not run") == 6
+    assert printed.count("–") == 2 * 6 + 1  # two seeds, two figures and the paper's, minutes; the caption
     assert not Path("runs").exists()
 
 
@@ -123,9 +126,9 @@ def test_seeds_have_a_mean_and_a_deviation(capsys: pytest.CaptureFixture[str]) -
     summary = read_json(path)
     write_json(path, without_checksum(summary) | {"attacks": {}})  # as of a seed whose attack is still to come
     row = compared(Task("table2", "mnist-5k", TINY, None, 2, ("normal",)), shelf([Path("runs")]))[1][0]
-    assert row[1] == "2"
-    assert "±" in row[3]
-    assert row[6].endswith("(n = 1)")
+    assert row[2] == "2"
+    assert "±" in row[4]
+    assert row[7].endswith("(n = 1)")
     assert _difference([80.4], "85.7") == "−5.3"
     assert _difference([75.3], "15.1") == "+60.2"
     assert _difference([1.0], "no row") == ""
@@ -233,15 +236,15 @@ def test_the_minutes_of_a_row_s_trainings_stand_in_it_and_the_machines_below(
 
 def test_figures_of_other_images_or_attacks_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, methods=("normal",))
-    assert figures()[0][6] != "not run"
+    assert figures()[0][7] != "not run"
     path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3-first-12/summary.json")
     content = read_json(path)
     path.write_text(json.dumps(content | {"images": 11}))
-    assert figures()[0][1] == "not run"
+    assert figures()[0][2] == "not run"
     path.write_text(json.dumps(content | {"cascade": True}))
-    assert figures()[0][6] == "not run"
+    assert figures()[0][7] == "not run"
     path.write_text(json.dumps(content | {"eps": 0.2}))
-    assert figures()[0][1] == "not run"
+    assert figures()[0][2] == "not run"
 
 
 def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,9 +255,11 @@ def test_a_run_without_its_weights_is_there_by_what_its_summaries_say(capsys: py
     for name in ("recipe.json", "log.jsonl"):
         shutil.copy(Path("first/mnist-5k-bpfc-quick-seed0") / name, kept)
     assert "there    mnist-5k-bpfc, seed 0: results/kept" in run(capsys, methods=("bpfc",), dry_run=True)
-    again = run(capsys, methods=("bpfc",), dry_run=True, limit=11)
-    assert "train    mnist-5k-bpfc-quick-seed0, 2 epochs (results/kept has no weights); attack 11 images" in again
     assert "0 pieces of work" in run(capsys, methods=("bpfc",), dry_run=True)
+    shutil.move(kept / "evaluation", "away")
+    again = run(capsys, methods=("bpfc",), dry_run=True)
+    assert "train    mnist-5k-bpfc-quick-seed0, 2 epochs (results/kept has no weights); attack 12 images" in again
+    shutil.move("away", kept / "evaluation")
     other = read_json(kept / "evaluation" / "summary.json") | {"weights_sha256": "0" * 64}
     (kept / "other").mkdir()
     write_json(kept / "other" / "summary.json", other)
@@ -266,7 +271,7 @@ def test_evaluations_of_other_weights_than_the_run_s_do_not_count(capsys: pytest
     run(capsys, methods=("normal",))
     path = Path("runs/mnist-5k-normal-quick-seed0/evaluation-pgd-3-first-12/summary.json")
     write_json(path, read_json(path) | {"weights_sha256": "0" * 64})
-    assert figures()[0][1] == "not run"
+    assert figures()[0][2] == "not run"
 
 
 @pytest.mark.parametrize("table", ["table2", "table3"])
@@ -301,7 +306,7 @@ def test_the_black_box_table_trains_sources_and_transfers(capsys: pytest.Capture
     summary = json.loads(Path("runs/mnist-5k-table3-quick-seed0-first-12/summary.json").read_text())
     target = summary["targets"]["mnist-5k-normal-quick-seed0"]
     shares = [100 * share["accuracy"] for share in (target["clean"], *target["attacks"].values())]
-    assert [row[3], row[6], row[9]] == [f"{share:.1f}" for share in shares]
+    assert row[3:6] == [f"{share:.1f}" for share in shares]
     assert "1/" not in run(capsys, "table3", methods=("normal",))
 
 
@@ -318,7 +323,7 @@ def test_one_failure_does_not_stop_the_others(
     monkeypatch.setattr(jobs, "train", fails)
     with pytest.raises(ValueError, match="mnist-5k-normal-quick-seed0: the loss is no longer finite"):
         reproduce.main(options())
-    assert [row[1] for row in figures()] == ["not run", "1"]
+    assert [row[2] for row in figures()] == ["not run", "1"]
     assert "failed: mnist-5k-normal" in capsys.readouterr().out
 
     def breaks(*_: object, **__: object) -> Run:
@@ -375,6 +380,117 @@ def test_a_process_ends_when_what_began_it_is_killed() -> None:
         assert parent.stdout.read() == ""  # which ends when the child, who holds it too, is gone
 
 
+def test_a_dry_run_counts_what_a_kill_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Finished epochs and attacked images were counted again."""
+    monkeypatch.setattr(Speed, "steps", lambda *_: [3_600.0])
+    monkeypatch.setattr(Speed, "images_pass", lambda *_: 15.0)
+
+    def left(word: str, of: object, to: object) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(of, word, to)
+            with pytest.raises(KeyboardInterrupt):
+                run(capsys, methods=("bpfc",))
+        return run(capsys, methods=("bpfc",), dry_run=True)
+
+    save, append = Run.save, Ledger.append
+
+    def one(self: Run, state: State) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    def five(self: Ledger, rows: list[object], warnings: object = ()) -> None:
+        append(self, list(rows)[:5], warnings)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    whole = run(capsys, methods=("bpfc",), dry_run=True)
+    assert "seed0, 2 epochs; attack 12 images" in whole
+    half = left("save", Run, one)
+    assert "train    mnist-5k-bpfc-quick-seed0, the last 1 of 2 epochs; attack 12 images with pgd-3: " in half
+    attack = 12 * passes("pgd-3") * 15
+
+    def seconds(printed: str) -> float:
+        hours, minutes, rest = re.findall(r"about (\d+):(\d+):(\d+) here", printed)[0]
+        return int(hours) * 3600 + int(minutes) * 60 + int(rest) - attack
+
+    assert seconds(half) == seconds(whole) / 2
+    last = left("append", Ledger, five)
+    assert "reuse    runs/mnist-5k-bpfc-quick-seed0; attack the last 7 of 12 images with pgd-3: 0:07:00" in last
+
+
+def test_a_run_without_weights_counts_with_what_images_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """10,000 of one stood beside 1,000 of another in results/, and any --limit trained one of them again."""
+    for limit in (5, 12):
+        run(capsys, methods=("normal",), limit=limit)
+    folder = Path("runs/mnist-5k-normal-quick-seed0")
+    summary = read_json(folder / "evaluation-pgd-3-first-12/summary.json")
+    with_weights = run(capsys, methods=("normal",), limit=7, dry_run=True)
+    assert "attack 7 images" in with_weights
+    assert "(5" not in with_weights
+    assert "(12" not in with_weights
+    (folder / "model.safetensors").unlink()
+    printed = " ".join(run(capsys, methods=("normal",), limit=7, dry_run=True, markdown=True).split())
+    assert "0 pieces of work" in printed
+    clean, robust = (f"{100 * each['accuracy']:.1f}" for each in (summary["clean"], summary["attacks"]["pgd-3"]))
+    assert f"{clean} (12 images)" in printed
+    assert f"{robust} (12 images)" in printed
+    assert "figures of another number of images count, which stands by them." in printed
+    exact = run(capsys, methods=("normal",), limit=5, dry_run=True)
+    assert "images)" not in exact
+    assert "another number" not in exact
+
+
+def test_a_run_of_the_table_s_own_images_goes_before_one_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, methods=("normal",), limit=5)
+    shutil.move("runs", "results")
+    Path("results/mnist-5k-normal-quick-seed0/model.safetensors").unlink()
+    run(capsys, methods=("normal",), reuse=(), limit=12)
+    assert "images)" not in run(capsys, methods=("normal",), limit=12, dry_run=True)
+
+
+def test_with_markdown_the_tables_stand_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list of work, and a training's own words, stood before the table in the file."""
+    for dry_run in (True, False):
+        reproduce.main(options(dry_run=dry_run, markdown=True))
+        said = capsys.readouterr()
+        assert said.out.startswith("| | class | seeds | clean: paper | ours | difference | ")
+        assert "train    mnist-5k-bpfc" in said.err
+    assert "epoch 2/2" in said.err
+
+
+def test_a_name_given_twice_is_done_once(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, data=("mnist-5k", "mnist-5k"), methods=("normal", "normal"), dry_run=True)
+    assert "1 pieces of work" in printed
+
+
+def test_the_folder_that_nobody_named_is_missed_aloud(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No folder results here" in run(capsys, methods=("normal",), dry_run=True)
+    Path("results").mkdir()
+    assert "No folder" not in run(capsys, methods=("normal",), dry_run=True)
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "restarts"])
+@pytest.mark.parametrize("budget", ["paper", "cpu"])
+def test_80_columns_hold_every_table_without_a_break_in_a_word(table: ExperimentName, budget: BudgetName) -> None:
+    """There was "clea/n", "norma/l", and "not/run" over most of Table 1."""
+    task = Task(table, "cifar-10", BUDGETS[budget], None, 3, EXPERIMENTS[table].methods)
+    header, rows, _ = compared(task, shelf([]))
+    for row in rows:
+        if not row[0].startswith("–"):
+            row[2:] = [
+                "3",
+                *("−10.2" if not each or each == "difference" else "92.4 ± 1.2 (n = 2)" for each in row[3:]),
+            ]
+            row[-1] = "97 to 4,000"
+    shown = StringIO()
+    Console(width=80, file=shown).print(narrow("", header, rows, 80))
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = set(shown.getvalue().split())
+    for cell in {*header, *(cell for row in rows for cell in row)}:
+        plain = _short(cell)
+        assert set(plain.replace(": ", " ").split()) <= words, cell
+
+
 def test_costs_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run(capsys, "cost", methods=("bpfc",), markdown=True)
     lines = printed.splitlines()
@@ -388,12 +504,12 @@ def test_several_jobs_on_one_cpu_take_as_long_as_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The total was divided by --jobs, though they share the cores that the one timing had."""
-    monkeypatch.setattr(Speed, "step", lambda *_: 100.0)
+    monkeypatch.setattr(Speed, "steps", lambda *_: [100.0])
     monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.0)
     told = [run(capsys, dry_run=True, jobs=count).split("about ")[1][:14] for count in (1, 4)]
     assert told[0] == told[1]
-    monkeypatch.setattr("bpfc.machine.pick_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr("bpfc.machine.resolve", lambda *_: "bf16")
+    monkeypatch.setattr("bpfc.cli.work_list.pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("bpfc.cli.work_list.resolve", lambda *_: "bf16")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert run(capsys, dry_run=True, jobs=1).split("about ")[1][:14] == told[0]
     assert run(capsys, dry_run=True, jobs=4).split("about ")[1][:14] != told[0]
@@ -402,7 +518,7 @@ def test_several_jobs_on_one_cpu_take_as_long_as_one_after_the_other(
 def test_a_machine_with_other_work_to_do_is_told_of(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wall time alone showed 40 minutes where 3 were due."""
+    """Wall time alone showed 40 minutes where 3 were due, and once that BPFC is faster than normal training."""
     clock = {"wall": 0.0, "busy": 0.0}
 
     def works(wall: float, busy: float) -> None:
@@ -414,23 +530,40 @@ def test_a_machine_with_other_work_to_do_is_told_of(
     speed, threads = Speed(torch.device("cpu"), "fp32"), torch.get_num_threads()
     assert speed._seconds(lambda: works(1.0, 1.0)) == 1.0
     assert speed.got == 1
-    assert speed._seconds(lambda: works(10.0, 1.0)) == 10.0
-    assert speed.got == pytest.approx(0.1 / threads)
-    monkeypatch.setattr(Speed, "step", lambda self, *_: setattr(self, "got", 0.25) or 100.0)
+    assert speed._seconds(lambda: works(9.0, 3.0)) == pytest.approx(3.0 / threads)
+    assert speed.got == pytest.approx((1 + 3 / threads) / 10)
+    monkeypatch.setattr(Speed, "steps", lambda *_: [100.0])
     monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.0)
+    monkeypatch.setattr(Speed, "got", 0.25)
     printed = " ".join(run(capsys, dry_run=True, methods=("normal",)).split())
-    assert "about 0:06:40 here" in printed
-    assert "had 25% of its cores; alone it would take 0:01:40 at best" in printed
+    assert "about 0:26:40 here" in printed
+    assert "had 25% of its cores. Alone it would take 0:06:40 at best" in printed
+    assert "had 25% of its cores. The milliseconds" in " ".join(run(capsys, "cost", methods=("normal",)).split())
 
 
-def test_estimates_multiply_a_step_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Speed, "step", lambda *_: 2.0)
+def test_what_is_timed_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, two methods met different loads."""
+    order: list[str] = []
+    speed = Speed(torch.device("cpu"), "fp32")
+    speed._best([lambda: order.append("a"), lambda: order.append("b")], budget=60.0)
+    assert "".join(order) == "ab" * ROUNDS
+    monkeypatch.setattr(Speed, "_step", lambda _, recipe, count: lambda: order.append(f"{recipe.data} {count}"))
+    speed.steps([RECIPES[name][1] for name in ("mnist-bpfc", "cifar-10-bpfc")], budget=0.0)
+    assert order[2 * ROUNDS :] == ["mnist 64", "cifar-10 16"]
+
+
+def test_estimates_multiply_a_step_of_the_method_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of normal training times the method's passes was twice what PGD-AT took."""
+    costs = {"bpfc": 4.0, "pgd-at": 50.0}
+    monkeypatch.setattr(Speed, "steps", lambda _, recipes: [costs[recipe.method.name] for recipe in recipes])
     monkeypatch.setattr(Speed, "images_pass", lambda *_: 0.5)
     estimate = Estimate(Speed(None, "fp32"))  # type: ignore[arg-type]
     recipe = replace(RECIPES["mnist-bpfc"][1], epochs=3, limit=640, validation_attacked=10, ifgsm_steps=8)
-    cost = standing(recipe.method).cost
-    assert cost == 2
-    assert estimate.training(recipe) == 3 * (10 * 2.0 * cost + 10 * 20 * 0.5)
+    assert estimate.training(recipe) == 3 * (10 * 4.0 + 10 * 20 * 0.5)
+    assert estimate.training(recipe, done=2) == 10 * 4.0 + 10 * 20 * 0.5
+    assert estimate.training(replace(recipe, method=RECIPES["mnist-pgd-at"][1].method)) == 3 * (500 + 100)
+    smaller = replace(recipe, shrunk=0.7, data="cifar-10")  # two of its epochs
+    assert estimate.training(smaller) == (2 * (24 / 32) ** 2 + 1) * 40 + 3 * 100
     assert estimate.evaluation(recipe, "fgsm,pgd-20", 4) == 4 * (2 + 21) * 0.5
     assert passes("pgd-500x100") == 1 + 200 * 100
 
@@ -442,10 +575,17 @@ def test_estimates_multiply_a_step_and_a_pass(monkeypatch: pytest.MonkeyPatch) -
         ({"methods": ("bqfc",)}, "mnist-5k-bqfc: no such recipe"),
         ({"seeds": 0}, "seeds"),
         ({"jobs": 0}, "jobs"),
-        ({"budget": "fast-half", "methods": ("bpfc",)}, "for cifar-10, not for mnist-5k"),  # it has a bpfc-fast too
+        # It has a bpfc-fast too.
+        ({"budget": "fast-half", "methods": ("bpfc",)}, "for cifar-10, not for mnist-5k; say --data cifar-10, or"),
+        ({"limit": 501}, "--limit 501: mnist-5k has 500 test images"),
+        ({"reuse": (Path("nowhere"),)}, "--reuse nowhere: no such folder"),
+        ({"data_dir": Path("nowhere"), "dry_run": True}, "--data-dir nowhere: no such folder"),
+        ({"table": "cost", "dry_run": True}, "--dry-run: cost trains and attacks nothing"),
+        ({"table": "cost", "seeds": 2}, "--seeds: cost"),
+        ({"table": "cost", "methods": ("bpfc", "bqfc")}, "mnist-5k-bqfc: no such recipe"),
     ],
 )
 def test_what_makes_no_sense_is_told_first(changes: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        reproduce.main(options(**changes))
+        reproduce.main(options(**changes))  # type: ignore[arg-type]
     assert not Path("runs").exists()

@@ -7,6 +7,8 @@ from typing import Literal
 
 from bpfc.cli import evaluate, transfer
 from bpfc.cli.speed import Estimate
+from bpfc.files import read_jsonl
+from bpfc.ledger import ROWS
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.reproduction import Task
 from bpfc.report.shelf import Shelf
@@ -29,6 +31,8 @@ class Job:
         attacks: comma-separated; "" for none.
         images: test images to attack.
         bare: a finished run of the same recipe whose weights are not kept, so that it is trained again.
+        epochs: how many are done, as a kill left them.
+        judged: how many of the images are attacked, likewise.
     """
 
     folder: Path
@@ -37,20 +41,23 @@ class Job:
     attacks: str
     images: int
     bare: Path | None = None
+    epochs: int = 0
+    judged: int = 0
 
     @property
     def told(self) -> str:
-        begin = (
-            f"reuse    {self.reused}" if self.reused else f"train    {self.folder.name}, {self.recipe.epochs} epochs"
-        )
+        epochs = _left(self.recipe.epochs, self.epochs)
+        begin = f"reuse    {self.reused}" if self.reused else f"train    {self.folder.name}, {epochs} epochs"
         if not self.reused and self.bare:
             begin += f" ({self.bare} has no weights)"
-        return begin + (f"; attack {self.images:,} images with {self.attacks}" if self.attacks else "")
+        attacked = f"; attack {_left(self.images, self.judged)} images with {self.attacks}"
+        return begin + (attacked if self.attacks else "")
 
     def seconds(self, estimate: Estimate) -> float:
         """How long it takes here, about."""
-        attacked = estimate.evaluation(self.recipe, self.attacks, self.images) if self.attacks else 0
-        return attacked + (0 if self.reused else estimate.training(self.recipe))
+        left = self.images - self.judged
+        attacked = estimate.evaluation(self.recipe, self.attacks, left) if self.attacks else 0
+        return attacked + (0 if self.reused else estimate.training(self.recipe, self.epochs))
 
     def do(self, device: DeviceName, data_dir: Path | None) -> None:
         """Trains or copies, then attacks, from what a kill left on."""
@@ -64,7 +71,7 @@ class Job:
         elif self.reused != self.folder:
             Run(self.reused).copy(self.folder)
         if self.attacks:
-            out = self.folder / f"evaluation-{self.attacks.replace(',', '+')}-{_first(self.images)}"
+            out = _evaluation(self.folder, self.attacks, self.images)
             evaluate.run(
                 evaluate.Evaluate(
                     self.folder, attacks=self.attacks, limit=self.images, device=device, data_dir=data_dir, out=out
@@ -137,13 +144,31 @@ def _training(task: Task, on: Shelf, folder: Path, recipe: Recipe, attacks: str)
     there = on.of(recipe)  # those with weights first
     first = there[0].run.folder if there else None
     kept = first is not None and there[0].has_weights
-    return Job(folder, recipe, first if kept else None, attacks, task.counted, bare=None if kept else first)
+    run, rows = Run(folder), _evaluation(folder, attacks, task.counted) / ROWS
+    return Job(
+        folder,
+        recipe,
+        first if kept else None,
+        attacks,
+        task.counted,
+        bare=None if kept else first,
+        epochs=len(run.log) if run.has_states else 0,
+        judged=len(read_jsonl(rows)),
+    )
+
+
+def _evaluation(folder: Path, attacks: str, images: int) -> Path:
+    return folder / f"evaluation-{attacks.replace(',', '+')}-{_first(images)}"
 
 
 def _name(task: Task, what: str, seed: int) -> str:
     """Of a folder. The budget stands in it, so that a longer one does not meet a shorter one's run."""
     budget = next(name for name, budget in BUDGETS.items() if budget == task.budget)
     return f"{task.data}-{what}-{budget}-seed{seed}"
+
+
+def _left(count: int, done: int) -> str:
+    return f"the last {count - done:,} of {count:,}" if done else f"{count:,}"
 
 
 def _first(images: int) -> str:

@@ -1,6 +1,8 @@
 """Verb `reproduce`: a table of the paper -> the trainings and attacks that it lacks -> the table, ours beside it."""
 
-from dataclasses import dataclass
+import sys
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +14,10 @@ from bpfc.report.budgets import BUDGETS, BudgetName, ExperimentName
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bpfc.cli.jobs import BlackBox, Job
     from bpfc.report.reproduction import Task
     from bpfc.report.shelf import Shelf
 
+RESULTS = Path("results")
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …")]
 
 
@@ -48,7 +50,7 @@ class Reproduce:
     """Print the tables as markdown."""
     device: Device = "auto"
     data_dir: DataFolder = None
-    reuse: tuple[Path, ...] = (Path("results"),)
+    reuse: tuple[Path, ...] = (RESULTS,)
     """Folders of runs that are taken as they are, where their recipe is the same."""
     out: Path = Path("runs")
     """Folder for what is trained. What a kill left there goes on."""
@@ -56,6 +58,10 @@ class Reproduce:
 
 def parse(arguments: list[str]) -> Reproduce:
     return read_words(Reproduce, "bpfc reproduce", arguments)
+
+
+COSTS = ("table", "data", "methods", "markdown", "device")
+"""What `cost` takes."""
 
 
 def main(options: Reproduce) -> None:
@@ -69,7 +75,10 @@ def main(options: Reproduce) -> None:
 
     console = Console()
     if options.table == "cost":
-        _print_costs(options, console)
+        from bpfc.cli.step_costs import print_costs
+
+        _check_costs(options)
+        print_costs(options.data, options.methods, options.device, options.markdown, console)
         return
     failed = run(options, console)
     if failed:
@@ -78,22 +87,53 @@ def main(options: Reproduce) -> None:
 
 def run(options: Reproduce, console: "Console") -> list[str]:
     """Does what is missing and prints the tables; gives back what went wrong on the way, a line each."""
+    from rich.console import Console
+
     from bpfc.cli.jobs import missing
     from bpfc.cli.side_by_side import do
+    from bpfc.cli.work_list import print_there, print_work
     from bpfc.report.shelf import shelf
 
     tasks = _tasks(options)
+    # Markdown is for a file, in which the tables stand alone.
+    beside = Console(stderr=True) if options.markdown else console
+    _check_folders(options, beside)
     on = shelf([*options.reuse, options.out])
     jobs = [job for task in tasks for job in missing(task, on, options.out)]
     failed = []
     if options.dry_run:
-        _print_work(jobs, tasks, on, options, console)
+        print_there(tasks, on, beside)
+        print_work(jobs, options.jobs, options.device, beside)
     else:
-        failed = do(jobs, options.jobs, options.device, options.data_dir, console)
+        with redirect_stdout(sys.stderr) if options.markdown else nullcontext():
+            failed = do(jobs, options.jobs, options.device, options.data_dir, beside)
     on = shelf([*options.reuse, options.out])
     for task in tasks:
         _print_table(task, on, options.markdown, console)
     return failed
+
+
+def _check_costs(options: Reproduce) -> None:
+    """Raises ValueError for an option that `cost` would pass over without a word."""
+    for field in fields(options):
+        if field.name not in COSTS and getattr(options, field.name) != field.default:
+            name = field.name.replace("_", "-")
+            raise ValueError(f"--{name}: cost trains and attacks nothing, and takes --data, --methods and --device")
+
+
+def _check_folders(options: Reproduce, console: "Console") -> None:
+    """Raises ValueError for a folder that was named and is not there; says so of the one that nobody named."""
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        raise ValueError(f"--data-dir {options.data_dir}: no such folder")
+    for folder in options.reuse:
+        if not folder.is_dir() and folder != RESULTS:
+            raise ValueError(f"--reuse {folder}: no such folder")
+        if not folder.is_dir():
+            console.print(
+                f"No folder {RESULTS} here, as a clone of bpfc has it: nothing is reused but what is in {options.out}. "
+                "--reuse names another.",
+                highlight=False,
+            )
 
 
 def _tasks(options: Reproduce) -> "list[Task]":
@@ -108,11 +148,13 @@ def _tasks(options: Reproduce) -> "list[Task]":
 
     check_count(seeds=options.seeds, jobs=options.jobs, limit=options.limit)
     experiment, tasks = EXPERIMENTS[options.table], []
-    for data in options.data or experiment.data:
+    for data in dict.fromkeys(options.data or experiment.data):
         if data not in IMAGES:
             raise ValueError(f"--data {data}: must be of {', '.join(IMAGES)}")
-        methods = options.methods or experiment.methods
-        task = Task(options.table, data, BUDGETS[options.budget], options.limit, options.seeds, tuple(methods))
+        if options.limit is not None and options.limit > (count := IMAGES[data][1]):
+            raise ValueError(f"--limit {options.limit}: {data} has {count:,} test images")
+        methods = tuple(dict.fromkeys(options.methods or experiment.methods))
+        task = Task(options.table, data, BUDGETS[options.budget], options.limit, options.seeds, methods)
         for method in methods:
             task.recipe(method, seed=0)  # raises where there is none
         tasks.append(task)
@@ -120,8 +162,7 @@ def _tasks(options: Reproduce) -> "list[Task]":
 
 
 def _print_table(task: "Task", on: "Shelf", markdown: bool, console: "Console") -> None:
-    from rich.table import Table
-
+    from bpfc.cli.narrow import narrow
     from bpfc.report.captions import captioned
     from bpfc.report.experiments import EXPERIMENTS
     from bpfc.report.figures import DATA
@@ -131,94 +172,5 @@ def _print_table(task: "Task", on: "Shelf", markdown: bool, console: "Console") 
     if markdown:
         print(captioned(header, rows, told), end="\n\n")
         return
-    # A terminal of 80 columns broke words: hence no edges, and short ones.
-    table = Table(title=f"{EXPERIMENTS[task.name].title}, {DATA[task.data]}", show_edge=False, pad_edge=False)
-    for name in header:
-        shown = {"difference": "diff", "minutes": "min"}.get(name, name.replace(": ", "\n"))
-        table.add_column(shown, justify="right" if name else "left", overflow="fold")
-    for row in rows:
-        table.add_row(row[0].replace("difference", "diff"), *row[1:])
-    console.print(table)
-    console.print(told, highlight=False)
-
-
-def _print_work(
-    jobs: "list[Job | BlackBox]", tasks: "list[Task]", on: "Shelf", options: Reproduce, console: "Console"
-) -> None:
-    """What is there, what is missing, and how long that takes, by a step and a pass timed now."""
-    from datetime import timedelta
-
-    import torch
-
-    from bpfc.cli.speed import Estimate, Speed
-    from bpfc.machine import pick_device, resolve
-
-    for task in tasks:
-        for seed in range(task.seeds):
-            for method in task.methods:
-                row = task.row(on, method, seed)
-                if row.known is not None and None not in row.figures:
-                    console.print(
-                        f"there    {task.data}-{method}, seed {seed}: {row.known.run.folder}",
-                        markup=False,
-                        highlight=False,
-                        soft_wrap=True,
-                    )
-    device = pick_device(options.device)
-    speed = Speed(device, resolve("auto", device))
-    estimate = Estimate(speed)
-    total = 0.0
-    for job in jobs:
-        seconds = job.seconds(estimate)
-        total += seconds
-        console.print(f"{job.told}: {timedelta(seconds=round(seconds))}", highlight=False, soft_wrap=True)
-    # Processes share the cores, all of which the timing had, and a GPU; only several GPUs make several as fast as one.
-    total /= max(1, min(options.jobs, torch.cuda.device_count() if device.type == "cuda" else 1))
-    told = f"{len(jobs)} pieces of work, about {timedelta(seconds=round(total))} here with --jobs {options.jobs}."
-    if speed.got < 1:
-        told += (
-            f" Other work holds this machine up: what was timed had {speed.got:.0%} of its cores; alone it would take "
-            f"{timedelta(seconds=round(total * speed.got))} at best."
-        )
-    console.print(told, highlight=False)
-
-
-def _print_costs(options: Reproduce, console: "Console") -> None:
-    """What a step of each method costs here, beside the passes that it makes."""
-    from rich.table import Table
-
-    from bpfc.cli.speed import Speed
-    from bpfc.machine import pick_device, resolve
-    from bpfc.methods.classes import standing
-    from bpfc.report.captions import captioned
-    from bpfc.report.experiments import EXPERIMENTS
-    from bpfc.report.figures import METHODS, PRECISIONS
-    from bpfc.training.recipes import RECIPES
-
-    device = pick_device(options.device)
-    speed = Speed(device, resolve("auto", device))
-    for data in options.data or ("fashion-mnist",):
-        rows, normal = [], None
-        for method in dict.fromkeys(("normal", *(options.methods or EXPERIMENTS["table2"].methods))):
-            if f"{data}-{method}" not in RECIPES:
-                raise ValueError(f"{data}-{method}: no such recipe; bpfc recipes lists them")
-            recipe = RECIPES[f"{data}-{method}"][1]
-            seconds = speed.step(recipe, recipe.method)
-            normal = normal or seconds
-            passes = f"{standing(recipe.method).cost}"
-            rows.append([METHODS.get(method, method), passes, f"{1000 * seconds:.1f}", f"{seconds / normal:.2f}"])
-        header = ["", "passes", "milliseconds a step", "normal training is 1"]
-        told = (
-            f"{data}, batch {recipe.batch_size}, {recipe.network}, in {PRECISIONS[speed.precision]} on {device.type}. "
-            "The paper says that BPFC is faster than RSS-AT and PGD-AT, without a figure."
-        )
-        if options.markdown:
-            print(captioned(header, rows, told), end="\n\n")
-            continue
-        table = Table(title="What a training step costs")
-        for name in header:
-            table.add_column(name, justify="left" if not name else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        console.print(told, highlight=False)
+    console.print(narrow(f"{EXPERIMENTS[task.name].title}, {DATA[task.data]}", header, rows, console.width))
+    console.print(f"{told} –: not run here, or no figure in the paper.", highlight=False)
