@@ -59,3 +59,17 @@ def test_a_figure_stands_beside_the_paper_s_of_the_same_attack_or_has_no_differe
     assert rows[0][6:] == ["67.7", "not run", "", "–"]
     header, _, _ = compared(Task("table1", "cifar-10", cpu, None, 1, ("bpfc",)), shelf([]))
     assert header[-2] == "PGD-100 (paper: PGD-1000)"
+
+
+def test_the_caption_counts_the_images_that_a_training_sees() -> None:
+    """5,000 stood there for mnist-5k too, which has 4,500, of which 500 are held out."""
+    for data, told in (("mnist-5k", "4,000"), ("mnist", "5,000")):
+        task = Task("table2", data, BUDGETS["quick"], None, 1, ("bpfc",))
+        assert f"a fifth of the paper's epochs on {told} images." in compared(task, shelf([]))[2]
+    assert "epochs. ±" in compared(Task("table2", "mnist", BUDGETS["cpu"], None, 1, ("bpfc",)), shelf([]))[2]
+
+
+def test_a_limit_goes_before_the_table_s_own_number_of_images() -> None:
+    """5,000 asked for were 1,000 without a word."""
+    for limit, counted in ((None, 1_000), (5_000, 5_000)):
+        assert Task("restarts", "cifar-10", BUDGETS["paper"], limit, 1, ("bpfc",)).counted == counted

@@ -84,12 +84,7 @@ class Task:
             for known in on.of(recipe)
         ]
         nothing = Row(recipe, None, [None] * len(self.columns))
-        return max(rows, key=self._knows, default=nothing)
-
-    def _knows(self, row: Row) -> tuple[int, int]:
-        """How much: figures, and how many of them are of the table's own number of images."""
-        counts = [figure.images for figure in row.figures if figure is not None]
-        return len(counts), counts.count(self.counted)
+        return max(rows, key=lambda row: sum(figure is not None for figure in row.figures), default=nothing)
 
     def _figure(self, on: Shelf, known: Known, seed: int, column: Column) -> Figure | None:
         """Of the table's number of images; a run without weights can't be attacked again: of the most that it has."""
