@@ -13,6 +13,7 @@ from conftest import small_network
 from bpfc.cli import evaluate
 from bpfc.data import DataSet
 from bpfc.files import read_jsonl, without_checksum, write_json, write_jsonl
+from bpfc.ledger import wilson_interval
 from bpfc.methods import BPFC
 from bpfc.models import NETWORKS
 from bpfc.report.page import gallery as gallery_module
@@ -87,6 +88,8 @@ def certify(run: Path, proves: Callable[[dict[str, Any]], bool]) -> None:
     ]
     write_jsonl(run / "certification" / "certificates.jsonl", rows)
     kept = {name: summary[name] for name in ("images", "clean", "eps", "weights_sha256", "data", "provenance")}
-    kept["certified"] = {"accuracy": sum(row["certified_by"] is not None for row in rows) / len(rows)}
+    proven = sum(row["certified_by"] is not None for row in rows)
+    kept["certified"] = {"accuracy": proven / len(rows), "interval_95": wilson_interval(proven, len(rows))}
+    kept["methods"] = {"interval": kept["certified"]}
     kept["curve"] = {"eps": [0.001, 0.1], "certified": [0.5, 0.25]}
     write_json(run / "certification" / "summary.json", kept | {"radius": {"median": 0.00047, "largest": 0.0012}})

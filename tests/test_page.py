@@ -78,8 +78,13 @@ def test_the_verb_writes_the_page_and_says_so(made: Path, tmp_path: Path, capsys
 
 
 def test_folders_that_make_no_page_are_named(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(NothingToReportError, match=f"{tmp_path}: holds neither a run nor an evaluation"):
+    with pytest.raises(NothingToReportError, match=f"{tmp_path}: holds neither a run nor an evaluation, cert"):
         render_page([tmp_path], Path("page.html"))
+    with pytest.raises(NothingToReportError, match="nonexist: does not exist; name a folder that"):
+        render_page([tmp_path / "nonexist"], Path("page.html"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NothingToReportError, match="file: is no folder; name a folder that"):
+        render_page([tmp_path / "file"], Path("page.html"))
     with pytest.raises(ValueError, match="digits: is named twice"):
         render_page([made, made / ".." / "digits"], Path("page.html"))
 

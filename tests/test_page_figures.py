@@ -14,10 +14,12 @@ from bpfc.files import read_jsonl, write_json, write_jsonl
 from bpfc.report.page import render_page
 from bpfc.report.page.curves import _small, empty_bounds, over_eps, over_restarts, over_steps
 from bpfc.report.page.gaps import _without_gradients, gaps
+from bpfc.report.page.glance import WORST, glance
 from bpfc.report.page.glossary import glossary
 from bpfc.report.page.outcomes import accuracy_dots, outcomes
+from bpfc.report.page.proofs import PROVEN
 from bpfc.report.page.records import read_run
-from bpfc.report.page.tables import PROVEN, WORST, cascade_tables, glance
+from bpfc.report.page.tables import cascade_tables
 
 # What the ledger knows
 
@@ -98,7 +100,7 @@ def test_outcomes_and_proofs_are_shown_where_only_summaries_were_kept(run: Path)
     assert table.title.startswith("evaluation: mnist-5k, ℓ∞ ε 0.1")
     share = f"{100 * (before.shares['certified'] or 0):.1f}"
     assert table.rows[-1] == ("certified", [(share, "")])
-    _, ((_, marks),) = glance([record])
+    ((_, marks),) = glance([record]).rows
     assert list(marks) == ["clean", WORST, PROVEN]
     assert marks[PROVEN][0] == before.shares["certified"]
     assert marks[PROVEN][1] < marks[PROVEN][0] < marks[PROVEN][2]

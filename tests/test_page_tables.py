@@ -8,9 +8,10 @@ from page_runs import LIMIT, _quick, change, made, rows_of, run
 from bpfc.ledger import wilson_interval
 from bpfc.report.page import render_page
 from bpfc.report.page.curves import over_steps
+from bpfc.report.page.glance import glance
 from bpfc.report.page.outcomes import outcomes
 from bpfc.report.page.records import read_run
-from bpfc.report.page.tables import attack_tables, cascade_tables, glance, trained
+from bpfc.report.page.tables import attack_tables, cascade_tables, trained
 
 
 def test_a_table_has_the_summary_s_figures(made: Path) -> None:
@@ -66,7 +67,7 @@ def test_a_method_s_class_stands_beside_its_figures(run: Path) -> None:
     assert "class 5 trains on adversarial images" in table.notes[0]
     assert ("class", "5: the label's loss, or consistency, on adversarial images") in trained(records[0])
     assert ("class", "–") in trained(handed_in)
-    assert [label for label, _ in glance(records)[1]] == ["PGD-AT, class 5", "handed-in"]
+    assert [label for label, _ in glance(records).rows] == ["PGD-AT, class 5", "handed-in"]
     assert [outcome.run for outcome in outcomes(records)] == ["PGD-AT, class 5", "handed-in"]
     for name in ("summary.json", "evaluation.json"):
         change(run / "evaluation" / name, cascade=True)

@@ -13,7 +13,7 @@ class Report:
     """Make one HTML page about runs, of what they left; no attack is run again."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders that bpfc train wrote, or bpfc evaluate for a model that was handed in."""
+    """Folders that bpfc train wrote, or bpfc evaluate, certify or audit for a model that was handed in."""
     out: Path = Path("report.html")
     """The page. It needs nothing else, and asks nothing of any other machine."""
     data_dir: DataFolder = None

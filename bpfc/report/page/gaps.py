@@ -56,7 +56,8 @@ def _images(records: Sequence[Record], images: dict[str, AnyImages | None]) -> l
     told = []
     for record in records:
         whole = _whole(record, images)
-        most = max((item.images for item in record.evaluations), default=0)
+        audited = (int(audit.get("images", 0)) for audit in record.audits.values())
+        most = max([0, *(item.images for item in record.evaluations), *audited])
         if whole and most < whole:
             told.append(f"{record.label}: {whole - most:,} of {whole:,} test images were attacked by nothing.")
         for item in record.evaluations:
@@ -117,9 +118,13 @@ def _attacks(records: Sequence[Record]) -> list[str]:
         return {name for item in record.evaluations for name in item.attacks}
 
     told = []
-    nothing = [record for record in records if not record.evaluations]
-    if nothing:
+    bare = [record for record in records if not record.evaluations]
+    if nothing := [record for record in bare if not record.audits]:
         told.append(f"Whether {_named(nothing, records)} can be broken: no attack was run. Run bpfc evaluate.")
+    if audited := [record for record in bare if record.audits]:
+        told.append(
+            f"What other attacks leave of {_named(audited, records)}: an audit alone attacked it, no evaluation."
+        )
     without = [record for record in records if record.evaluations and not ran(record) >= set(STANDARD)]
     if without:
         told.append(

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from bpfc.certification import join
-from bpfc.report.figures import percent
-from bpfc.report.page.records import Evaluated, Record
-from bpfc.report.page.svg import PERCENT, RIGHT, STYLES, WIDTH, frame, legend, marker, text
+from bpfc.report.figures import DATA, percent
+from bpfc.report.page.records import Evaluated, Record, radius
+from bpfc.report.page.svg import PERCENT, RIGHT, STYLES, WIDTH, frame, legend, lines, marker, text
 
 KINDS = {
     "clean": "misclassified as it is",
@@ -20,22 +20,33 @@ KINDS = {
 """What can become of an image, as the bar shows it."""
 ROOM = 34
 """Letters for the names of attacks below a bar."""
+NAME, TICK, LINE = 14, 11.3, 16
+"""Sizes of names and of what stands below a bar (that of a bold font as wide), and from one line to the next."""
 
 
 class Outcome(NamedTuple):
-    """What became of an evaluation's images.
+    """What became of the images of an evaluation; of a certification, where nothing was attacked.
 
     Attributes:
         run: its label, with the class of its method.
-        evaluation: what was counted.
-        shares: of the images, by the names of KINDS; certified is None where nothing was certified.
+        source: the folder of what was counted.
+        images: how many.
+        radius: norm and ε.
+        under: radius, images and attacks, for people.
+        shares: of the images, by the names of KINDS; certified is None where nothing was certified, broken where
+            nothing was attacked.
         by: how many images each attack broke first, in the order of the attacks; none without a ledger.
+        others: radii that the run was attacked or certified at besides this one.
     """
 
     run: str
-    evaluation: Evaluated
+    source: str
+    images: int
+    radius: str
+    under: str
     shares: dict[str, float | None]
     by: dict[str, int]
+    others: list[str]
 
 
 def outcomes(records: Sequence[Record]) -> list[Outcome]:
@@ -44,25 +55,24 @@ def outcomes(records: Sequence[Record]) -> list[Outcome]:
     Raises:
         ContradictionError: an image is certified and broken.
     """
+    several = len({record.data for record in records}) > 1
     found = []
     for record in records:
-        every = [_outcome(record, item) for item in record.evaluations if item.images]
+        data = f"{DATA.get(record.data, record.data)}, " if several else ""
+        every = [_outcome(record, item, data) for item in record.evaluations if item.images]
+        if not record.evaluations:
+            every = [_proven(record, name, content, data) for name, content in record.certifications.items()]
         if every:
-            found.append(
-                max(
-                    every,
-                    key=lambda each: (
-                        bool(each.shares["certified"]),
-                        each.evaluation.images,
-                        each.shares["broken"],
-                        bool(each.evaluation.rows),
-                    ),
-                )
-            )
+            found.append(max(every, key=_says))
     return found
 
 
-def _outcome(record: Record, item: Evaluated) -> Outcome:
+def _says(each: Outcome) -> tuple[bool, int, float, bool]:
+    """How much."""
+    return bool(each.shares["certified"]), each.images, each.shares["broken"] or 0.0, bool(each.by)
+
+
+def _outcome(record: Record, item: Evaluated, data: str) -> Outcome:
     """From the summary, which a ledger agrees with where one is kept."""
     total = item.images
     right, standing = (round(total * item.summary[name]["accuracy"]) for name in ("clean", "worst_case"))
@@ -74,7 +84,33 @@ def _outcome(record: Record, item: Evaluated) -> Outcome:
         "certified": None if certified is None else certified / total,
     }
     by = Counter(row["broken_by"] for row in item.rows)
-    return Outcome(record.titled, item, shares, {name: by[name] for name in item.attacks if by[name]})
+    names = ", ".join(item.attacks)
+    attacks = names if len(names) < ROOM else f"{len(item.attacks)} attacks of {item.name}"
+    return Outcome(
+        record.titled,
+        item.name,
+        total,
+        item.radius,
+        f"{data}{item.radius}, {total:,} images: {attacks}",
+        shares,
+        {name: by[name] for name in item.attacks if by[name]},
+        record.other_radii(item.radius),
+    )
+
+
+def _proven(record: Record, name: str, content: dict[str, Any], data: str) -> Outcome:
+    """From certificates alone."""
+    right, certified = content["clean"]["accuracy"], content["certified"]["accuracy"]
+    shares = {"clean": 1 - right, "broken": None, "open": max(0.0, right - certified), "certified": certified}
+    at, images = radius(content), int(content["images"])
+    under = f"{data}{at}, {images:,} images: no attack"
+    return Outcome(record.titled, name, images, at, under, shares, {}, record.other_radii(at))
+
+
+def left_out(found: Sequence[Outcome]) -> str:
+    """Which radii the bars do not show, as a sentence; nothing where they show all."""
+    told = [f"{outcome.run} at {' and '.join(outcome.others)}" for outcome in found if outcome.others]
+    return f" Not drawn here: {'; '.join(told)}." if told else ""
 
 
 def _certified(record: Record, item: Evaluated) -> int | None:
@@ -92,12 +128,12 @@ def _certified(record: Record, item: Evaluated) -> int | None:
 
 def outcome_bars(found: Sequence[Outcome], slug: str = "outcomes") -> Markup:
     """A bar a run, from misclassified to certified, with its figures below, and under what."""
-    step, wide = 80, WIDTH - 8
-    body, told = [], []
-    for place, outcome in enumerate(found):
-        top = 8 + place * step
-        body.append(text(4, top + 12, outcome.run, "name"))
+    wide, top = WIDTH - 8, 8
+    body: list[str] = []
+    told = []
+    for outcome in found:
         at, words = 4.0, []
+        top += _name(body, outcome.run, 4, top + 12)
         for kind, share in outcome.shares.items():
             if share:
                 width = wide * share
@@ -105,27 +141,27 @@ def outcome_bars(found: Sequence[Outcome], slug: str = "outcomes") -> Markup:
                 at += width
             if share is not None:
                 words.append(f"{_WORDS[kind]} {percent(share)}")
-        under = _under(outcome.evaluation)
         body.append(text(4, top + 47, " · ".join(words), "tick"))
-        body.append(text(4, top + 64, under, "tick"))
-        told.append(f"{outcome.run}, {under}: " + ", ".join(words))
+        under = lines(outcome.under, TICK)
+        body += [text(4, top + 64 + LINE * n, line, "tick") for n, line in enumerate(under)]
+        top += 80 + LINE * (len(under) - 1)
+        told.append(f"{outcome.run}, {outcome.under}: " + ", ".join(words))
     keys = Markup("").join(
         Markup('<li><svg class="key" viewBox="0 0 28 12" aria-hidden="true">{}</svg> {}</li>').format(
             Markup(f'<rect class="bar {kind}" x="2" y="0" width="24" height="12"/>'), shown
         )
         for kind, shown in KINDS.items()
+        if any(outcome.shares[kind] is not None for outcome in found)
     )
-    drawn = frame(
-        slug, "What became of the images, in % of them", "; ".join(told), "".join(body), 12 + step * len(found)
-    )
+    drawn = frame(slug, "What became of the images, in % of them", "; ".join(told), "".join(body), top + 4)
     return drawn + Markup('<ul class="legend">{}</ul>').format(keys)
 
 
-def _under(item: Evaluated) -> str:
-    """Of how many images, and under which attacks."""
-    names = ", ".join(item.attacks)
-    attacks = names if len(names) < ROOM else f"{len(item.attacks)} attacks of {item.name}"
-    return f"{item.images:,} images: {attacks}"
+def _name(body: list[str], words: str, x: float, y: float) -> int:
+    """Puts a run's name into a figure; how much higher it is than one line."""
+    found = lines(words, NAME, WIDTH - 2 * x)
+    body += [text(x, y + LINE * n, line, "name") for n, line in enumerate(found)]
+    return LINE * (len(found) - 1)
 
 
 _WORDS = {"clean": "wrong", "broken": "broken", "open": "open", "certified": "certified"}
@@ -140,7 +176,10 @@ def accuracy_dots(rows: Sequence[tuple[str, dict[str, tuple[float, float, float]
     """
     attacks = list(dict.fromkeys(name for _, found in rows for name in found))[:STYLES]
     top, track = 6, 9
-    heights = [30 + track * sum(name in found for name in attacks) for _, found in rows]
+    heights = [
+        30 + track * sum(name in found for name in attacks) + LINE * (len(lines(label, NAME, WIDTH - 16)) - 1)
+        for label, found in rows
+    ]
     floor = top + sum(heights)
 
     def at(share: float) -> float:
@@ -154,7 +193,7 @@ def accuracy_dots(rows: Sequence[tuple[str, dict[str, tuple[float, float, float]
     told = []
     for place, (label, found) in enumerate(rows):
         y = top + sum(heights[:place]) + 18
-        body.append(text(8, y - 2, label, "name"))
+        y += _name(body, label, 8, y - 2)
         for style, name in enumerate(attacks):
             if name in found:
                 share, low, high = found[name]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bpfc.errors import UserError
+from bpfc.evaluation.plan import SHOWN_NORMS
 from bpfc.files import read_json, read_jsonl
 from bpfc.ledger import columns, summarise
 from bpfc.methods.classes import STANDINGS
@@ -13,9 +14,16 @@ from bpfc.report.figures import Results
 from bpfc.training.run import Run
 from bpfc.training.run_data import class_names
 
+WRITTEN = "a folder that bpfc train, evaluate, certify or audit wrote"
+
 
 class NothingToReportError(UserError):
     """A folder holds nothing that a page could show."""
+
+
+def radius(content: dict[str, Any]) -> str:
+    """Norm and ε of an evaluation or certification, for people."""
+    return f"{SHOWN_NORMS[content.get('norm', 'linf')]} ε {content['eps']:.4g}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,10 @@ class Evaluated:
     @property
     def norm(self) -> str:
         return str(self.summary.get("norm", "linf"))
+
+    @property
+    def radius(self) -> str:
+        return radius(self.summary)
 
     @property
     def cascade(self) -> bool:
@@ -114,6 +126,11 @@ class Record:
         proven_and_audited = [*self.certifications.items(), *self.audits.items()]
         return [*((item.name, item.summary) for item in self.evaluations), *proven_and_audited]
 
+    def other_radii(self, shown: str) -> list[str]:
+        """At which radii it was attacked or certified besides the one that is shown."""
+        every = [*(item.summary for item in self.evaluations), *self.certifications.values()]
+        return [each for each in dict.fromkeys(map(radius, every)) if each != shown]
+
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of the weights that each evaluation, certification and audit speaks of."""
@@ -121,12 +138,15 @@ class Record:
 
 
 def read_run(folder: Path) -> Record:
-    """What stands in the folder of a run, or of an evaluation of a model that was handed in.
+    """What stands in the folder of a run, or of an evaluation, certification or audit of a model that was handed in.
 
     Raises:
-        NothingToReportError: neither is there.
+        NothingToReportError: none of them is there.
         ValueError: a file is damaged, or a ledger and its summary disagree; the message names it.
     """
+    if not folder.is_dir():
+        fault = "is no folder" if folder.exists() else "does not exist"
+        raise NothingToReportError(f"{folder}: {fault}; name {WRITTEN}")
     recipe = _object(folder / "recipe.json", "data", "network", "method", "epochs")
     starts = read_json(folder / "provenance.json", list) if (folder / "provenance.json").is_file() else []
     _have(folder / "provenance.json", starts, "command", "commit", "time", "versions", "hardware")
@@ -138,9 +158,9 @@ def read_run(folder: Path) -> Record:
         for path in inside
         if (audited := _object(path / "audit.json", "verdict", "sentence", "findings")) is not None
     }
-    if recipe is None and not evaluations:
+    if recipe is None and not (evaluations or certifications or audits):
         raise NothingToReportError(
-            f"{folder}: holds neither a run nor an evaluation; name a folder that bpfc train or bpfc evaluate wrote"
+            f"{folder}: holds neither a run nor an evaluation, certificates or an audit; name {WRITTEN}"
         )
     label = Results(folder.resolve().parent).label(folder.resolve().name) if recipe else folder.resolve().name
     log = _lines(folder / "log.jsonl", "epoch")

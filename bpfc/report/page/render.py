@@ -20,11 +20,13 @@ from bpfc.report.page.audits import drawings
 from bpfc.report.page.curves import Figure, empty_bounds, over_eps, over_restarts, over_steps, training, training_legend
 from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps
+from bpfc.report.page.glance import glances
 from bpfc.report.page.glossary import glossary
-from bpfc.report.page.outcomes import accuracy_dots, outcome_bars, outcomes
+from bpfc.report.page.outcomes import accuracy_dots, left_out, outcome_bars, outcomes
+from bpfc.report.page.proofs import certificate_tables
 from bpfc.report.page.records import Record, read_run
 from bpfc.report.page.svg import legend
-from bpfc.report.page.tables import CLASS, attack_tables, cascade_tables, glance, trained
+from bpfc.report.page.tables import CLASS, attack_tables, cascade_tables, trained
 
 PICTURED = 5
 """Images whose bit planes are shown."""
@@ -50,18 +52,21 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
     records = _told_apart([record for folder in folders for record in apart(read_run(folder))])
     check_images(records)
     images = {record.data: images_of(record, data_dir) for record in records}
-    about, dots = glance(records)
+    glimpses = glances(records)
     bars = outcomes(records)
     data = ["--data-dir", str(data_dir)] if data_dir is not None else []
     content: dict[str, Any] = {
         "title": _title(records),
         "records": records,
-        "about": about,
+        "about": "; ".join(item.about for item in glimpses),
+        "attacked": any(record.evaluations for record in records),
         "class_told": CLASS,
-        "dots": accuracy_dots(dots) if dots else None,
+        "dots": [(item, accuracy_dots(item.rows, f"glance{n}")) for n, item in enumerate(glimpses)],
         "tables": attack_tables(records),
         "cascades": cascade_tables(records),
+        "proven": certificate_tables(records),
         "bars": outcome_bars(bars) if bars else None,
+        "bars_leave_out": left_out(bars),
         "bars_by": [outcome for outcome in bars if outcome.by],
         "over": [*over_eps(records), *over_steps(records), *over_restarts(records)],
         "over_note": empty_bounds(records),
@@ -100,8 +105,9 @@ def _template_file(name: str) -> str:
 
 def _title(records: Sequence[Record]) -> str:
     data = ", ".join(dict.fromkeys(DATA.get(record.data, record.data) for record in records))
-    count = "one network" if len(records) == 1 else f"{len(records)} networks"
-    return f"{data}: {records[0].label} under attack" if len(records) == 1 else f"{data}: {count} under attack"
+    what = records[0].label if len(records) == 1 else f"{len(records)} networks"
+    under = " under attack" if any(record.evaluations for record in records) else ""
+    return f"{data}: {what}{under}"
 
 
 def _check_once(folders: Sequence[Path]) -> None:

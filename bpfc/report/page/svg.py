@@ -1,6 +1,7 @@
 """Figures as inline SVG: a plane with axes and units, and marks in it. Colours are classes of the page's style."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -107,6 +108,35 @@ def marker(x: float, y: float, style: int) -> str:
 
 def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
     return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def lines(words: str, size: float, room: float = WIDTH - 8) -> list[str]:
+    """Words as lines that fit into a figure, since SVG breaks none; a word longer than a line is broken at a joint."""
+    found, line = [], ""
+    for word in re.findall(r"\S+\s*", words):
+        for piece in [word] if _wide(word.rstrip(), size) <= room else re.findall(r".+?(?:[/_-]|$)", word):
+            if line and _wide((line + piece).rstrip(), size) > room:
+                found.append(line.rstrip())
+                line = ""
+            for letter in piece:
+                if _wide(line + letter.rstrip(), size) > room:
+                    found.append(line)
+                    line = ""
+                line += letter
+    return [*found, line.rstrip()]
+
+
+def _wide(words: str, size: float) -> float:
+    """At least as wide as most words are in the widest bold font that may be there."""
+    return size * sum(map(_letter, words))
+
+
+def _letter(letter: str) -> float:
+    if letter in " fijlrt,.:()-'|·":
+        return 0.45
+    if letter in "mwMW%@" or letter >= "\u2e80":  # Chinese, Japanese, Korean and pictures
+        return 1.08
+    return 0.8 if letter.isupper() else 0.72
 
 
 def axes(

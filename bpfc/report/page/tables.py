@@ -1,18 +1,15 @@
 """Tables of a page: networks under attacks on the same images, what a cascade leaves, and how networks were trained."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bpfc.evaluation.plan import SHOWN_NORMS
-from bpfc.ledger import wilson_interval
 from bpfc.methods.classes import MEANINGS
 from bpfc.report.captions import shown_images
 from bpfc.report.figures import DATA, PRECISIONS, percent
 from bpfc.report.page.gaps import STANDARD
 from bpfc.report.page.records import Evaluated, Record
-from bpfc.report.page.svg import STYLES
 
 
 class Cell(NamedTuple):
@@ -61,7 +58,7 @@ NOT_KNOWN = "–"
 """The class of a model that was handed in."""
 
 
-def _class(record: Record) -> Cell:
+def class_cell(record: Record) -> Cell:
     return Cell(NOT_KNOWN if record.number is None else f"{record.number}")
 
 
@@ -86,7 +83,7 @@ def attack_tables(records: Sequence[Record]) -> list[Table]:
             if any(name in rows.get(label, {}) for name in item.attacks):  # in another arithmetic or from another seed
                 label += f" ({item.name})"
             rows.setdefault(label, {"clean": item.summary["clean"]}).update(item.attacks)
-            classes[label] = _class(record)
+            classes[label] = class_cell(record)
             notes.setdefault(of, []).extend(_notes(record, item))
     found = []
     for of, rows in sorted(groups.items(), key=lambda entry: -entry[0][3]):
@@ -110,7 +107,7 @@ def cascade_tables(records: Sequence[Record]) -> list[Table]:
                 columns = groups.setdefault((denominator(record, item), names), {})
                 again = record.label in columns  # in another arithmetic or from another seed
                 label = f"{record.label} ({item.name})" if again else record.label
-                columns[label], classes[label] = item, _class(record)
+                columns[label], classes[label] = item, class_cell(record)
     found = []
     for (of, names), columns in groups.items():
         longest = max((list(item.attacks) for item in columns.values()), key=len)
@@ -140,44 +137,6 @@ def _notes(record: Record, item: Evaluated) -> list[str]:
     precision = PRECISIONS.get(item.summary.get("precision", ""), "an arithmetic not written down")
     told = [f"{record.label}, {item.name}: {warning}" for warning in item.summary.get("warnings", [])]
     return [f"Gradients of the attacks on {record.label} ({item.name}) in {precision}; verdicts in float32.", *told]
-
-
-WORST, PROVEN = "worst of a suite", "certified"
-
-
-def glance(records: Sequence[Record]) -> tuple[str, list[tuple[str, dict[str, tuple[float, float, float]]]]]:
-    """For the first figure: the set of images that most networks were attacked on, and the attacks most were met by.
-
-    What stands after a suite, and what is certified, is shown wherever it is known.
-    """
-    groups: dict[Denominator, dict[str, dict[str, dict[str, Any]]]] = {}
-    for record in records:
-        for item in record.evaluations:
-            row = groups.setdefault(denominator(record, item), {}).setdefault(record.titled, {})
-            row |= {"clean": item.summary["clean"]}
-            if not item.cascade:
-                row |= {name: share for name, share in item.attacks.items() if name not in row}
-                continue
-            worst = item.summary["worst_case"]
-            if WORST not in row or worst["accuracy"] < row[WORST]["accuracy"]:
-                row[WORST] = worst
-            if "between" in item.summary:
-                share = item.summary["between"]["certified"]
-                row[PROVEN] = {
-                    "accuracy": share,
-                    "interval_95": wilson_interval(round(share * item.images), item.images),
-                }
-    if not groups:
-        return "", []
-    of, rows = max(groups.items(), key=lambda entry: (len(entry[1]), entry[0][3]))
-    counts = Counter(name for row in rows.values() for name in row if name not in ("clean", WORST, PROVEN))
-    common = [name for name, count in counts.items() if count == max(counts.values())]
-    order = ["clean", *common[: STYLES - 3], WORST, PROVEN]
-    picked = [
-        (label, {name: (row[name]["accuracy"], *row[name]["interval_95"]) for name in order if name in row})
-        for label, row in rows.items()
-    ]
-    return shown(of), picked
 
 
 def trained(record: Record) -> list[tuple[str, str]]:
