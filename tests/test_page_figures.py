@@ -201,7 +201,7 @@ def test_what_was_not_done_is_said(made: Path, run: Path) -> None:
         assert said in told
     change(run / "recipe.json", seed=1)
     both = gaps([record, read_run(run)], {record.data: None})
-    assert "BPFC: 2 seeds" in both
+    assert "How much more than 2 seeds would change the figures of BPFC." in both
     change(run / "evaluation" / "summary.json", weights_sha256="0" * 64)
     certify(run, lambda _: False)
     change(run / "certification" / "summary.json", weights_sha256="1" * 64)

@@ -1,15 +1,16 @@
 """What a page does not know: attacks not run, images not attacked, seeds not repeated. It is said on the page."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 from bpfc.data import AnyImages
+from bpfc.report.page.names import without_seed
 from bpfc.report.page.records import Record
+from bpfc.report.page.seeds import by_recipe
+from bpfc.report.page.tables import STANDARD
 from bpfc.training.recipes import RECIPES
 
-STANDARD = ("aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square")
 SIZES = {"mnist": 10_000, "fashion-mnist": 10_000, "cifar-10": 10_000, "mnist-5k": 500}
 """Test images of the data sets with a name."""
 
@@ -36,13 +37,13 @@ def _named(records: Sequence[Record], every: Sequence[Record]) -> str:
 
 def _seeds(records: Sequence[Record]) -> list[str]:
     """Trainings that differ in nothing but the seed."""
-    groups = defaultdict(list)
-    for record in records:
-        if record.recipe is not None:
-            rest = {name: value for name, value in record.recipe.items() if name != "seed"}
-            groups[json.dumps(rest, sort_keys=True)].append(record)
-    once = [group[0] for group in groups.values() if len(group) == 1]
-    few = [f"{group[0].label}: {len(group)} seeds" for group in groups.values() if len(group) > 1]
+    groups = by_recipe(records)
+    once = [group[0] for group in groups if len(group) == 1]
+    few = [
+        f"How much more than {len(group)} seeds would change the figures of {without_seed(group[0])}."
+        for group in groups
+        if len(group) > 1
+    ]
     told = []
     if once:
         told.append(

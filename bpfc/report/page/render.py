@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +21,11 @@ from bpfc.report.page.gallery import class_name, gallery, images_of
 from bpfc.report.page.gaps import gaps
 from bpfc.report.page.glance import glances
 from bpfc.report.page.glossary import glossary
+from bpfc.report.page.names import told_apart
 from bpfc.report.page.outcomes import accuracy_dots, left_out, outcome_bars, outcomes
 from bpfc.report.page.proofs import certificate_tables
 from bpfc.report.page.records import Record, read_run
+from bpfc.report.page.seeds import seed_tables
 from bpfc.report.page.svg import legend
 from bpfc.report.page.tables import CLASS, attack_tables, cascade_tables, trained
 
@@ -49,7 +50,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         ContradictionError: an image is certified and broken.
     """
     _check_once(folders)
-    records = _told_apart([record for folder in folders for record in apart(read_run(folder))])
+    records = told_apart([record for folder in folders for record in apart(read_run(folder))])
     check_images(records)
     images = {record.data: images_of(record, data_dir) for record in records}
     glimpses = glances(records)
@@ -62,6 +63,7 @@ def render_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None
         "attacked": any(record.evaluations for record in records),
         "class_told": CLASS,
         "dots": [(item, accuracy_dots(item.rows, f"glance{n}")) for n, item in enumerate(glimpses)],
+        "seeds": seed_tables(records),
         "tables": attack_tables(records),
         "cascades": cascade_tables(records),
         "proven": certificate_tables(records),
@@ -116,15 +118,6 @@ def _check_once(folders: Sequence[Path]) -> None:
     for folder in resolved:
         if resolved.count(folder) > 1:
             raise ValueError(f"{folder.name}: is named twice; name each run once")
-
-
-def _told_apart(records: list[Record]) -> list[Record]:
-    """Labels by which each run is known: with the name of its folder where two are called the same."""
-    labels = [record.label for record in records]
-    return [
-        replace(record, label=f"{record.label}, {record.name}") if labels.count(record.label) > 1 else record
-        for record in records
-    ]
 
 
 def _planes(records: Sequence[Record], images: dict[str, AnyImages | None]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from bpfc.evaluation.plan import SHOWN_NORMS
 from bpfc.methods.classes import MEANINGS
 from bpfc.report.captions import shown_images
 from bpfc.report.figures import DATA, PRECISIONS, percent
-from bpfc.report.page.gaps import STANDARD
 from bpfc.report.page.records import Evaluated, Record
 
 
@@ -35,6 +34,9 @@ class Table:
     rows: list[tuple[str, list[Cell]]]
     notes: list[str]
 
+
+STANDARD = ("aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square")
+"""The parts of AutoAttack, in its order."""
 
 Denominator = tuple[str, str, float, int]
 
@@ -102,9 +104,7 @@ def cascade_tables(records: Sequence[Record]) -> list[Table]:
     for record in records:
         for item in record.evaluations:
             if item.cascade:
-                # A network without a quantiser of its own lacks the attack that knows it; the rest is the same list.
-                names = tuple(name for name in item.attacks if not name.startswith(("adaptive-", "behind-")))
-                columns = groups.setdefault((denominator(record, item), names), {})
+                columns = groups.setdefault((denominator(record, item), attacked_by(item)), {})
                 again = record.label in columns  # in another arithmetic or from another seed
                 label = f"{record.label} ({item.name})" if again else record.label
                 columns[label], classes[label] = item, class_cell(record)
@@ -124,6 +124,11 @@ def cascade_tables(records: Sequence[Record]) -> list[Table]:
         told += [note for item in columns.values() for note in item.summary.get("warnings", [])]
         found.append(Table(f"{_suite(names, columns)}: {shown(of)}", ["after", *columns], rows, [*dict.fromkeys(told)]))
     return found
+
+
+def attacked_by(item: Evaluated) -> tuple[str, ...]:
+    """A suite by its attacks, but for those that know a network's own defence: others lack them in the same list."""
+    return tuple(name for name in item.attacks if not name.startswith(("adaptive-", "behind-")))
 
 
 def _suite(names: Sequence[str], columns: dict[str, Evaluated]) -> str:
