@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "fashion-mnist.html"
 
 
 def opened(
-    browser: Browser, width: int = 1280, scheme: str = "light", javascript: bool = True
+    browser: Browser, width: int = 1280, scheme: str = "light", javascript: bool = True, file: Path = PAGE
 ) -> tuple[Page, list[str]]:
     """The page, and what went wrong on it: words on the console, errors, requests that leave it."""
     context = browser.new_context(
@@ -31,11 +31,11 @@ def opened(
     page.on("pageerror", lambda error: wrong.append(str(error)))
 
     def leaves(asked: Request) -> None:
-        if not asked.url.startswith(("data:", PAGE.as_uri())):
+        if not asked.url.startswith(("data:", file.as_uri())):
             wrong.append(asked.url)
 
     page.on("request", leaves)
-    page.goto(PAGE.as_uri())
+    page.goto(file.as_uri())
     return page, wrong
 
 
