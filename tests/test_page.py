@@ -96,6 +96,9 @@ def test_runs_of_one_name_are_told_apart(made: Path, run: Path) -> None:
     assert "BPFC, again" in page
     assert "2 networks under attack" in page
     assert "any network here" in page
+    assert "<summary>BPFC, again: 2 commands</summary>" in page
+    shutil.rmtree(other / "evaluation")
+    assert ": 1 command</summary>" in render_page([other], Path("page.html"))
 
 
 def test_the_committed_page_says_what_results_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +170,9 @@ def test_without_weights_or_pictures_the_gallery_says_so(run: Path) -> None:
     record = read_run(run)
     found = gallery([record], {record.data: images})
     assert found.cards == []
-    assert "--save-images" in found.advice[0]
+    assert f"{run} holds no weights: put model.safetensors back, or train it again, and then: bpfc" in found.advice[0]
+    (run / "model.safetensors").touch()
+    assert gallery([record], {record.data: images}).advice[0].startswith(f"bpfc evaluate {run} ")
 
 
 def test_images_that_were_saved_without_a_row_are_no_pictures(run: Path) -> None:

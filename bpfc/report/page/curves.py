@@ -1,11 +1,14 @@
 """Accuracy over steps, restarts and ε, as far as ledgers know it; and what a training showed epoch by epoch."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from bpfc.report.figures import DATA
 from bpfc.report.page.records import Evaluated, Record
 from bpfc.report.page.svg import PERCENT, STYLES, Axis, Series, chart, legend, places, text, ticks
 from bpfc.report.page.tables import Denominator, denominator, shown
@@ -86,31 +89,41 @@ def _broken(row: Any, name: str) -> bool:
 
 
 def over_eps(records: Sequence[Record]) -> list[Figure]:
-    """What is known of other ε: evaluations at several, the nearest images that an attack found, certificates."""
-    lines: list[tuple[str, list[tuple[float, float]], bool]] = []
-    for record in records:
-        for name, points in _several(record).items():
-            lines.append((f"{record.label}, {name}", points, False))
-        for item in record.evaluations:
-            for name in item.attacks if item.rows and not item.cascade and item.norm == "linf" else ():
-                if "median_linf" in item.attacks[name]:
-                    lines.append((f"{record.label}, nearest found by {name}", _nearest(item, name), True))
-        for content in record.certifications.values():
-            if curve := content.get("curve"):
-                shares = [100 * share for share in curve["certified"]]
-                lines.append((f"{record.label}, certified", list(zip(curve["eps"], shares, strict=True)), False))
-    figures = []
-    for begin in range(0, len(lines), STYLES):
-        some = lines[begin : begin + STYLES]
-        series = [Series(name, points, style, stairs) for style, (name, points, stairs) in enumerate(some)]
-        axis = Axis("ε in ℓ∞, units of [0, 1], logarithmic", 1e-4, 1, (0.0001, 0.001, 0.01, 0.1, 1), log=True)
-        drawn = chart(f"eps{begin}", "Accuracy in % over ε", axis, PERCENT, series)
-        told = (
-            "Accuracy over ε. What an attack finds is an upper bound: another attack may find nearer images. What is "
-            "certified is a lower bound."
-        )
-        figures.append(Figure(drawn + legend((each.name, each.style) for each in series), told))
+    """What is known of other ε, for each data set: evaluations at several, the nearest images found, certificates."""
+    figures: list[Figure] = []
+    for data in dict.fromkeys(record.data for record in records):
+        lines = [line for record in records if record.data == data for line in _over_eps(record)]
+        for begin in range(0, len(lines), STYLES):
+            some = [replace(line, style=style) for style, line in enumerate(lines[begin : begin + STYLES])]
+            axis = Axis("ε in ℓ∞, units of [0, 1], logarithmic", 1e-4, 1, (0.0001, 0.001, 0.01, 0.1, 1), log=True)
+            drawn = chart(f"eps{len(figures)}", "Accuracy in % over ε", axis, PERCENT, some)
+            told = (
+                f"Accuracy over ε, {DATA.get(data, data)}. What an attack finds is an upper bound: another attack may "
+                "find nearer images. What is certified is a lower bound."
+            )
+            figures.append(Figure(drawn + legend((each.name, each.style) for each in some), told))
     return figures
+
+
+def _over_eps(record: Record) -> list[Series]:
+    """The lines of a run; those that would have one name say where they come from."""
+    lines = [
+        (f"{record.label}, {name}", f"{images:,} images", points, False)
+        for (name, images), points in _several(record).items()
+    ]
+    for item in record.evaluations:
+        for name in item.attacks if item.rows and not item.cascade and item.norm == "linf" else ():
+            if "median_linf" in item.attacks[name]:
+                lines.append((f"{record.label}, nearest found by {name}", item.name, _nearest(item, name), True))
+    for folder, content in record.certifications.items():
+        if curve := content.get("curve"):
+            points = [(eps, 100 * share) for eps, share in zip(curve["eps"], curve["certified"], strict=True)]
+            lines.append((f"{record.label}, certified", folder, points, False))
+    count = Counter(name for name, *_ in lines)
+    return [
+        Series(f"{name} ({where})" if count[name] > 1 else name, points, 0, stairs)
+        for name, where, points, stairs in lines
+    ]
 
 
 def empty_bounds(records: Sequence[Record]) -> str:
@@ -135,14 +148,14 @@ def _small(radius: float) -> str:
     return f"{float(f'{radius:.2g}'):.8f}".rstrip("0").rstrip(".")
 
 
-def _several(record: Record) -> dict[str, list[tuple[float, float]]]:
-    """By attack: ε and accuracy in %, where the same images were attacked at more than one ε."""
+def _several(record: Record) -> dict[tuple[str, int], list[tuple[float, float]]]:
+    """By attack and number of images: ε and accuracy in %, where the same images were attacked at more than one ε."""
     found: dict[tuple[str, int], dict[float, float]] = {}
     for item in record.evaluations:
         for name, share in item.attacks.items() if not item.cascade and item.norm == "linf" else ():
             if "median_linf" not in share:
                 found.setdefault((name, item.images), {})[item.eps] = 100 * share["accuracy"]
-    return {name: sorted(by.items()) for (name, _), by in found.items() if len(by) > 1}
+    return {key: sorted(by.items()) for key, by in found.items() if len(by) > 1}
 
 
 def _nearest(item: Evaluated, name: str) -> list[tuple[float, float]]:

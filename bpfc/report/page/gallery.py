@@ -53,10 +53,16 @@ class Card:
 
 @dataclass
 class Gallery:
-    """Cards, how many images had no room, and what to run where there is nothing to show."""
+    """Cards, at which radius, how many images had no room, and what to do where there is nothing to show.
+
+    Attributes:
+        others: evaluations whose pictures are not shown.
+    """
 
     cards: list[Card] = field(default_factory=list)
+    radius: str = ""
     left_out: int = 0
+    others: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
     def values(self, name: str) -> list[str]:
@@ -92,10 +98,14 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None], data
     shown = [(record, item) for record in records if (item := _with_pictures(record)) is not None]
     for record in records:
         if not any(record is other for other, _ in shown):
-            where = shlex.quote(str(record.folder)) if record.recipe else "…"
-            options = "--attacks fgsm,pgd-100 --limit 100 --save-images"
-            found.advice.append(f"bpfc evaluate {where} {options} --out {where}/evaluation-pictures")
+            found.advice.append(_advice(record))
     found.advice = list(dict.fromkeys(found.advice))
+    radii = {record.label: item.radius for record, item in shown}
+    at = [f"{label} at {radius}" for label, radius in radii.items()]
+    found.radius = "; ".join(at if len(set(radii.values())) > 1 else dict.fromkeys(radii.values()))
+    for record, item in shown:
+        rest = (other for other in _pictured(record) if other is not item)
+        found.others += [f"{record.label}, {other.name} at {other.radius}" for other in rest]
     each = MOST // max(1, len(shown))
     for record, item in shown:
         test = images[record.data]
@@ -114,8 +124,22 @@ def gallery(records: Sequence[Record], images: dict[str, AnyImages | None], data
 
 def _with_pictures(record: Record) -> Evaluated | None:
     """The evaluation with the most saved images; without a ledger nothing is known of them."""
-    every = [item for item in record.evaluations if item.saved and item.rows]
+    every = _pictured(record)
     return max(every, key=lambda item: len(item.saved)) if every else None
+
+
+def _pictured(record: Record) -> list[Evaluated]:
+    return [item for item in record.evaluations if item.saved and item.rows]
+
+
+def _advice(record: Record) -> str:
+    """What to do so that there are pictures."""
+    where = shlex.quote(str(record.folder)) if record.recipe else "…"
+    options = "--attacks fgsm,pgd-100 --limit 100 --save-images"
+    command = f"bpfc evaluate {where} {options} --out {where}/evaluation-pictures"
+    if record.recipe is None or (weights := Run(record.folder).weights).is_file():
+        return command
+    return f"{where} holds no weights: put {weights.name} back, or train it again, and then: {command}"
 
 
 def _cards(record: Record, item: Evaluated, test: AnyImages, data_dir: Path | None) -> Iterator[Card]:

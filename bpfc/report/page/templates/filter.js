@@ -14,6 +14,8 @@ if (form) {
   const cards = [...document.querySelectorAll(".card")];
   const count = document.getElementById("count");
   const rest = document.getElementById("rest");
+  const [first, second] = document.querySelectorAll(".cards");
+  const late = second ? [...second.children] : [];
   const show = () => {
     const { size, ...asked } = Object.fromEntries(new FormData(form));
     const wanted = Object.entries(asked).filter(([, value]) => value);
@@ -21,6 +23,7 @@ if (form) {
     gallery.toggle("large", size === "large");
     gallery.toggle("filtered", wanted.length > 0); // how many more there are says nothing then
     if (rest && wanted.length) rest.open = true;
+    if (second) (wanted.length ? first : second).append(...late); // one grid of what is asked for, without a hole
     let shown = 0;
     for (const card of cards) {
       card.hidden = wanted.some(([name, value]) => card.dataset[name] !== value);
