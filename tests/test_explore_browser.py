@@ -349,6 +349,38 @@ def test_a_full_queue_turns_attacks_away_and_nobody_else(
         assert ended.acquire(timeout=60)
 
 
+def test_who_waits_sees_the_place_in_the_queue(
+    page: Page, address: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page did not change until the attacks of others were over."""
+    over, ended = threading.Event(), threading.Semaphore(0)
+
+    def lasts(*_: object) -> Iterator[Step]:
+        over.wait(60)
+        ended.release()
+        yield from ()
+
+    monkeypatch.setattr(page_module, "pgd_steps", lasts)
+    image, attack = place(address, "test_image"), place(address, "attack")
+    for number in range(AT_ONCE + 1):
+        visitor = f"before{number}"
+        asked = {"data": [0, 6], "fn_index": image, "session_hash": visitor}
+        assert send(address, "gradio_api/run/predict", asked)[0] == 200
+        joined = {"data": [None, 0.1, 100], "fn_index": attack, "session_hash": visitor}
+        assert send(address, "gradio_api/queue/join", joined)[0] == 200
+    page.get_by_role("button", name="Attack").click()
+    told = page.locator(".told").get_by_text(re.compile(r"queue: (\d)/\1"))  # the last of them
+    told.wait_for()
+    assert "Waiting" in told.evaluate("one => getComputedStyle(one, '::before').content")
+    assert page.evaluate(CUT_OFF) == []
+    assert page.evaluate(FAINT) == []
+    page.get_by_role("button", name="Stop").click()
+    told.wait_for(state="hidden")
+    over.set()
+    for _ in range(AT_ONCE + 1):
+        assert ended.acquire(timeout=60)
+
+
 def test_without_the_password_there_is_nothing_and_with_it_the_page_on_a_phone(
     browser: Browser, scene: Scene, asked_elsewhere: list[str]
 ) -> None:

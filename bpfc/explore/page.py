@@ -126,7 +126,8 @@ def build_page(scene: Scene) -> gr.Blocks:
             "<p class='soft'>Each network is attacked for itself, with its own gradient, from the same random start. "
             "From left to right: the image, the perturbation (amplified: mid-grey is no change, black −ε, white ε), "
             "the perturbed image. A step is 2.5 ε / steps long. The label’s bar is blue, ▸ marks the answer, all bars "
-            "have one scale. A step breaks the network if the judge of <code>bpfc evaluate</code> says so.</p>"
+            "have one scale. A step breaks the network if the judge of <code>bpfc evaluate</code> says so. "
+            f"{AT_ONCE} attacks run at once; who waits is told the place in the queue, and of how many.</p>"
         )
 
         look = _Handlers(scene)
@@ -140,7 +141,7 @@ def build_page(scene: Scene) -> gr.Blocks:
             [shown, told, walked, back],
             concurrency_id="attack",
             concurrency_limit=AT_ONCE,
-            **plain,
+            **plain | {"show_progress": "minimal", "show_progress_on": told},  # the place of who waits
         )
         # Another image ends the attack on the one before, and is shown after that.
         for event, handler, given, more in (
