@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint suite tables page bench
+.PHONY: demo test lint suite tables page pictures bench
 
 demo: $(VENV)/installed-demo
 	$(BIN)/bpfc demo --out demo
@@ -29,6 +29,10 @@ PAGE := bpfc normal mixup fgsm-at rss-at pgd-at-6-epochs bpfc-simple-quantisatio
 	ibp-curve-20-epochs
 page: $(VENV)/installed-test
 	$(BIN)/bpfc report $(PAGE:%=results/fashion-mnist-%) --out docs/fashion-mnist.html
+
+# Of the page and of the explorer, as Chromium shows them; after `make page`.
+pictures: $(VENV)/installed-test
+	$(BIN)/python docs/pictures.py
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/training.py

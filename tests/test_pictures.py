@@ -1,0 +1,16 @@
+"""The pictures of the page and of the explorer are of what stands there now. If not: make pictures."""
+
+import runpy
+from pathlib import Path
+
+from PIL import Image
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_pictures_are_of_what_stands_there_now() -> None:
+    """README showed an explorer of other sliders, and a page without the classes of its networks."""
+    made = runpy.run_path(str(DOCS / "pictures.py"))
+    for name, digest in made["sources"]().items():
+        with Image.open(DOCS / name) as picture:
+            assert picture.info.get(made["SEEN"]) == digest, name
