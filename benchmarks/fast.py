@@ -151,6 +151,7 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
         "eps": recipe.eps,
         "weights_sha256": Run(run).digest,
         "block": options.block,
+        "first": options.first,
         "device": device.type,
     }
     kept = kept_in(file) if file.exists() else {**header, "variants": {}}
@@ -164,7 +165,7 @@ def opened(run: Path, file: Path, options: Fast, device: torch.device) -> Networ
 
 def kept_in(file: Path) -> dict[str, Any]:
     """The blocks of a file. Raises UserError where another version has begun it."""
-    kept: dict[str, Any] = read_json(file)
+    kept: dict[str, Any] = {"first": 0, **read_json(file)}  # of before other images could be chosen
     blocks = [block for variant in kept["variants"].values() for block in variant["blocks"].values()]
     if not all({"device", "broken_by"} <= block.keys() for block in blocks):
         raise UserError(f"{file}: begun by a version that kept blocks in another way; choose another --out")
@@ -276,7 +277,6 @@ def table(out: Path) -> dict[str, Any]:
             continue
         network = {name: value for name, value in kept.items() if name != "variants"}
         network["images"] = kept["block"] * len(common)
-        network["first"] = int(common[0])
         official = {place for first in common for place in variants["standard"]["blocks"][first]["stands"]}
         for name, variant in variants.items():
             each = [variant["blocks"][first] for first in common]

@@ -298,7 +298,8 @@ def test_all_that_is_asked_about_an_image_is_shown_to_the_end(
     assert sum(shown) == sum(asked)
 
 
-def test_an_image_that_needs_no_more_work_gets_none(trained: nn.Module, test_digits: Digits) -> None:
+@pytest.mark.parametrize("attack", [TargetedAPGD(0.1, 10), FocusedAPGD(0.1, 10)], ids=repr)
+def test_an_image_that_needs_no_more_work_gets_none(attack: Attack, trained: nn.Module, test_digits: Digits) -> None:
     """Whatever is said of it at its other targets in the same step."""
     images, labels = (part[:12] for part in test_digits)
     ended = torch.full((12,), 100)
@@ -310,7 +311,7 @@ def test_an_image_that_needs_no_more_work_gets_none(trained: nn.Module, test_dig
         ended[at[wrong]] = ended[at[wrong]].clamp(max=step)
         return wrong
 
-    TargetedAPGD(0.1, 10)(trained, images, labels, ImageRng(0, range(12)), watch)
+    attack(trained, images, labels, ImageRng(0, range(12)), watch)
     assert ended.lt(10).logical_and(ended > 0).any()
     assert latest.le(ended).all()
 
@@ -391,7 +392,8 @@ def test_the_focus_is_on_the_class_that_came_nearest(
     assert 0 < hopeless < 24
 
 
-def test_an_image_that_falls_at_once_is_not_focused_on(trained: nn.Module, test_digits: Digits) -> None:
+@pytest.mark.parametrize("attack", [TargetedAPGD(0.1, 20), FocusedAPGD(0.1, 20)], ids=repr)
+def test_an_image_that_falls_at_once_is_shown_once(attack: Attack, trained: nn.Module, test_digits: Digits) -> None:
     images, labels = (part[:4] for part in test_digits)
     shown: list[int] = []
 
@@ -399,19 +401,31 @@ def test_an_image_that_falls_at_once_is_not_focused_on(trained: nn.Module, test_
         shown.append(step)
         return torch.ones_like(at, dtype=torch.bool)
 
-    found = FocusedAPGD(0.1, 20)(trained, images, labels, ImageRng(0, range(4)), watch)
-    assert set(shown) == {0}
-    assert found.shape == images.shape
+    found = attack(trained, images, labels, ImageRng(0, range(4)), watch)
+    assert shown == [0]
+    assert torch.equal(found, images)
 
 
 def test_no_forward_of_the_focus_is_larger_than_the_room(trained: nn.Module, test_digits: Digits) -> None:
     images, labels, rng = test_digits[0][:10], test_digits[1][:10], ImageRng(0, range(10))
     sizes: list[int] = []
     handle = trained.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
-    found = FocusedAPGD(0.01, 10, 3, room=4)(trained, images, labels, rng)
+    found = FocusedAPGD(0.1, 10, 1, room=4)(trained, images, labels, rng)
     handle.remove()
+    assert len(sizes) > 10 / 4 * (1 + 2 + 10)  # more than the look at all classes takes: some are focused on
     assert max(sizes) == 4
-    torch.testing.assert_close(found, FocusedAPGD(0.01, 10, 3)(trained, images, labels, rng), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, FocusedAPGD(0.1, 10, 1)(trained, images, labels, rng), rtol=0, atol=1e-5)
+
+
+def test_the_focus_counts_the_steps_on(trained: nn.Module, test_digits: Digits) -> None:
+    steps: set[int] = set()
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        steps.add(step)
+        return torch.zeros_like(at, dtype=torch.bool)
+
+    FocusedAPGD(0.1, 10)(trained, test_digits[0][:10], test_digits[1][:10], ImageRng(0, range(10)), watch)
+    assert steps == set(range(2 + 10 + 1))
 
 
 def test_the_room_is_no_setting_that_a_row_depends_on() -> None:

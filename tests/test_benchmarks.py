@@ -143,6 +143,27 @@ def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: p
     assert "for 4 of 4 images" in told
 
 
+def test_other_images_than_the_first(options: fast.Fast) -> None:
+    later = replace(options, first=6, images=2, variants=("standard",), out=options.out.with_name("later"))
+    fast.measure(later)
+    (digits,) = fast.table(later.out).values()
+    assert (digits["first"], digits["images"]) == (6, 2)
+    assert list(read_json(later.out / "digits" / "blocks.json")["variants"]["standard"]["blocks"]) == ["6"]
+    with pytest.raises(UserError, match="first was 6, is 0"):
+        fast.measure(replace(later, first=0))
+
+
+def test_blocks_of_before_there_was_a_first_are_gone_on_with(options: fast.Fast) -> None:
+    one = replace(options, images=2, variants=("standard",))
+    fast.measure(one)
+    file = options.out / "digits" / "blocks.json"
+    kept = read_json(file)
+    del kept["first"]
+    write_json(file, kept)
+    fast.measure(replace(one, images=4))
+    assert fast.table(options.out)["digits"]["images"] == 4
+
+
 def test_without_runs_there_is_an_empty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a folder that is not there yet, too."""
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)

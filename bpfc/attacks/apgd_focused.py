@@ -45,23 +45,28 @@ class FocusedAPGD:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         check_call(model, images, rng)
+        if not len(images):
+            return images.clone()
+        first, nearest = max(self.steps // SHARE, 1), labels.clone()
         done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        nearest = labels.clone()
-        clean, reached = (images.new_full((len(images),), torch.nan, dtype=torch.float32) for _ in range(2))
+        reached = images.new_full((len(images),), -torch.inf, dtype=torch.float32)
+        clean: Tensor | None = None
 
         def observe(indices: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+            nonlocal clean
             now = margins(logits, labels[indices])
-            clean[indices] = torch.where(clean[indices].isnan(), now, clean[indices])  # shown before all others
-            nearer = ~(now <= reached[indices])
+            clean = now if clean is None else clean  # all of them are shown as they are, before anything else
+            nearer = now >= reached[indices]
             reached[indices[nearer]] = now[nearer]
             nearest[indices[nearer]] = likeliest_others(logits[nearer], labels[indices[nearer]])[:, 0]
             if watch is not None:
                 done[indices] |= watch(indices, candidates, logits, step)
             return done[indices]
 
-        everywhere = TargetedAPGD(self.eps, max(self.steps // SHARE, 1), self.targets, self.norm, self.room)
+        everywhere = TargetedAPGD(self.eps, first, self.targets, self.norm, self.room)
         last = everywhere(model, images, labels, rng, observe)
-        left = torch.nonzero(~done & ~(reached < (1 - HOPE) * clean))[:, 0]
+        assert clean is not None
+        left = torch.nonzero(~done & (reached >= (1 - HOPE) * clean))[:, 0]
         if len(left):
             last[left] = side_by_side(
                 model,
@@ -72,7 +77,7 @@ class FocusedAPGD:
                 ball=ball(self.norm, self.eps),
                 steps=self.steps,
                 room=self.room or len(images),
-                watch=lambda rows, *seen: observe(left[rows], *seen),
+                watch=lambda rows, some, logits, step: observe(left[rows], some, logits, first + step),
                 draw=self.targets,
             )
         return last

@@ -54,12 +54,23 @@ class TargetedAPGD:
             nearest_classes(model, images[some], labels[some], self.targets, inside) for some in firsts.split(room)
         ]
         found, logits = (torch.cat(column) for column in zip(*chosen, strict=True))
-        done = torch.zeros(count, dtype=torch.bool, device=images.device)
+        left = torch.arange(count, device=images.device)
         if watch is not None:
-            done = watch(torch.arange(count, device=images.device), images, logits[same], 0)
-        return side_by_side(
-            model, images, labels, found[same], rng, ball=inside, steps=self.steps, room=room, watch=watch, done=done
-        )
+            left = left[~watch(left, images, logits[same], 0)]
+        last = images.clone()
+        if len(left):
+            last[left] = side_by_side(
+                model,
+                images[left],
+                labels[left],
+                found[same][left],
+                rng[left],
+                ball=inside,
+                steps=self.steps,
+                room=room,
+                watch=None if watch is None else lambda rows, *seen: watch(left[rows], *seen),
+            )
+        return last
 
 
 def side_by_side(
@@ -73,19 +84,18 @@ def side_by_side(
     steps: int,
     room: int,
     watch: Watch | None = None,
-    done: Tensor | None = None,
     draw: int = 0,
 ) -> Tensor:
     """APGD on the targeted DLR loss at each image's `classes` (N, targets), all in one batch.
 
-    An image leaves when one of its targets breaks it, or at once where `done` (N,) says so. The first target starts
-    from the random numbers `draw`, the next from the next. What comes back is, of the last iterates at the targets, the
-    one nearest to being taken for another class.
+    An image leaves when one of its targets breaks it. The first target starts from the random numbers `draw`, the next
+    from the next. What comes back is, of the last iterates at the targets, the one nearest to being taken for another
+    class.
     """
     count, each = classes.shape
     # Copies of the images: all for their first target, then all for their second.
     of = torch.arange(count, device=images.device).repeat(each)
-    done = torch.zeros(count, dtype=torch.bool, device=images.device) if done is None else done
+    done = torch.zeros(count, dtype=torch.bool, device=images.device)
 
     def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
         assert watch is not None

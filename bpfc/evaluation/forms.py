@@ -163,7 +163,7 @@ FORMS = (
     Form(
         r"apgd-focused-(\d+)(?:x(\d+))?",
         "apgd-focused-STEPS[xRESTARTS]",
-        "APGD towards up to 9 classes for STEPS/5, then anew towards the one that came nearest",
+        "APGD towards up to 9 classes for STEPS/5; where an image may fall, thrice towards the nearest",
         lambda c, steps, _: FocusedAPGD(c.eps, steps, norm=c.norm),
         last=False,
     ),
