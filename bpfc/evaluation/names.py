@@ -22,7 +22,7 @@ CASCADES = ("quick", "fast", "standard", "worst")
 SUITES = {
     "paper": "what the paper's tables need, each attack on every image",
     "quick": "noise, FGSM, PGD-40, multi-targeted PGD-10, and behind a tone curve: minutes on a CPU",
-    "fast": "nearly AutoAttack's verdict for a tenth of its passes, where no gradients are hidden: the number while working",
+    "fast": "nearly AutoAttack's verdict for a tenth of its passes, if no gradients are hidden: while working",
     "standard": "AutoAttack's standard version: the number that others report",
     "worst": "nearly everything, cheapest first: the number to trust most",
 }
