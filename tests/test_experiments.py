@@ -5,8 +5,9 @@ from dataclasses import replace
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.experiments import EXPERIMENTS, columns, source_trained_by, sources, trained_by
 from bpfc.report.figures import METHODS, paper
-from bpfc.report.reproduction import Task, compared
+from bpfc.report.reproduction import compared
 from bpfc.report.shelf import shelf
+from bpfc.report.task import Task
 from bpfc.training.recipes import PAPER, RECIPES
 
 

@@ -31,8 +31,9 @@ from bpfc.ledger import Ledger
 from bpfc.models import NETWORKS
 from bpfc.report.budgets import BUDGETS, Budget, BudgetName, ExperimentName
 from bpfc.report.experiments import EXPERIMENTS, source_trained_by, trained_by
-from bpfc.report.reproduction import Task, _difference, _spread, compared
+from bpfc.report.reproduction import _difference, _spread, compared
 from bpfc.report.shelf import shelf
+from bpfc.report.task import Task
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
@@ -54,7 +55,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: DataSet) -> N
         def short(*words: object, maker: Callable[..., Recipe] = maker) -> Recipe:
             return replace(maker(*words), ifgsm_steps=2, validation=20)
 
-        monkeypatch.setattr(f"bpfc.report.reproduction.{maker.__name__}", short)
+        monkeypatch.setattr(f"bpfc.report.task.{maker.__name__}", short)
     monkeypatch.setattr("bpfc.data.load", lambda *_: digits)  # read once for all tests
     monkeypatch.setattr("bpfc.machine._seconds", lambda _: 1.0)  # `auto` is float32, without timing it
 

@@ -13,8 +13,9 @@ import stability
 from bpfc.files import read_jsonl
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.figures import Results, paper, percent
-from bpfc.report.reproduction import Task, compared, reproduced
+from bpfc.report.reproduction import compared, reproduced
 from bpfc.report.shelf import shelf
+from bpfc.report.task import Task
 from bpfc.training.own_recipes import BEST
 from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES

@@ -13,8 +13,9 @@ from bpfc.files import write_json, write_jsonl
 from bpfc.report.accuracy import accuracies
 from bpfc.report.budgets import BUDGETS
 from bpfc.report.figures import Results
-from bpfc.report.reproduction import Task, compared
+from bpfc.report.reproduction import compared
 from bpfc.report.shelf import shelf
+from bpfc.report.task import Task
 from bpfc.training.recipe import Recipe, recipe_json
 
 WHITE, BLACK = (Task(name, "mnist", BUDGETS["quick"], 20, 1, ("bpfc",)) for name in ("table2", "table3"))

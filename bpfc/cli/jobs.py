@@ -10,8 +10,8 @@ from bpfc.cli.speed import Estimate
 from bpfc.files import read_jsonl
 from bpfc.ledger import ROWS
 from bpfc.report.budgets import BUDGETS
-from bpfc.report.reproduction import Task
 from bpfc.report.shelf import Shelf
+from bpfc.report.task import Task
 from bpfc.training.health import TrainingError
 from bpfc.training.recipe import Recipe
 from bpfc.training.run import Run

@@ -14,8 +14,8 @@ from bpfc.report.budgets import BUDGETS, BudgetName, ExperimentName
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bpfc.report.reproduction import Task
     from bpfc.report.shelf import Shelf
+    from bpfc.report.task import Task
 
 RESULTS = Path("results")
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME …")]
@@ -144,7 +144,7 @@ def _tasks(options: Reproduce) -> "list[Task]":
     """
     from bpfc.attacks.base import check_count
     from bpfc.report.experiments import EXPERIMENTS, IMAGES
-    from bpfc.report.reproduction import Task
+    from bpfc.report.task import Task
 
     check_count(seeds=options.seeds, jobs=options.jobs, limit=options.limit)
     experiment, tasks = EXPERIMENTS[options.table], []

@@ -9,8 +9,8 @@ import torch
 from bpfc.cli.jobs import BlackBox, DeviceName, Job
 from bpfc.cli.speed import Estimate, Speed
 from bpfc.machine import pick_device, resolve
-from bpfc.report.reproduction import Task
 from bpfc.report.shelf import Shelf
+from bpfc.report.task import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
