@@ -1,5 +1,6 @@
 import math
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bpfc.attacks import FGSM, IFGSM, PGD
 from bpfc.data import DataSet, Images, to_float
 from bpfc.evaluation import Context, PlannedAttack, ThreatModel, blocks, parse, run_block
 from bpfc.ledger import summarise, wilson_interval
+from bpfc.models import with_curve
 
 Digits = tuple[Tensor, Tensor]
 
@@ -217,6 +219,27 @@ def test_certificates_are_of_what_the_model_sees_however_it_is_stored(trained: n
     proofs = bpfc.certify(trained, images, labels.int(), eps=1e-3, indices=range(10, 15))
     found = bpfc.evaluate(trained, to_float(images), labels, attacks="fgsm", eps=1e-3, certificates=proofs)
     assert [row["certified_by"] for row in found.rows] == [row["certified_by"] for row in proofs.rows]
+
+
+def test_certificates_behind_another_tone_curve_are_of_another_network(trained: nn.Module, test_digits: Digits) -> None:
+    """A curve's ends are no values of a state: whatever stood in front, the same values let the certificates in."""
+    images, labels = (part[:5] for part in test_digits)
+    proofs = bpfc.certify(with_curve(trained, 0.1, 0.9).eval(), images, labels, eps=1e-3)
+    same = with_curve(trained, 0.1, 0.9).eval()
+    assert bpfc.evaluate(same, images, labels, attacks="fgsm", eps=1e-3, certificates=proofs).rows
+    with pytest.raises(ValueError, match="of another network"):
+        other = with_curve(trained, 0.1, 0.8).eval()
+        bpfc.evaluate(other, images, labels, attacks="fgsm", eps=1e-3, certificates=proofs)
+
+
+def test_certificates_that_do_not_say_of_what_are_not_said_to_be_of_another_network(
+    trained: nn.Module, test_digits: Digits
+) -> None:
+    """Those of a folder, whose header says it."""
+    images, labels = (part[:5] for part in test_digits)
+    proofs = replace(bpfc.certify(trained, images, labels, eps=1e-3), subject=None)
+    with pytest.raises(ValueError, match="do not say of which network .* bpfc evaluate --certificates"):
+        bpfc.evaluate(trained, images, labels, attacks="fgsm", eps=1e-3, certificates=proofs)
 
 
 def test_attacks_by_name() -> None:

@@ -138,11 +138,13 @@ def certify(
 
 
 def fingerprint(model: nn.Module, images: Images) -> str:
-    """Of the network's values, and of images as it sees them with their labels: what certificates are certificates of.
+    """Of the network's layers and values, and of images as it sees them with their labels: what certificates are of.
 
-    A part at a time, because the images may lie in memory in a smaller type.
+    Layers count by what they print, because a tone curve's ends, say, are no values that a state holds. Images are
+    taken a part at a time, because they may lie in memory in a smaller type.
     """
-    hashed = hashlib.sha256(f"{state_sha256(model)} {tuple(images.shape)} {images.labels.tolist()}".encode())
+    told = f"{model} {state_sha256(model)} {tuple(images.shape)} {images.labels.tolist()}"
+    hashed = hashlib.sha256(told.encode())
     for part in images.pixels.split(256):
         hashed.update(to_float(part).detach().cpu().contiguous().numpy().data)
     return hashed.hexdigest()

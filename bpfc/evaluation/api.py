@@ -106,12 +106,18 @@ def _proofs(certificates: Certification, threat: ThreatModel, model: nn.Module, 
     """What is proven of each image, by its position.
 
     Raises:
-        ValueError: they are no certificates, for another threat, or of another network or other images.
+        ValueError: they are no certificates, for another threat, of another network or other images, or of what they
+            do not say.
     """
     if not isinstance(certificates, Certification):
         raise ValueError(f"certificates: {type(certificates).__name__}, must be what bpfc.certify gives back")
     if threat != ThreatModel("linf", certificates.eps):
         raise ValueError(f"certificates: hold for ℓ∞ ε {certificates.eps:.4g}, the attacks are for {threat}")
+    if certificates.subject is None:
+        raise ValueError(
+            "certificates: do not say of which network and images they are; take what bpfc.certify gives back, or "
+            "bpfc evaluate --certificates for those of a folder"
+        )
     if certificates.subject != fingerprint(model, given):
         raise ValueError(
             "certificates: are of another network, other images or other labels; certify these images, in this order, "
