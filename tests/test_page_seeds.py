@@ -1,5 +1,6 @@
 """Trainings that differ in the seed: told apart by it, and their mean and deviation."""
 
+import json
 import shutil
 import statistics
 from pathlib import Path
@@ -75,6 +76,27 @@ def test_the_mean_and_the_deviation_over_seeds_stand_in_a_table(run: Path) -> No
     assert "Over seeds, mnist-5k" in page
     assert "How much more than 3 seeds would change the figures of BPFC." in page
     assert seed_tables(read(folders[:1])) == []
+
+
+def test_recipes_that_are_told_apart_by_seed_or_folder_alone_have_a_row_each(run: Path) -> None:
+    """λ stands in no label: each seed had a row of its own, or one row held the seeds of both recipes."""
+    folders = of_seeds(run, 0, 1, 2, 3)
+    weak = json.loads((run / "recipe.json").read_text())["method"] | {"weight": 0.5}
+    for folder in folders[2:]:
+        change(folder / "recipe.json", method=weak)
+    (table,) = seed_tables(read(folders))
+    assert [(name, cells[0].figure) for name, cells in table.rows] == [
+        ("BPFC, seed 0 and 1 more", "2"),
+        ("BPFC, seed 2 and 1 more", "2"),
+    ]
+    for seed, folder in enumerate(folders[2:]):
+        change(folder / "recipe.json", seed=seed)
+    (table,) = seed_tables(read(folders))
+    assert [(name, cells[0].figure, cells[1].interval) for name, cells in table.rows] == [
+        (f"BPFC, seed 0, mnist-5k-bpfc-paper-seed{seed} and 1 more", "2", "± 0.0") for seed in (0, 2)
+    ]
+    told = render_page(folders, Path("page.html"))
+    assert "the figures of BPFC, seed 0, mnist-5k-bpfc-paper-seed2 and 1 more." in told
 
 
 def test_suites_and_certificates_have_a_mean_too(run: Path) -> None:

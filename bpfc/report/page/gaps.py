@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from bpfc.data import AnyImages
-from bpfc.report.page.names import without_seed
 from bpfc.report.page.records import Record
-from bpfc.report.page.seeds import by_recipe
+from bpfc.report.page.seeds import by_recipe, recipe_labels
 from bpfc.report.page.tables import STANDARD
 from bpfc.training.recipes import RECIPES
 
@@ -40,8 +39,8 @@ def _seeds(records: Sequence[Record]) -> list[str]:
     groups = by_recipe(records)
     once = [group[0] for group in groups if len(group) == 1]
     few = [
-        f"How much more than {len(group)} seeds would change the figures of {without_seed(group[0])}."
-        for group in groups
+        f"How much more than {len(group)} seeds would change the figures of {label}."
+        for group, label in zip(groups, recipe_labels(groups), strict=True)
         if len(group) > 1
     ]
     told = []

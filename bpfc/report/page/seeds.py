@@ -22,13 +22,23 @@ def by_recipe(records: Sequence[Record]) -> list[list[Record]]:
     return [list(group.values()) for group in groups.values()]
 
 
+def recipe_labels(groups: Sequence[Sequence[Record]]) -> list[str]:
+    """A label for each recipe: that of its trainings without the seed, if it is one and no other recipe has it."""
+    every = [{without_seed(record) for record in group} for group in groups]
+    return [
+        min(own) if len(own) == 1 and every.count(own) == 1 else f"{group[0].label} and {len(group) - 1} more"
+        for group, own in zip(groups, every, strict=True)
+    ]
+
+
 def seed_tables(records: Sequence[Record]) -> list[Table]:
     """A table for each set of images, the largest first; a row for each recipe of several seeds."""
     groups: dict[Denominator, dict[str, tuple[int, dict[str, list[float]]]]] = {}
-    for group in by_recipe(records):
+    recipes = by_recipe(records)
+    for group, label in zip(recipes, recipe_labels(recipes), strict=True):
         for record in group if len(group) > 1 else ():
             for of, shares in _figures(record).items():
-                _, row = groups.setdefault(of, {}).setdefault(without_seed(record), (len(group), defaultdict(list)))
+                _, row = groups.setdefault(of, {}).setdefault(label, (len(group), defaultdict(list)))
                 for name, share in shares.items():
                     row[name].append(share)
     found = []
