@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, Error, sync_playwright
 DOCS = Path(__file__).parent
 PAGE = DOCS / "fashion-mnist.html"
 NETWORKS = [f"results/fashion-mnist-{method}" for method in ("bpfc", "normal")]
+EXPLORER = ("page.py", "drawing.py", "style.css")
+"""Of bpfc/explore, what decides how its page looks."""
 SEEN = "source"
 """Under which a picture keeps its digest."""
 
@@ -25,7 +27,7 @@ SEEN = "source"
 def sources() -> dict[str, str]:
     """The digest of what each picture shows: the page but for its date, or what makes the explorer's."""
     page = re.sub(r"<time.*?</time>", "", PAGE.read_text(encoding="utf-8")).encode()
-    explorer = b"".join((DOCS.parent / "bpfc/explore" / name).read_bytes() for name in ("page.py", "style.css"))
+    explorer = b"".join((DOCS.parent / "bpfc/explore" / name).read_bytes() for name in EXPLORER)
     made_from = {"report.png": page, "report-gallery.png": page, "explore.png": explorer}
     return {name: hashlib.sha256(source).hexdigest() for name, source in made_from.items()}
 
