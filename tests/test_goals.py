@@ -38,7 +38,7 @@ def test_ours_come_after_the_paper_what_is_published_and_the_goals(data: str, ru
     assert last[1] == "0"
     found = RESULTS.summary(f"{run}/evaluation-fast")
     shares = percent(found["clean"]["accuracy"]), percent(found["worst_case"]["accuracy"])
-    whose, under = ("ours", "`fast`") if data != "cifar-10" else (PAPERS, "`fast` (Square: 100 queries)")
+    whose, under = ("ours", "`fast`") if data != "cifar-10" else (PAPERS, "earlier `fast` (Square: 100 queries)")
     assert (last[0], *last[2:5]) == (f"– **{whose}: {RESULTS.label(run)}**", *shares, under)
 
 

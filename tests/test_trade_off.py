@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from test_report import put, share, summary
 
+from bpfc.evaluation import Context, ThreatModel, parse
 from bpfc.report.both_sides import spread
 from bpfc.report.figures import Results
 from bpfc.report.goals import GOALS
@@ -93,6 +94,10 @@ def test_a_whole_suite_has_its_name() -> None:
     assert suite(["apgd-50", "fgsm", "square-200", *AUTOATTACK]) == "AutoAttack and others"
     assert suite(["apgd-50", "apgd-focused-100", "fgsm", "square-200"]) == "`fast`"
     assert suite(["apgd-50", "behind-t3-20x2", "fgsm", "square-100"]) == "`fast` (Square: 100 queries)"
+    assert suite(["apgd-50", "apgd-t3-50x2", "fgsm", "square-200"]) == "earlier `fast`"
+    both = suite(["apgd-50", "apgd-t3-50x2", "fgsm", "square-100"])
+    assert both == "earlier `fast` (Square: 100 queries)"
+    assert suite(parse("fast", Context(ThreatModel("linf", 0.1), channels=1)).names) == "`fast`"
     assert suite(["apgd-50", "square-200"]) is None
     assert suite(["apgd-50", "fgsm"]) is None
 

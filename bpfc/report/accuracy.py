@@ -90,8 +90,9 @@ def headline(results: Results) -> str:
         shares = [without(summary["attacks"][attack]) for attack in ("fgsm", "pgd-100")]
         name_and_class = [name, results.class_of(run)]
         rows.append([*name_and_class, without(summary["clean"]), *shares, with_interval(suites[run]["worst_case"])])
+    held = " or ".join(sorted({f"`{','.join(found['attacks'])}`" for found in suites.values()}))
     told = (
-        f"Accuracy in %. {shown_images(summaries[runs[0]])}; `fast`, which comes close to AutoAttack: "
+        f"Accuracy in %. {shown_images(summaries[runs[0]])}; `fast`, which comes close to AutoAttack, here {held}: "
         f"{shown_images(suites[runs[0]]).lower()}. {shown_seeds(results, runs)} In brackets: 95 % interval."
     )
     return captioned(["", "class", "clean", "FGSM", "PGD-100", "`fast`"], rows, told)

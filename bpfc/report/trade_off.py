@@ -49,6 +49,8 @@ FAST = {"apgd-50", "fgsm"}
 """What `fast` has always held beside Square, whatever stands in front of the network."""
 QUERIES = "200"
 """That Square is asked in `fast`; earlier it was asked less often."""
+EARLIER = "apgd-t3-50x2"
+"""The attack of an earlier `fast` that broke less than what stands in its place now."""
 
 
 class Published(NamedTuple):
@@ -261,13 +263,17 @@ def point_of(results: Results, run: str, found: dict[str, dict[str, Any]]) -> Po
 
 
 def suite(attacks: Collection[str]) -> str | None:
-    """How a table calls these attacks where they are all of AutoAttack, or all of `fast`; None where they are not."""
+    """How a table calls these attacks where they are all of AutoAttack, or all of `fast`; None where they are not.
+
+    Where it was an earlier `fast` it says so, or how often that asked Square.
+    """
     if set(attacks) >= AUTOATTACK:
         return "AutoAttack and others" if len(attacks) > len(AUTOATTACK) else "AutoAttack"
     queries = [name.removeprefix("square-") for name in attacks if name.startswith("square-")]
     if not queries or not set(attacks) >= FAST:
         return None
-    return "`fast`" if QUERIES in queries else f"`fast` (Square: {queries[0]} queries)"
+    name = "earlier `fast`" if EARLIER in attacks else "`fast`"
+    return name if QUERIES in queries else f"{name} (Square: {queries[0]} queries)"
 
 
 def lowest(summary: dict[str, Any]) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from bpfc.report.both_sides import spread
 from bpfc.report.captions import captioned, check_same
 from bpfc.report.figures import Results, signed
 from bpfc.report.goals import GOALS
-from bpfc.report.trade_off import FEWEST, lowest, suite
+from bpfc.report.trade_off import EARLIER, FEWEST, lowest, suite
 from bpfc.training.run import Run
 
 LENGTH = re.compile(r"(-half)?(-\d+-epochs)?$")
@@ -68,8 +68,9 @@ def tried(results: Results, data: str) -> str:
     told = (
         f"Accuracy in %{over}. A row is of the folder in `results/` that begins with `{data}-` and its name, and "
         "perhaps ends with width and epochs. It is of AutoAttack or of `fast` where one of them was run, else of the "
-        "strongest attack that was, on as many test images as it was run on. The last columns: above the goal, or "
-        f"below it, in points; clean / stands{' / certified' if any(len(goal) > 2 for goal in goals) else ''}."
+        "strongest attack that was, on as many test images as it was run on. An earlier `fast` had "
+        f"`{EARLIER}` in place of `apgd-focused-100`. The last columns: above the goal, or below it, "
+        f"in points; clean / stands{' / certified' if any(len(goal) > 2 for goal in goals) else ''}."
     )
     return captioned(header, rows, told)
 
