@@ -18,6 +18,6 @@ def test_pictures_are_of_what_stands_there_now() -> None:
 
 def test_all_that_writes_the_explorer_s_page_is_looked_at() -> None:
     made = runpy.run_path(str(DOCS / "pictures.py"))
-    files = (DOCS.parent / "bpfc" / "explore").iterdir()
+    files = [each for kind in ("*.css", "*.py") for each in (DOCS.parent / "bpfc" / "explore").glob(kind)]
     writes = {each.name for each in files if each.suffix == ".css" or "Markup(" in each.read_text(encoding="utf-8")}
     assert writes <= set(made["EXPLORER"])
