@@ -1,14 +1,13 @@
 """APGD at every class for a little, then for long at the one class that it came nearest to, where there is hope."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bpfc.attacks.apgd_targeted import TargetedAPGD, side_by_side
 from bpfc.attacks.balls import ball
-from bpfc.attacks.base import Norm, Rng, Watch, check_call, check_count, check_radius
+from bpfc.attacks.base import Rng, Watch, check_call
 from bpfc.attacks.objectives import likeliest_others, margins
 
 SHARE = 5
@@ -20,7 +19,7 @@ HOPE = 0.75
 
 
 @dataclass(frozen=True)
-class FocusedAPGD:
+class FocusedAPGD(TargetedAPGD):
     """`TargetedAPGD` for a fifth of the steps, then APGD from three other random starts at a single class: the one
     whose logit came nearest to the label's, over all iterates at all targets.
 
@@ -28,18 +27,6 @@ class FocusedAPGD:
     which images stand: where less than three quarters of the margin are gone by then, no more steps are taken. (The A3
     of Liu et al. 2022 drops images without hope too.)
     """
-
-    eps: float
-    steps: int
-    targets: int = 9
-    norm: Norm = "linf"
-    room: int | None = field(default=None, repr=False, compare=False)
-    """Images in the largest forward; as many as are attacked, unless given. No verdict depends on it."""
-    forwards: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        check_radius(self.norm, eps=self.eps)
-        check_count(steps=self.steps, targets=self.targets, room=self.room)
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None

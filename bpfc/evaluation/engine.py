@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bpfc.answers import Answers
-from bpfc.attacks import Attack, FocusedAPGD, ImageRng, TargetedAPGD, aimed
+from bpfc.attacks import Attack, ImageRng, TargetedAPGD, aimed
 from bpfc.certification import ContradictionError
 from bpfc.data import AnyImages, Block, each_block
 from bpfc.evaluation.gradients import blind_at_start
@@ -124,9 +124,7 @@ def fitted(attack: Attack, classes: int, batch_size: int) -> Attack:
 
     A few images fill it with several targets each.
     """
-    if isinstance(attack, TargetedAPGD | FocusedAPGD):
-        return replace(attack, room=batch_size)
-    return aimed(attack, classes)
+    return replace(attack, room=batch_size) if isinstance(attack, TargetedAPGD) else aimed(attack, classes)
 
 
 def clean_rows(model: nn.Module, block: Block) -> tuple[list[Row], int]:
