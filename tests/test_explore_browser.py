@@ -313,61 +313,60 @@ def test_other_hosts_are_refused(address: str) -> None:
     assert send(address, "", headers={"host": "elsewhere.example"})[0] == 421
 
 
-def test_a_full_queue_turns_attacks_away_and_nobody_else(
-    page: Page, address: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    over, ended = threading.Event(), threading.Semaphore(0)
+class Crowd:
+    """Visitors who ask as the page itself does, and whose attacks last until `over` is set."""
 
-    def lasts(*_: object) -> Iterator[Step]:
-        over.wait(60)
-        ended.release()
+    def __init__(self, address: str) -> None:
+        self.address, self.joined = address, 0
+        self.over, self.ended = threading.Event(), threading.Semaphore(0)
+        self._image, self._attack = place(address, "test_image"), place(address, "attack")
+
+    def lasts(self, *_: object) -> Iterator[Step]:
+        self.over.wait(60)
+        self.ended.release()
         yield from ()
 
-    monkeypatch.setattr(page_module, "pgd_steps", lasts)
-    image, attack = place(address, "test_image"), place(address, "attack")
-    crowd = [f"crowd{n}" for n in range(AT_ONCE + WAITING + 6)]
+    def look(self, visitor: str) -> int:
+        """What does not queue."""
+        asked = {"data": [0, 6], "fn_index": self._image, "session_hash": visitor}
+        return send(self.address, "gradio_api/run/predict", asked)[0]
 
-    def join(visitor: str, function: int, *data: Any) -> int:
-        return send(address, "gradio_api/queue/join", {"data": data, "fn_index": function, "session_hash": visitor})[0]
+    def attack(self, visitor: str) -> int:
+        joined = {"data": [None, 0.1, 100], "fn_index": self._attack, "session_hash": visitor}
+        status = send(self.address, "gradio_api/queue/join", joined)[0]
+        self.joined += status == 200
+        return status
 
-    def look(visitor: str) -> int:
-        """As the page itself asks for what does not queue."""
-        asked = {"data": [0, 6], "fn_index": image, "session_hash": visitor}
-        return send(address, "gradio_api/run/predict", asked)[0]
 
-    assert [look(visitor) for visitor in crowd] == [200] * len(crowd)
-    states = [join(visitor, attack, None, 0.1, 100) for visitor in crowd]
+@pytest.fixture
+def crowd(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
+    """Whose attacks have all ended before the next test begins one."""
+    crowd = Crowd(address)
+    monkeypatch.setattr(page_module, "pgd_steps", crowd.lasts)
+    yield crowd
+    crowd.over.set()
+    for _ in range(crowd.joined):
+        assert crowd.ended.acquire(timeout=60)
+
+
+def test_a_full_queue_turns_attacks_away_and_nobody_else(page: Page, crowd: Crowd, scene: Scene) -> None:
+    visitors = [f"crowd{n}" for n in range(AT_ONCE + WAITING + 6)]
+    assert [crowd.look(visitor) for visitor in visitors] == [200] * len(visitors)
+    states = [crowd.attack(visitor) for visitor in visitors]
     assert states[: AT_ONCE + 1] == [200] * (AT_ONCE + 1)
     assert 503 in states
-    assert look("somebody else") == 200
+    assert crowd.look("somebody else") == 200
     page.get_by_role("button", name="Next image").click()
     page.get_by_text(f"test image 1, {int(scene.images.labels[1])}").wait_for()
     page.get_by_label("number input for k").fill("2")
     page.wait_for_function("document.querySelectorAll('.planes .dropped').length === 2")
-    over.set()
-    for _ in range(states.count(200)):
-        assert ended.acquire(timeout=60)
 
 
-def test_who_waits_sees_the_place_in_the_queue(
-    page: Page, address: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waits_sees_the_place_in_the_queue(page: Page, crowd: Crowd) -> None:
     """The page did not change until the attacks of others were over."""
-    over, ended = threading.Event(), threading.Semaphore(0)
-
-    def lasts(*_: object) -> Iterator[Step]:
-        over.wait(60)
-        ended.release()
-        yield from ()
-
-    monkeypatch.setattr(page_module, "pgd_steps", lasts)
-    image, attack = place(address, "test_image"), place(address, "attack")
     for number in range(AT_ONCE + 1):
-        visitor = f"before{number}"
-        asked = {"data": [0, 6], "fn_index": image, "session_hash": visitor}
-        assert send(address, "gradio_api/run/predict", asked)[0] == 200
-        joined = {"data": [None, 0.1, 100], "fn_index": attack, "session_hash": visitor}
-        assert send(address, "gradio_api/queue/join", joined)[0] == 200
+        assert crowd.look(f"before{number}") == 200
+        assert crowd.attack(f"before{number}") == 200
     page.get_by_role("button", name="Attack").click()
     told = page.locator(".told").get_by_text(re.compile(r"queue: (\d)/\1"))  # the last of them
     told.wait_for()
@@ -376,9 +375,6 @@ def test_who_waits_sees_the_place_in_the_queue(
     assert page.evaluate(FAINT) == []
     page.get_by_role("button", name="Stop").click()
     told.wait_for(state="hidden")
-    over.set()
-    for _ in range(AT_ONCE + 1):
-        assert ended.acquire(timeout=60)
 
 
 def test_without_the_password_there_is_nothing_and_with_it_the_page_on_a_phone(
