@@ -60,8 +60,8 @@ def parse(arguments: list[str]) -> Reproduce:
     return read_words(Reproduce, "bpfc reproduce", arguments)
 
 
-COSTS = ("table", "data", "methods", "markdown", "device")
-"""What `cost` takes."""
+COSTS = ("data", "methods", "markdown", "device")
+"""Options that `cost` takes."""
 
 
 def main(options: Reproduce) -> None:
@@ -115,10 +115,11 @@ def run(options: Reproduce, console: "Console") -> list[str]:
 
 def _check_costs(options: Reproduce) -> None:
     """Raises ValueError for an option that `cost` would pass over without a word."""
+    *more, last = (f"--{name}" for name in COSTS)
     for field in fields(options):
-        if field.name not in COSTS and getattr(options, field.name) != field.default:
+        if field.name not in ("table", *COSTS) and getattr(options, field.name) != field.default:
             name = field.name.replace("_", "-")
-            raise ValueError(f"--{name}: cost trains and attacks nothing, and takes --data, --methods and --device")
+            raise ValueError(f"--{name}: cost trains and attacks nothing, and takes {', '.join(more)} and {last}")
 
 
 def _check_folders(options: Reproduce, console: "Console") -> None:
