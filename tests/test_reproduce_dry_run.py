@@ -111,6 +111,17 @@ def test_a_machine_with_other_work_to_do_is_told_of(
     assert "had 25% of its cores. The milliseconds" in " ".join(run(capsys, "cost", methods=("normal",)).split())
 
 
+def test_a_clock_too_coarse_for_a_step_says_nothing_of_other_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step that took no seconds of the process divided by zero."""
+    monkeypatch.setattr("bpfc.cli.speed.time.process_time", lambda: 7.0)
+    for table, told in (("cost", "| 1.00 |"), ("table2", "2 pieces of work, about ")):
+        printed = run(capsys, table, markdown=True, dry_run=table != "cost")
+        assert told in printed
+        assert "of its cores" not in printed
+
+
 def test_what_is_timed_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, two methods met different loads."""
     order: list[str] = []
