@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bpfc.data import DataError, load_images, to_float
+from bpfc.data import DataError, load, load_images, to_float
 
 
 def test_arrays_that_cannot_be_taken(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_arrays_that_cannot_be_taken(tmp_path: Path) -> None:
             load_images(path)
 
     np.savez(tmp_path / "a.npz", images=np.zeros((2, 3, 4, 4), np.uint8))
-    refuse("a.npz: holds images; must hold images", tmp_path / "a.npz")
+    refuse(r"a.npz: holds images, but no labels \(or y\); save both under these names, ", tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", images=np.zeros((2, 3, 4, 4), np.int64), labels=np.zeros(2, np.int64))
     refuse("int64; must be uint8, uint16 or float", tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(3, np.int64))
@@ -36,6 +36,30 @@ def test_arrays_that_cannot_be_taken(tmp_path: Path) -> None:
     for labels in ([0, 2**31], [-1, 0]):  # the names of so many classes took all of the memory
         np.savez(tmp_path / "g.npz", images=pixels, labels=np.array(labels))
         refuse(f"g.npz: labels from {labels[0]} to {labels[1]}; must be 0, 1, …", tmp_path / "g.npz")
+
+
+def test_arrays_under_other_names_and_parts_without_the_other_are_told_with_the_way_out(tmp_path: Path) -> None:
+    """As Keras saves its sets; of a folder that holds one part alone it said "0 classes, 0 pictures"."""
+
+    def told(path: Path) -> str:
+        with pytest.raises(DataError) as caught:
+            load(str(path))
+        return str(caught.value).replace(f"{tmp_path}/", "")
+
+    images, labels = np.zeros((4, 4, 4), np.uint8), np.arange(4) % 2
+    np.savez(tmp_path / "keras.npz", x_test=images, y_test=labels)
+    assert told(tmp_path / "keras.npz") == (
+        "keras.npz: holds x_test, y_test, but no images (or x) and no labels (or y); save both under these names, and "
+        "parts to train and to test on as train.npz and val.npz in one folder"
+    )
+    for held, lacks in (("test", "no train.npz"), ("train", "none of val, validation, test, valid, dev")):
+        (tmp_path / held).mkdir()
+        np.savez(tmp_path / held / f"{held}.npz", x=images, y=labels)
+        assert told(tmp_path / held) == (
+            f"{held}: holds {held}.npz, but {lacks}; put the part to train on into train.npz and that to test on into "
+            f"val.npz, or name {held}/{held}.npz itself"
+        )
+        assert len(load_images(tmp_path / held / f"{held}.npz")) == 4
 
 
 def test_layouts(tmp_path: Path) -> None:

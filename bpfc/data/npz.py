@@ -34,8 +34,10 @@ def load_npz(path: Path) -> tuple[Tensor, Tensor]:
                 next((name for name in names if name in held), None) for names in (("images", "x"), ("labels", "y"))
             )
             if images is None or labels is None:
+                lacks = ["images (or x)"] * (images is None) + ["labels (or y)"] * (labels is None)
                 raise DataError(
-                    f"{path}: holds {', '.join(held) or 'nothing'}; must hold images (or x) and labels (or y)"
+                    f"{path}: holds {', '.join(held) or 'nothing'}, but no {' and no '.join(lacks)}; save both under "
+                    "these names, and parts to train and to test on as train.npz and val.npz in one folder"
                 )
             answers = _read(path, content, labels, "iu", "one integer for each image")
             pixels = _read(
