@@ -14,13 +14,14 @@ import pytest
 from conftest import small_network
 from test_explore import DIGITS
 
-from bpfc.cli import explore, subjects, transfer
-from bpfc.data import DataSet, Images
+from bpfc.cli import explore, transfer
+from bpfc.data import DataSet
 from bpfc.errors import UserError
 from bpfc.explore.page import _Handlers, build_page
 from bpfc.explore.server import listen
 from bpfc.files import read_json, without_checksum, write_json
 from bpfc.models import NETWORKS
+from bpfc.training.recipe import Recipe
 from bpfc.training.recipes import RECIPES
 from bpfc.training.run import RunError
 from bpfc.training.start import train
@@ -78,7 +79,7 @@ def test_runs_of_several_data_sets_are_told_with_theirs(
     other = Path(shutil.copytree(demo / "normal", tmp_path / "other"))
     recipe = without_checksum(read_json(other / "recipe.json"))
     write_json(other / "recipe.json", recipe | {"data": "fashion-mnist"})
-    monkeypatch.setattr("bpfc.cli.subjects.from_run", lambda *_: pytest.fail("a network was read"))
+    monkeypatch.setattr("bpfc.cli.subjects.of_run", lambda *_: pytest.fail("a network was read"))
     with pytest.raises(ValueError, match="normal is of mnist-5k, .*other is of fashion-mnist; must be of one data set"):
         explore.scene((demo / "normal", other))
 
@@ -143,19 +144,27 @@ def test_a_page_for_others_has_a_password(demo: Path, monkeypatch: pytest.Monkey
     assert given[-1] == (None, None)
 
 
-def test_networks_of_one_s_own_data_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose test images need not be of every class that the networks know."""
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe for arrays at `mine`, whose test images are not of every class that a network knows."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(NETWORKS, "small", lambda *_: small_network())
-    rng = np.random.default_rng(0)
-    for part, labels in (("train", np.arange(40) % 10), ("val", np.arange(8) % 3)):
-        Path("mine").mkdir(exist_ok=True)
-        pixels = rng.integers(0, 256, (len(labels), 28, 28, 1), np.uint8)
-        np.savez(f"mine/{part}.npz", images=pixels, labels=labels.astype(np.int64))
-    recipe = replace(
+    fill("mine", 0)
+    return replace(
         RECIPES["mnist-5k-normal"][1], data="mine", network="small", epochs=1, validation=4, validation_attacked=4
     )
-    train(recipe, Path("run"), device="cpu", precision="fp32")
+
+
+def fill(folder: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    Path(folder).mkdir()
+    for part, labels in (("train", np.arange(40) % 10), ("val", np.arange(8) % 3)):
+        pixels = rng.integers(0, 256, (len(labels), 28, 28, 1), np.uint8)
+        np.savez(f"{folder}/{part}.npz", images=pixels, labels=labels.astype(np.int64))
+
+
+def test_networks_of_one_s_own_data_are_shown(mine: Recipe) -> None:
+    train(mine, Path("run"), device="cpu", precision="fp32")
     scene = explore.scene((Path("run"),))
     assert (scene.data, tuple(scene.classes)) == ("mine", DIGITS)
     Path("mine").rename("moved")
@@ -167,18 +176,17 @@ def test_networks_of_one_s_own_data_are_shown(tmp_path: Path, monkeypatch: pytes
     assert transfer.run(transfer.parse(words.split()))["images"] == 4
 
 
-def test_runs_of_one_path_that_read_it_otherwise_are_refused(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were shown, and every picture failed in one of the networks."""
-    whole = subjects.from_run
-
-    def other(folder: Path, *rest: Any, **more: Any) -> Any:
-        found = whole(folder, *rest, **more)
-        images = Images(found.images.pixels[:, :, :20, :20], found.images.labels)
-        return replace(found, images=images) if folder.name == "normal" else found
-
-    monkeypatch.setattr(subjects, "from_run", other)
-    with pytest.raises(ValueError, match=r"normal: its test images \(.* 20 × 20\) are not those of .*bpfc \(.* 28\)"):
-        explore.scene((demo,))
-    monkeypatch.setattr(subjects, "from_run", lambda folder, *_, **__: replace(whole(folder), data_sha256=folder.name))
-    with pytest.raises(ValueError, match="are not those of"):
-        explore.scene((demo,))
+def test_data_of_one_s_own_is_known_by_what_it_holds_and_not_by_its_path(
+    mine: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of one set, of which one was trained before it was moved, could not be shown together."""
+    train(mine, Path("before"), device="cpu", precision="fp32")
+    Path("mine").rename("moved")
+    train(replace(mine, data="moved"), Path("after"), device="cpu", precision="fp32")
+    both = explore.parse(["before", "after", "--data", "moved"])
+    assert len(explore.scene(both.runs, both.data_dir, both.data).networks) == 2
+    fill("mine", 1)
+    train(mine, Path("other"), device="cpu", precision="fp32")
+    monkeypatch.setattr("bpfc.cli.subjects.of_run", lambda *_: pytest.fail("a network was read"))
+    with pytest.raises(ValueError, match="before is of mine, other is of mine; must be of one data set, with the same"):
+        explore.scene((Path("before"), Path("other")))

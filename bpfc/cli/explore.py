@@ -77,32 +77,29 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None, moved: str | Non
     Raises:
         ValueError, RunError, DataError: there are none or too many, they are of several data sets, or one can't be had.
     """
-    from bpfc.cli.subjects import from_run
+    from bpfc.cli.subjects import of_run
     from bpfc.data import to_float
     from bpfc.explore.page import Network, Scene
     from bpfc.judge import exact_logits
     from bpfc.report.figures import DATA, Results
     from bpfc.report.page.gallery import class_name
     from bpfc.training.run import Run
-    from bpfc.training.run_data import class_names
+    from bpfc.training.run_data import class_names, data_of, test_sha256
 
     folders = _folders(runs)
-    data = [Run(folder).recipe().data for folder in folders]
-    if len(set(data)) > 1:
+    trained = [Run(folder) for folder in folders]
+    data = [run.recipe().data for run in trained]
+    known = [test_sha256(run) or of for run, of in zip(trained, data, strict=True)]  # else by its name
+    if len(set(known)) > 1:
         told = ", ".join(f"{folder} is of {of}" for folder, of in zip(folders, data, strict=True))
-        raise ValueError(f"{told}; must be of one data set")
-    subjects = [from_run(folder, data_dir, moved=moved) for folder in folders]
-    for folder, subject in zip(folders, subjects, strict=True):  # one path may have held other data, or been read so
-        if (subject.images.shape, subject.data_sha256) != (subjects[0].images.shape, subjects[0].data_sha256):
-            shapes = [" × ".join(map(str, each.images.shape)) for each in (subject, subjects[0])]
-            raise ValueError(
-                f"{folder}: its test images ({shapes[0]}) are not those of {folders[0]} ({shapes[1]}); show them apart"
-            )
+        raise ValueError(f"{told}; must be of one data set, with the same test images")
+    shown = data_of(trained[0], data_dir, moved)
+    subjects = [of_run(run, shown) for run in trained]
     names = [Results(folder.resolve().parent).label(folder.resolve().name) for folder in folders]
     names = [
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)
     ]
-    first, own = subjects[0], class_names(Run(folders[0]))
+    first, own = subjects[0], class_names(trained[0])
     count = exact_logits(first.model, to_float(first.images[:1].pixels)).shape[1]
     return Scene(
         networks=[Network(name, subject.model) for name, subject in zip(names, subjects, strict=True)],
