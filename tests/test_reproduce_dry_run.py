@@ -24,6 +24,13 @@ def test_a_dry_run_says_what_and_how_long_and_makes_nothing(capsys: pytest.Captu
     assert not Path("runs").exists()
 
 
+def test_a_dry_run_says_that_attacks_take_at_most_what_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """A normal network, of which nothing stands, was given twenty minutes without a word, where two are due."""
+    told = "Attacks take at most their share of it: every image is counted to its last step"
+    assert told in " ".join(run(capsys, dry_run=True).split())
+    assert "at most" not in run(capsys, "table3", dry_run=True)  # one step an image, broken or not
+
+
 def test_a_dry_run_counts_what_a_kill_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Finished epochs and attacked images were counted again."""
     monkeypatch.setattr(Speed, "steps", lambda *_: [3_600.0])

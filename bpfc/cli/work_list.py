@@ -37,6 +37,11 @@ def print_work(jobs: Sequence[Job | BlackBox], processes: int, device: DeviceNam
     # Processes share the cores, all of which the timing had, and a GPU; only several GPUs make several as fast as one.
     total = sum(alone) / max(1, min(processes, torch.cuda.device_count() if place.type == "cuda" else 1))
     told = f"{len(jobs)} pieces of work, about {_shown(total / speed.got)} here with --jobs {processes}."
+    if any(isinstance(job, Job) and job.attacks for job in jobs):
+        told += (
+            " Attacks take at most their share of it: every image is counted to its last step. It leaves as soon as it "
+            "is broken, in the first steps where the network is not robust."
+        )
     if busy := speed.told():
         told += f"{busy} Alone it would take {_shown(total)} at best."
     console.print(told, highlight=False)
