@@ -18,6 +18,7 @@ from torch import nn
 import bpfc
 from bpfc.__main__ import VERBS, main
 from bpfc.cli import certify, demo, evaluate, jobs, recipes, train, transfer
+from bpfc.evaluation.forms import FORMS
 from bpfc.files import read_jsonl
 from bpfc.models import NETWORKS, m_lenet_half_sparse, m_lenet_quarter, resnet18_half
 from bpfc.training import demo_recipes, start
@@ -322,6 +323,16 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     picture = matplotlib.image.imread(out / "demo.png")
     assert picture.shape[0] > 300
     assert picture.std() > 0.05
+
+
+def test_attacks_are_listed_with_their_restarts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are told in brackets, which were taken for markup, and left out."""
+    monkeypatch.setenv("COLUMNS", "80")
+    call(monkeypatch, "attacks")
+    listed = capsys.readouterr().out
+    assert [form.shown for form in FORMS if form.shown not in listed] == []
 
 
 @pytest.mark.parametrize("name", ["cats[/v2]", "my [old] cats"])

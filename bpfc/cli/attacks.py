@@ -17,6 +17,7 @@ def parse(arguments: list[str]) -> Attacks:
 def main(_: Attacks) -> None:
     """The verb: print both tables."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from bpfc.evaluation.forms import FORMS
@@ -26,7 +27,7 @@ def main(_: Attacks) -> None:
     for column in ("name", "what it does", "norm"):
         names.add_column(column)
     for form in FORMS:
-        names.add_row(form.shown, form.what, "ℓ∞" if form.linf_only else "ℓ∞, ℓ2")
+        names.add_row(escape(form.shown), form.what, "ℓ∞" if form.linf_only else "ℓ∞, ℓ2")
     suites = Table(title="Suites")
     for column in ("name", "what is in it"):
         suites.add_column(column)
