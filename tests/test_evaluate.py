@@ -122,6 +122,14 @@ def test_an_attack_that_finds_nothing_left_has_no_distances(digits_run: Path) ->
         run(options(digits_run, step_size=0.0))
 
 
+def test_a_recipe_s_eps_is_none_in_l2(digits_run: Path) -> None:
+    """Its number would be a tiny radius there, under which anything stands."""
+    with pytest.raises(ValueError, match=r"--eps: say the radius.* such as 0.5; a recipe's is one in ℓ∞"):
+        run(options(digits_run, attacks="pgd-2", norm="l2"))
+    summary = run(options(digits_run, attacks="pgd-2", norm="l2", eps=0.5, limit=2))
+    assert "step_size=0.125" in summary["attack_settings"]["pgd-2"]
+
+
 def test_more_images_go_on_from_fewer(digits_run: Path, tmp_path: Path) -> None:
     run(options(digits_run, limit=20))
     more = run(options(digits_run, limit=50))

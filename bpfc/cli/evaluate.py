@@ -24,11 +24,11 @@ class Evaluate(SubjectOptions):
     attacks: str = "fgsm,ifgsm-40,pgd-100"
     """Comma-separated, suites among them; bpfc attacks lists them all."""
     eps: float | None = None
-    """ε: radius in units of [0, 1], such as 8/255; the recipe's unless given."""
+    """ε: radius in units of [0, 1], such as 8/255; in ℓ∞ the recipe's unless given."""
     norm: Literal["linf", "l2"] = "linf"
     """In which ε is meant."""
     step_size: float | None = None
-    """Length of PGD's steps, in units of [0, 1]; the recipe's, else ε/4, unless given."""
+    """Length of PGD's steps, in units of [0, 1]; in ℓ∞ the recipe's, else ε/4, unless given."""
     k: int | None = None
     """Bit planes that the network was trained to do without, for the attacker who knows; the recipe's unless given."""
     eot: int | None = None
@@ -112,12 +112,13 @@ def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Pl
     from bpfc.evaluation import Context, ThreatModel, parse
     from bpfc.models import behind
 
-    eps = subject.eps if options.eps is None else options.eps
+    eps, step_size = options.eps, options.step_size
+    if options.norm == "linf":  # the recipe's are ℓ∞ lengths
+        eps = subject.eps if eps is None else eps
+        step_size = subject.step_size if step_size is None else step_size
     if eps is None:
-        raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
-    step_size = options.step_size
-    if step_size is None and options.norm == "linf":  # the recipe's is an ℓ∞ length
-        step_size = subject.step_size
+        such_as = "8/255" if options.norm == "linf" else "0.5; a recipe's is one in ℓ∞"
+        raise ValueError(f"--eps: say the radius, in units of [0, 1], such as {such_as}")
     k = subject.k if options.k is None else options.k
     threat = ThreatModel(options.norm, eps)
     curve = options.eot is None and behind(subject.model) is not None  # a mean of answers has none in front
