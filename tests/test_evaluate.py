@@ -2,6 +2,7 @@ import re
 import shutil
 import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,22 @@ def test_an_attack_that_finds_nothing_left_has_no_distances(digits_run: Path) ->
         print_table(summary, Console(record=True, width=100))
     with pytest.raises(ValueError, match="step_size=0"):
         run(options(digits_run, step_size=0.0))
+
+
+def test_how_far_away_images_were_found(digits_run: Path) -> None:
+    """A median that is infinite was told as None."""
+    summary = run(options(digits_run, limit=1))
+    few = {"success": 0.25, "attacked": 4, "median_l2": None, "mean_l2": 1.5}
+    many = {"success": 1.0, "attacked": 4, "median_linf": 0.2, "mean_linf": 0.3}
+    none = {"success": 0.0, "attacked": 4, "median_l2": None, "mean_l2": None}
+    shown = zip(("cw-5", "deepfool", "cw-1"), (few, many, none), strict=True)
+    summary["attacks"] |= {name: summary["attacks"]["fgsm"] | share for name, share in shown}
+    console = Console(record=True, width=120, file=StringIO())
+    print_table(summary, console)
+    told = console.export_text()
+    assert "cw-5: found an image for 25.0% of 4; ℓ2 distance: median infinite, mean of those found 1.5\n" in told
+    assert "deepfool: found an image for 100.0% of 4; ℓ∞ distance: median 0.2, mean of those found 0.3\n" in told
+    assert "cw-1: found an image for 0.0% of 4\n" in told
 
 
 def test_a_recipe_s_eps_is_none_in_l2(digits_run: Path) -> None:

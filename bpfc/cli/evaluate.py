@@ -12,6 +12,7 @@ from bpfc.options import AttackPrecision, AttackSeed, BatchSize, Device, read_wo
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bpfc.attacks import Norm
     from bpfc.evaluation.plan import Plan
     from bpfc.evaluation.subject import Subject
     from bpfc.options import Arithmetic
@@ -139,6 +140,19 @@ def told_between(sides: dict[str, Any]) -> str:
     return f"{known} (not broken); {sides['open']:.1%} are open."
 
 
+def _told_distances(share: dict[str, Any]) -> str:
+    """How often an attack without a radius found an image, and how far away; a failure is infinitely far."""
+    from bpfc.evaluation.plan import SHOWN_NORMS
+
+    found = f"found an image for {share['success']:.1%} of {share['attacked']}"
+    norm: Norm = "l2" if "median_l2" in share else "linf"
+    median, mean = share[f"median_{norm}"], share[f"mean_{norm}"]
+    if mean is None:
+        return found
+    middle = "infinite" if median is None else median
+    return f"{found}; {SHOWN_NORMS[norm]} distance: median {middle}, mean of those found {mean}"
+
+
 def print_table(summary: dict[str, Any], console: "Console") -> None:
     """The summary as a table in the terminal, in %."""
     from rich.markup import escape
@@ -158,11 +172,7 @@ def print_table(summary: dict[str, Any], console: "Console") -> None:
     console.print(table)
     for name, share in summary["attacks"].items():
         if share.get("attacked"):  # in a cascade nothing may have been left for it
-            norm = "l2" if "median_l2" in share else "linf"
-            told = f"median {norm} distance {share[f'median_{norm}']}, mean of those found {share[f'mean_{norm}']}"
-            console.print(
-                f"{name}: found an image for {share['success']:.1%} of {share['attacked']}; {told}", markup=False
-            )
+            console.print(f"{name}: {_told_distances(share)}", markup=False)
     if "between" in summary:
         console.print(told_between(summary["between"]), highlight=False)
     for warning in summary["warnings"]:
