@@ -94,7 +94,7 @@ def _attacks(m: Measurements, flags: set[str]) -> Iterator[tuple[str, set[str]]]
         yield from _averaged(m, source)
     elif "C12" in flags:
         _smoothed(m, source)
-        yield f"the mean gradient at {m.budget.samples[-1]} points within ε/10 followed", GRADIENTS | {"C3"}
+        yield f"the mean gradient at {m.budget.samples[-1]} points with normal noise ε/10 followed", GRADIENTS | {"C3"}
     if flags & EFFORT:
         steps, left = 2 * m.budget.steps, m.left
         m.pgd(f"settling pgd-margin-{steps}x2", steps, "margin", step_size=0.05, on=left, through=source, restarts=2)
