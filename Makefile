@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or later and nothing else; everything goes into .venv.
+# `make demo` needs Python 3.11 or later and nothing else, `make test` Chromium as well; everything goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
