@@ -253,7 +253,7 @@ def test_a_picture_stands_alone_and_is_told_in_words(results: Results) -> None:
 def test_lines_go_down_to_what_is_certified(results: Results) -> None:
     drawn = picture(results, "fashion-mnist")
     plane = drawn[: drawn.rindex("class 0")]
-    ends = [float(end) for end in re.findall(r'class="line s0" d="M[\d.]+ [\d.]+V([\d.]+)', plane)]
+    ends = [float(end) for end in re.findall(r'class="line s[01]" d="M[\d.]+ [\d.]+V([\d.]+)', plane)]
     certified = [100 * point.certified for point in points(results, "fashion-mnist") if point.certified is not None]
     at = [TOP + (HEIGHT - TOP - BOTTOM) * (1 - CLOSER["fashion-mnist"].share(share)) for share in certified]
     assert ends == pytest.approx(at, abs=0.06)

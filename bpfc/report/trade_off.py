@@ -82,7 +82,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("ℓ∞-distance nets", 0, 0.879, None, "", 0.792, _DIST),
         Published("CROWN-IBP", 0, 0.843, 0.802, "PGD", 0.780, _REMEMBERED),
         Published("IBP", 0, 0.841, 0.806, "PGD", 0.777, _REMEMBERED),
-        Published("MMR", 0, 0.855, 0.668, "PGD and MIP", 0.664, "Croce et al. 2019, arXiv:1810.07481"),
+        # It penalises margins over the norm of their gradient by the image.
+        Published("MMR", 1, 0.855, 0.668, "PGD and MIP", 0.664, "Croce et al. 2019, arXiv:1810.07481"),
     ),
     "mnist": (
         Published("SortNet", 0, 0.986, None, "", 0.934, "Zhang et al. 2022, arXiv:2210.01787"),
