@@ -162,7 +162,10 @@ def test_scale_tells_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
         return told | {"peak_mib": 1_900, "provenance": {"hardware": HARDWARE | {"cores": 2}}}
 
     benchmarks = tmp_path / "benchmarks"
-    counted = {"fast": {"forwards": 160, "backwards": 80}, "standard": {"forwards": 800, "backwards": 0, "stand": 4}}
+    counted: dict[str, dict[str, Any]] = {
+        "fast": {"forwards": 160, "backwards": 80, "settings": "apgd-50,apgd-focused-100,fgsm,square-200"},
+        "standard": {"forwards": 800, "backwards": 0, "stand": 4},
+    }
     put(benchmarks / "fast.json", {"networks": {"fashion-mnist-bpfc": {"images": 8, **counted}}})
     assert scale(Results(tmp_path)).count("not run") == 9 * 5
     assert (
@@ -180,6 +183,10 @@ def test_scale_tells_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
     assert "1 thread of Intel Xeon Processor, of 2 cores" in told
     # 50,000 images of 20 forwards at 0.1 s and 10 backwards at 0.2 s, times 4.1 / 1.8
     assert imagenet(Results(tmp_path)).splitlines()[2].startswith("| `fast` | 20 | 10 | 127 | 0.17 |")
+
+    counted["fast"]["settings"] = "apgd-50,apgd-t3-50x2,fgsm,square-200"
+    put(benchmarks / "fast.json", {"networks": {"fashion-mnist-bpfc": {"images": 8, **counted}}})
+    assert imagenet(Results(tmp_path)).splitlines()[2].startswith("| earlier `fast` | 20 | 10 | 127 |")
 
 
 def test_fast_stands_beside_autoattack_image_by_image(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from bpfc.files import read_json, read_jsonl
 from bpfc.report.captions import captioned, shown_machine
 from bpfc.report.figures import Results
+from bpfc.report.trade_off import suite
 
 IMAGES, PROCESSES = (1_000, 10_000, 50_000), (1, 2, 4)
 RESNET_18, RESNET_50 = 1.8e9, 4.1e9
@@ -78,14 +79,15 @@ def imagenet(results: Results) -> str:
     content = read_json(results.folder / "benchmarks" / "fast.json")["networks"]["fashion-mnist-bpfc"]
     measured = {what: row["cpu_seconds"] / row["images"] for (what, _, _), row in _rows(results).items()}
     shown = []
-    for suite in ("fast", "standard"):
-        forwards, backwards = (content[suite][passes] / content["images"] for passes in ("forwards", "backwards"))
+    for name in ("fast", "standard"):
+        forwards, backwards = (content[name][passes] / content["images"] for passes in ("forwards", "backwards"))
         hours = [50_000 * 2 * RESNET_50 * (forwards + backwards) / (GPU * count) / 3600 for count in GPUS]
         core = "not run"
         if {"forward", "gradient"} <= measured.keys():
             an_image = forwards * measured["forward"] + backwards * (measured["gradient"] - measured["forward"])
             core = f"{50_000 * an_image * RESNET_50 / RESNET_18 / 3600:,.0f}"
-        shown.append([f"`{suite}`", f"{forwards:,.0f}", f"{backwards:,.0f}", core, *map(_hours, hours)])
+        ran = suite(content[name]["settings"].split(",")) if name == "fast" else None
+        shown.append([ran or f"`{name}`", f"{forwards:,.0f}", f"{backwards:,.0f}", core, *map(_hours, hours)])
     header = ["suite", "forwards an image", "backwards an image", "1 core of the CPU above"]
     header += [f"{count} GPU{'s' * (count > 1)}" for count in GPUS]
     speed = "has not been measured"
