@@ -93,7 +93,7 @@ def test_a_smaller_share_of_the_bounds_keeps_the_clean_accuracy_of_bpfc() -> Non
     assert 1 <= 100 * second.clean - clean < 1.5
     told = " ".join((RESULTS.folder.parent / "docs" / "results.md").read_text().split())
     assert "With κ 0.2, one seed, enough stands, but clean accuracy lacks a point." in told
-    assert "as it was trained here, that is seven to eight points more" in told
+    assert "as that was trained here, and seven to eight points more stand" in told
     fgsm_at = RESULTS.summary("fashion-mnist-fgsm-at/evaluation-pgd-1000")
     assert abs(stands - 100 * fgsm_at["attacks"]["pgd-1000"]["accuracy"]) < 0.5
     assert round(100 * fgsm_at["clean"]["accuracy"] - clean) == 2
