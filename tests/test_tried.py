@@ -51,6 +51,12 @@ def test_a_whole_suite_says_more_than_more_images_do(results: Results) -> None:
     assert found[4:] == ["86.0", "66.0", "`fast`", "1,000", "–", "0.0 / −13.0", "−2.0 / −8.0"]
 
 
+def test_a_seed_attacked_by_less_takes_nothing_from_the_first(results: Results) -> None:
+    train(results, "fashion-mnist-bpfc-seed1", "fashion-mnist-bpfc", seed=1)
+    put(results.folder / "fashion-mnist-bpfc-seed1" / "evaluation" / "summary.json", judged(0.65, "pgd-100"))
+    assert row(tried(results, "fashion-mnist"), "`bpfc`")[5:8] == ["66.0", "`fast`", "1,000"]
+
+
 def test_a_name_leaves_out_what_the_columns_tell(results: Results) -> None:
     train(results, "fashion-mnist-box-half-8-epochs", "fashion-mnist-box", network="m-lenet-half", epochs=8)
     put(results.folder / "fashion-mnist-box-half-8-epochs" / "evaluation" / "summary.json", judged(0.5, "pgd-100"))

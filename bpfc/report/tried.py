@@ -91,11 +91,13 @@ def _tries(results: Results, data: str) -> Iterator[Try]:
 
 
 def _evaluation(results: Results, runs: Sequence[str]) -> list[dict[str, Any]]:
-    """Of the evaluations that every seed has, the one that says most: a whole suite, of most images, the lowest."""
+    """What says most, of the seeds that have it: a whole suite, of most seeds, of most images, the lowest.
+
+    So a seed that was attacked by less than the first takes nothing from what is known of that.
+    """
     each = [_judged(results, run) for run in runs]
-    common = set.intersection(*(set(found) for found in each))
-    every = [[found[name] for found in each] for name in sorted(common)]
-    return max(every, key=lambda found: _worth(found[0]), default=[])
+    every = [[found[name] for found in each if name in found] for name in sorted(set().union(*each))]
+    return max(every, key=_worth, default=[])
 
 
 def _judged(results: Results, run: str) -> Mapping[str, dict[str, Any]]:
@@ -104,8 +106,9 @@ def _judged(results: Results, run: str) -> Mapping[str, dict[str, Any]]:
     return {name: summary for name, summary in found.items() if summary["images"] >= FEWEST}
 
 
-def _worth(summary: dict[str, Any]) -> tuple[bool, int, float]:
-    return suite(summary["attacks"]) is not None, summary["images"], -lowest(summary)[0]
+def _worth(summaries: Sequence[dict[str, Any]]) -> tuple[bool, int, int, float]:
+    first = summaries[0]
+    return suite(first["attacks"]) is not None, len(summaries), first["images"], -lowest(first)[0]
 
 
 def _apart(shares: Sequence[Sequence[float]], goal: Sequence[float]) -> str:
