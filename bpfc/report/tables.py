@@ -106,7 +106,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     ),
     "cifar-10-white-box": _accuracies("cifar-10", "evaluation-10000", ("bpfc",), _CIFAR_10, "clean"),
     "fashion-mnist-table-2": partial(reproduced, name="table2", data="fashion-mnist", seeds=3),
-    "mnist-table-2": partial(reproduced, name="table2", data="mnist", seeds=3, images=1_000),
+    "mnist-table-2": partial(reproduced, name="table2", data="mnist", seeds=3),
     "fashion-mnist-white-box": _accuracies(
         "fashion-mnist", "evaluation-10000", (*_GREY, "rss-at", "pgd-at-6-epochs", *_ABLATIONS), _WHITE_BOX, "clean"
     ),
@@ -128,7 +128,11 @@ TABLES: dict[str, Callable[[Results], str]] = {
     ),
     "mnist-bpfc-10000": partial(
         accuracies,
-        evaluations=["mnist-bpfc/evaluation-10000", "mnist-bpfc/evaluation-pgd-1000-10000"],
+        evaluations=[
+            "mnist-bpfc/evaluation-10000",
+            "mnist-bpfc/evaluation-pgd-1000-10000",
+            "mnist-bpfc-seed1/evaluation-pgd-1000-10000",
+        ],
         attacks=("pgd-100", "pgd-1000"),
         against="pgd-1000",
     ),
