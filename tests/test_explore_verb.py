@@ -47,6 +47,28 @@ def test_the_demos_networks_are_shown_bpfc_first(demo: Path) -> None:
     assert (scene.data, scene.eps, scene.k, scene.classes) == ("mnist-5k", 0.3, 7, list(DIGITS))
 
 
+def test_a_network_of_one_s_own_is_shown_and_transferred_where_it_is_named(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_networks.py").write_text(
+        "from conftest import small_network\n\ndef net(channels, classes, size):\n    return small_network()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Path(shutil.copytree(demo / "normal", tmp_path / "own"))
+    recipe = without_checksum(read_json(own / "recipe.json"))
+    write_json(own / "recipe.json", recipe | {"network": "their_networks:net"})
+    named = ("their_networks:net",)
+    assert len(explore.scene((own, demo / "bpfc"), trusted=named).networks) == 2
+    asked = transfer.Transfer((own,), source=(demo / "normal",), model=named, limit=4, out=tmp_path / "out")
+    assert transfer.run(asked)["targets"]["own"]["images"] == 4
+    with pytest.raises(RunError, match="--model their_networks:net"):
+        explore.scene((own,))
+    with pytest.raises(RunError, match="--model their_networks:net"):
+        transfer.run(replace(asked, model=()))
+    with pytest.raises(ValueError, match="--model other:net: none of the runs has it; they have their_networks:net"):
+        explore.scene((own,), trusted=("other:net",))
+
+
 @pytest.mark.parametrize("levels", [1, 2, 8])
 def test_the_page_begins_with_the_recipe_s_radius_however_small(demo: Path, tmp_path: Path, levels: int) -> None:
     """1/255 was rounded to 0, of which pictures are NaN, and an attack was refused."""

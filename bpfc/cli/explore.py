@@ -32,6 +32,8 @@ class Explore:
     """0 takes a free one."""
     public: bool = False
     """Ask nobody for a password: for a page that is meant for everybody, such as a Space."""
+    model: tuple[str, ...] = ()
+    """The runs' networks that are not bpfc's and whose code you trust."""
     data: str | None = None
     """Where the runs' own data lies now."""
     data_dir: DataFolder = None
@@ -63,7 +65,7 @@ def main(options: Explore) -> None:
     local = options.host in LOOPBACK
     password = None if local or options.public else _password()
     with listen(options.host, options.port) as listening:
-        page = build_page(scene(options.runs, options.data_dir, options.data))
+        page = build_page(scene(options.runs, options.data_dir, options.data, options.model))
         host, port = listening.getsockname()[:2]
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)", flush=True)
         if password is not None:
@@ -71,13 +73,15 @@ def main(options: Explore) -> None:
         serve(application(page, password, LOOPBACK if local else None), listening)
 
 
-def scene(runs: tuple[Path, ...], data_dir: Path | None = None, moved: str | None = None) -> "Scene":
+def scene(
+    runs: tuple[Path, ...], data_dir: Path | None = None, moved: str | None = None, trusted: tuple[str, ...] = ()
+) -> "Scene":
     """The networks of runs beside each other, with the test images of their data set, `moved` or where it was.
 
     Raises:
         ValueError, RunError, DataError: there are none or too many, they are of several data sets, or one can't be had.
     """
-    from bpfc.cli.subjects import of_run
+    from bpfc.cli.subjects import each_of
     from bpfc.data import to_float
     from bpfc.explore.page import Network, Scene
     from bpfc.judge import exact_logits
@@ -94,7 +98,7 @@ def scene(runs: tuple[Path, ...], data_dir: Path | None = None, moved: str | Non
         told = ", ".join(f"{folder} is of {of}" for folder, of in zip(folders, data, strict=True))
         raise ValueError(f"{told}; must be of one data set, with the same test images")
     shown = data_of(trained[0], data_dir, moved)
-    subjects = [of_run(run, shown) for run in trained]
+    subjects = each_of(trained, shown, trusted)
     names = [Results(folder.resolve().parent).label(folder.resolve().name) for folder in folders]
     names = [
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)

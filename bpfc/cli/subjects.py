@@ -1,5 +1,6 @@
 """What a verb works on: the network of a run, or a model of the user's. Where training and evaluation meet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,6 +110,22 @@ def from_run(
     from bpfc.training.run_data import data_of
 
     return of_run(run := Run(folder), data_of(run, data_dir, moved, workers), trusted)
+
+
+def each_of(runs: "Sequence[Run]", data: "DataSet", trusted: Sequence[str]) -> "list[Subject]":
+    """The same of several runs of one data set, with each network outside bpfc that is named as trusted.
+
+    Raises:
+        ValueError: none of the runs has a network that is named.
+        RunError: there is no such run, or its network cannot be had.
+    """
+    networks = [run.recipe().network for run in runs]
+    for name in trusted:
+        if name not in networks:
+            raise ValueError(f"--model {name}: none of the runs has it; they have {', '.join(sorted({*networks}))}")
+    return [
+        of_run(run, data, network if network in trusted else None) for run, network in zip(runs, networks, strict=True)
+    ]
 
 
 def of_run(run: "Run", data: "DataSet", trusted: str | None = None) -> "Subject":

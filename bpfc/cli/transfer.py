@@ -32,6 +32,8 @@ class Transfer:
     batch_size: BatchSize = 256
     device: Device = "auto"
     precision: AttackPrecision = "auto"
+    model: tuple[str, ...] = ()
+    """The runs' networks that are not bpfc's and whose code you trust."""
     data: str | None = None
     """Where the runs' own data lies now."""
     data_dir: DataFolder = None
@@ -72,7 +74,7 @@ def run(options: Transfer) -> dict[str, Any]:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
     from bpfc.attacks.base import check_count
-    from bpfc.cli.subjects import of_run
+    from bpfc.cli.subjects import each_of
     from bpfc.evaluation import Context, ThreatModel, parse
     from bpfc.evaluation.recorded import started_in
     from bpfc.evaluation.transfer import record_transfer
@@ -102,7 +104,8 @@ def run(options: Transfer) -> dict[str, Any]:
     )
     plan = parse(options.attacks, context, seed=options.seed, precision=precision, batch_size=options.batch_size)
     data = replace(data, test=data.test[: options.limit].to(device))
-    subjects = {path: of_run(Run(path), data).on(device) for path in recipes}
+    found = each_of([Run(path) for path in recipes], data, options.model)
+    subjects = {path: subject.on(device) for path, subject in zip(recipes, found, strict=True)}
     judged, makers = ({name: subjects[path] for name, path in each.items()} for each in (targets, sources))
     return record_transfer(judged, makers, plan, options.out)
 
