@@ -1,5 +1,8 @@
 """The loop that gradient attacks share: leaving early must change nothing but the time."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,26 +61,51 @@ def round_a_square(side: int, current: Tensor) -> Tensor:
     return gradient
 
 
-@pytest.mark.parametrize("side", [0, 1, 3])
-@pytest.mark.parametrize("steps", [60, 101, 200])
-def test_the_last_iterate_is_that_of_the_plain_walk(side: int, steps: int) -> None:
-    images = torch.full((3, 1, 2, 2), 0.5)
-    start = images.clone()
-    start[1:, 0, 0, 0] += side * STEP
-    start[2:, 0, 0, 1] += side * STEP
+def calls_until_found(gradient_at: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> int:
+    """Of the field, by a walk that ends where the plain one does."""
     calls = 0
 
     def gradient_of(current: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal calls
         calls += 1
-        return round_a_square(side, current), torch.zeros(len(current), 2)
+        return gradient_at(current), torch.zeros(len(current), 2)
 
+    images = torch.full_like(start, 0.5)
     found = projected_ascent_along(gradient_of, images, start, ball=LinfBall(0.4), step_size=STEP, steps=steps)
     plain = start.clone()
     for _ in range(steps):
-        plain = plain + STEP * round_a_square(side, plain).sign()
+        plain = plain + STEP * gradient_at(plain).sign()
     assert torch.equal(found, plain)
-    assert calls < 90
+    return calls
+
+
+@pytest.mark.parametrize("side", [0, 1, 3])
+@pytest.mark.parametrize("steps", [60, 101, 200])
+def test_the_last_iterate_is_that_of_the_plain_walk(side: int, steps: int) -> None:
+    start = torch.full((3, 1, 2, 2), 0.5)
+    start[1:, 0, 0, 0] += side * STEP
+    start[2:, 0, 0, 1] += side * STEP
+    assert calls_until_found(partial(round_a_square, side), start, steps) < 90
+
+
+def test_a_short_cycle_that_begins_late_is_found_soon() -> None:
+    """An iterate that is renewed ever more seldom alone found it 45 steps later."""
+
+    def to_and_fro_at_the_end(current: Tensor) -> Tensor:
+        gradient = torch.zeros_like(current)
+        gradient[:, 0, 0, 0] = 1 - 2 * (current[:, 0, 0, 0] >= 0.5 + 100 * STEP).float()
+        return gradient
+
+    start = torch.full((1, 1, 2, 2), 0.5)
+    start[0, 0, 0, 0] -= 100 * STEP
+    assert calls_until_found(to_and_fro_at_the_end, start, steps=400) <= 200 + CycleDetector.NEAR + 4
+
+
+def test_a_cycle_longer_than_the_near_iterate_stays_is_found() -> None:
+    side = 10
+    assert 4 * side > CycleDetector.NEAR
+    calls = calls_until_found(partial(round_a_square, side), torch.full((1, 1, 2, 2), 0.5), steps=1000)
+    assert calls < 400
 
 
 def test_steps_that_shrink_are_not_taken_for_a_cycle() -> None:

@@ -129,9 +129,10 @@ def projected_ascent_along(
 
 
 class CycleDetector:
-    """Finds the images whose iterates repeat, to the bit, by comparing each iterate with an earlier one of its own.
+    """Finds the images whose iterates repeat, to the bit, by comparing each iterate with two earlier ones of its own.
 
-    The earlier one is renewed as the steps go (Brent's way), so that a cycle is found soon after it has begun.
+    The near one is renewed every few steps, so that a short cycle is found soon after it has begun. The far one is
+    renewed ever more seldom (Brent's way), so that a cycle of any length is found.
 
     Attributes:
         ends: for each image still at work, after how many steps it has the iterate that it ends with.
@@ -139,26 +140,30 @@ class CycleDetector:
 
     FIRST = 48
     """Steps before anything is compared: cycles begin later, and adversarial training ends sooner."""
+    NEAR = 16
+    """Steps for which the near iterate stays, and the far one at least; few cycles are longer."""
 
     def __init__(self, steps: int, count: int, device: torch.device) -> None:
         self.steps = steps
         self.ends = torch.full((count,), steps, device=device)
-        self.earlier: Tensor | None = None
-        self.taken = 0
+        self.earlier: list[Tensor] = []  # near, far
+        self.taken = [0, 0]
 
     def closed(self, current: Tensor, done: int) -> bool:
         """Takes the iterates after `done` steps; whether any image has its last iterate now."""
         if done < self.FIRST or done == self.steps:
             return False
-        if self.earlier is not None:
-            again = (current == self.earlier).flatten(1).all(dim=1) & (self.ends == self.steps)
-            self.ends[again] = done + (self.steps - done) % (done - self.taken)
-        if self.earlier is None or done >= self.taken + max(16, self.taken // 4):
-            self.earlier, self.taken = current, done
+        for earlier, taken in zip(self.earlier, self.taken, strict=False):
+            again = (current == earlier).flatten(1).all(dim=1) & (self.ends == self.steps)
+            self.ends[again] = done + (self.steps - done) % (done - taken)
+        if not self.earlier:
+            self.earlier, self.taken = [current, current], [done, done]
+        for place, stays in enumerate((self.NEAR, max(self.NEAR, self.taken[1] // 4))):
+            if done >= self.taken[place] + stays:
+                self.earlier[place], self.taken[place] = current, done
         return bool((self.ends == done).any())
 
     def keep(self, rows: Tensor) -> None:
         """Forgets the images that are done with."""
         self.ends = self.ends[rows]
-        if self.earlier is not None:
-            self.earlier = self.earlier[rows]
+        self.earlier = [earlier[rows] for earlier in self.earlier]
