@@ -264,7 +264,8 @@ def by_adv_lib(model: nn.Module, block: Block, eps: float) -> Tensor:
 
 def table(out: Path) -> dict[str, Any]:
     """For each network, sums over the blocks that all its variants have done, and where verdicts part from AutoAttack's
-    (`only_standard`: images that it alone breaks, `only_here`: images that it leaves)."""
+    (`only_standard`: images that it alone breaks, `broken_by`: by which part of it; `only_here`: images that it
+    leaves)."""
     networks: dict[str, Any] = {}
     for path in sorted(out.glob("*/blocks.json")):
         kept = kept_in(path)
@@ -277,6 +278,11 @@ def table(out: Path) -> dict[str, Any]:
             continue
         network = {name: value for name, value in kept.items() if name != "variants"}
         network["images"] = kept["block"] * len(common)
+        part = {
+            int(first) + at: by
+            for first in common
+            for at, by in enumerate(variants["standard"]["blocks"][first]["broken_by"])
+        }
         official = {place for first in common for place in variants["standard"]["blocks"][first]["stands"]}
         for name, variant in variants.items():
             each = [variant["blocks"][first] for first in common]
@@ -288,6 +294,7 @@ def table(out: Path) -> dict[str, Any]:
                 "settings": variant["settings"],
                 "commits": sorted({block["commit"] for block in each}),
                 "only_standard": sorted(stands - official),
+                "broken_by": [part[place] for place in sorted(stands - official)],
                 "only_here": sorted(official - stands),
                 "devices": sorted({block["device"] for block in each}),
                 "warnings": sorted(told)

@@ -122,6 +122,7 @@ def killed_at(call: int, work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = {"standard": "aa-apgd-ce", "fast": None}
     stand = {("standard", 0): [0, 1], ("standard", 2): [3], ("fast", 0): [1], ("fast", 2): [2, 3]}
     monkeypatch.setattr(
         fast,
@@ -129,13 +130,13 @@ def test_verdicts_are_compared_image_by_image(options: fast.Fast, monkeypatch: p
         lambda _, variant, places, __: {
             "commit": "c", "device": f"d{places.start}", "seconds": 1.5, "forwards": 3, "backwards": 2, "warnings": [],
             "stands": stand[variant, places.start],
-            "broken_by": [None] * 2, "gradient": {"0": "zero", "1": "zero"}, "no_answer": [],
+            "broken_by": [part[variant], None], "gradient": {"0": "zero", "1": "zero"}, "no_answer": [],
         },
     )  # fmt: skip
     fast.measure(options)
     table = fast.table(options.out)["digits"]
     assert (table["standard"]["stand"], table["fast"]["stand"]) == (3, 3)
-    assert table["fast"]["only_standard"] == [2]
+    assert (table["fast"]["only_standard"], table["fast"]["broken_by"]) == ([2], ["aa-apgd-ce"])
     assert table["fast"]["only_here"] == [0]
     assert (table["fast"]["seconds"], table["fast"]["forwards"]) == (3.0, 6)
     assert table["fast"]["devices"] == ["d0", "d2"]
