@@ -147,18 +147,18 @@ class CycleDetector:
         self.steps = steps
         self.ends = torch.full((count,), steps, device=device)
         self.earlier: list[Tensor] = []  # near, far
-        self.taken = [0, 0]
+        self.taken: list[int] = []
 
     def closed(self, current: Tensor, done: int) -> bool:
         """Takes the iterates after `done` steps; whether any image has its last iterate now."""
         if done < self.FIRST or done == self.steps:
             return False
-        for earlier, taken in zip(self.earlier, self.taken, strict=False):
-            again = (current == earlier).flatten(1).all(dim=1) & (self.ends == self.steps)
-            self.ends[again] = done + (self.steps - done) % (done - taken)
         if not self.earlier:
             self.earlier, self.taken = [current, current], [done, done]
+            return False
         for place, stays in enumerate((self.NEAR, max(self.NEAR, self.taken[1] // 4))):
+            again = (current == self.earlier[place]).flatten(1).all(dim=1) & (self.ends == self.steps)
+            self.ends[again] = done + (self.steps - done) % (done - self.taken[place])
             if done >= self.taken[place] + stays:
                 self.earlier[place], self.taken[place] = current, done
         return bool((self.ends == done).any())
