@@ -147,6 +147,16 @@ def test_a_recipe_s_eps_is_none_in_l2(digits_run: Path) -> None:
     assert "step_size=0.125" in summary["attack_settings"]["pgd-2"]
 
 
+def test_a_run_is_not_evaluated_as_another_model(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's network was attacked, and the ledger said that it was the other."""
+    few = options(digits_run, attacks="fgsm", limit=2)
+    run(replace(few, model="small"))
+    assert read_json(digits_run / "evaluation" / "evaluation.json")["model"] is None
+    monkeypatch.setattr("bpfc.training.run_data.load", lambda *_: pytest.fail("data was read"))
+    with pytest.raises(ValueError, match=r"--model net.pt: is not the network of .*run \(small\); name one that is"):
+        run(replace(few, model="net.pt"))
+
+
 def test_more_images_go_on_from_fewer(digits_run: Path, tmp_path: Path) -> None:
     run(options(digits_run, limit=20))
     more = run(options(digits_run, limit=50))

@@ -61,12 +61,19 @@ def test_a_network_of_one_s_own_is_shown_and_transferred_where_it_is_named(
     assert len(explore.scene((own, demo / "bpfc"), trusted=named).networks) == 2
     asked = transfer.Transfer((own,), source=(demo / "normal",), model=named, limit=4, out=tmp_path / "out")
     assert transfer.run(asked)["targets"]["own"]["images"] == 4
-    with pytest.raises(RunError, match="--model their_networks:net"):
-        explore.scene((own,))
-    with pytest.raises(RunError, match="--model their_networks:net"):
-        transfer.run(replace(asked, model=()))
-    with pytest.raises(ValueError, match="--model other:net: none of the runs has it; they have their_networks:net"):
-        explore.scene((own,), trusted=("other:net",))
+    monkeypatch.setattr("bpfc.training.run_data.load", lambda *_, **__: pytest.fail("data was read"))
+    monkeypatch.setitem(sys.modules, "bpfc.explore.page", None)  # which would be told as missing
+    for verb, model, told in (
+        ("explore", (), "own: its network their_networks:net is not bpfc's, .* say so with --model their_networks:net"),
+        ("explore", ("other:net",), r"--model other:net: is not the network of .*own \(their_networks:net\); name one"),
+        ("transfer", (), "own: its network .* say so with --model their_networks:net"),
+        ("transfer", ("other:net",), r"--model other:net: .*own \(their_networks:net\) or .*normal \(m-lenet\); name"),
+    ):
+        with pytest.raises((ValueError, RunError), match=told):
+            if verb == "explore":
+                explore.main(explore.Explore((own,), model=model, port=0))
+            else:
+                transfer.run(replace(asked, model=model))
 
 
 @pytest.mark.parametrize("levels", [1, 2, 8])

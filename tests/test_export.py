@@ -204,6 +204,11 @@ def test_a_folder_of_somebody_s_is_not_written_over(name: str, folder: Path, tmp
     assert run(Export(folder, "hub", out=folder)) == [f"{folder}: ready for huggingface-cli upload"]
 
 
+def test_another_model_than_the_run_s_is_not_passed_over(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"--model net.pt: is not the network of .*digits \(m-lenet-quarter\)"):
+        run(Export(folder, "torchscript", model="net.pt"))
+
+
 def test_the_folder_says_whose_code_it_needs(folder: Path, tmp_path: Path) -> None:
     run(Export(folder, "hub", out=tmp_path / "hub"))
     assert 'model = from_folder(Path("digits"))' in (tmp_path / "hub/README.md").read_text()

@@ -49,10 +49,10 @@ def main(options: Explore) -> None:
     Raises:
         ValueError, RunError, DataError, OSError: a run can't be shown, the address can't be had, or Gradio is missing.
     """
+    from bpfc.cli.subjects import vouched
     from bpfc.training.run import Run
 
-    for folder in _folders(options.runs):  # before Gradio is imported, which takes seconds
-        Run(folder).settings()
+    vouched([Run(folder) for folder in _folders(options.runs)], options.model)  # importing Gradio takes seconds
     # Gradio reads these when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -81,7 +81,7 @@ def scene(
     Raises:
         ValueError, RunError, DataError: there are none or too many, they are of several data sets, or one can't be had.
     """
-    from bpfc.cli.subjects import each_of
+    from bpfc.cli.subjects import of_run, vouched
     from bpfc.data import to_float
     from bpfc.explore.page import Network, Scene
     from bpfc.judge import exact_logits
@@ -97,8 +97,9 @@ def scene(
     if len(set(known)) > 1:
         told = ", ".join(f"{folder} is of {of}" for folder, of in zip(folders, data, strict=True))
         raise ValueError(f"{told}; must be of one data set, with the same test images")
+    networks = vouched(trained, trusted)
     shown = data_of(trained[0], data_dir, moved)
-    subjects = each_of(trained, shown, trusted)
+    subjects = [of_run(run, shown, network) for run, network in zip(trained, networks, strict=True)]
     names = [Results(folder.resolve().parent).label(folder.resolve().name) for folder in folders]
     names = [
         f"{name}, {folder.name}" if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)

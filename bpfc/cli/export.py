@@ -59,6 +59,7 @@ def run(options: Export) -> list[str]:
     Raises:
         ValueError, DataError, RunError, UserError, OSError: it cannot be had in that format.
     """
+    from bpfc.cli.subjects import vouched
     from bpfc.data import to_float
     from bpfc.exporting import export_hub, export_onnx, export_robustbench, export_tensorboard, export_torchscript
     from bpfc.exporting.graphs import CHECKED
@@ -68,8 +69,9 @@ def run(options: Export) -> list[str]:
 
     out = options.out or options.run / f"export-{options.to}"
     found = Run(options.run)
+    (network,) = vouched([found], () if options.model is None else (options.model,))
     data = data_of(found, options.data_dir, options.data)
-    model = found.model(data, options.model)
+    model = found.model(data, network)
     if options.to in ("onnx", "torchscript"):
         images = to_float(data.test[:CHECKED].pixels)
         path = out / ("model.onnx" if options.to == "onnx" else "model.torchscript.pt")

@@ -28,7 +28,8 @@ class SubjectOptions:
         str | None,
         tyro.conf.arg(
             help="package.module:function, without arguments, that makes the model; importing it runs its code. Or a "
-            "TorchScript file; or timm:NAME or torchvision:NAME, if you have these."
+            "TorchScript file; or timm:NAME or torchvision:NAME, if you have these. Of a run: its network, if it "
+            "is not bpfc's and you trust its code."
         ),
     ] = None
     weights: Path | None = None
@@ -99,33 +100,20 @@ def from_run(
     Args:
         folder: that bpfc train wrote.
         data_dir: where the data files are; see bpfc.data.
-        trusted: the network that may be imported, as package.module:function, if the recipe names one outside bpfc.
+        trusted: its network, as package.module:function, if that is outside bpfc and may be imported.
         moved: where somebody's own data lies now, if not where the recipe says.
         workers: threads that decode pictures.
 
     Raises:
-        RunError, DataError: there is no such run, or its data cannot be had.
+        ValueError: the run has another network than that named as trusted.
+        RunError, DataError: there is no such run, or its network or data cannot be had.
     """
     from bpfc.training.run import Run
     from bpfc.training.run_data import data_of
 
-    return of_run(run := Run(folder), data_of(run, data_dir, moved, workers), trusted)
-
-
-def each_of(runs: "Sequence[Run]", data: "DataSet", trusted: Sequence[str]) -> "list[Subject]":
-    """The same of several runs of one data set, with each network outside bpfc that is named as trusted.
-
-    Raises:
-        ValueError: none of the runs has a network that is named.
-        RunError: there is no such run, or its network cannot be had.
-    """
-    networks = [run.recipe().network for run in runs]
-    for name in trusted:
-        if name not in networks:
-            raise ValueError(f"--model {name}: none of the runs has it; they have {', '.join(sorted({*networks}))}")
-    return [
-        of_run(run, data, network if network in trusted else None) for run, network in zip(runs, networks, strict=True)
-    ]
+    run = Run(folder)
+    (network,) = vouched([run], () if trusted is None else (trusted,))
+    return of_run(run, data_of(run, data_dir, moved, workers), network)
 
 
 def of_run(run: "Run", data: "DataSet", trusted: str | None = None) -> "Subject":
@@ -154,6 +142,29 @@ def of_run(run: "Run", data: "DataSet", trusted: str | None = None) -> "Subject"
         k=_of_eight(recipe.method) if isinstance(recipe.method, BPFC | BPFCIBP | Margin) else None,
         channels_last=lay_out(model, data.test.shape[1:]) == torch.channels_last,
     )
+
+
+def vouched(runs: "Sequence[Run]", trusted: Sequence[str]) -> "list[str | None]":
+    """Of each run the network that may be imported, None where it is bpfc's; to be asked before data is read.
+
+    Args:
+        runs: folders that bpfc train wrote.
+        trusted: networks of theirs whose code somebody has vouched for.
+
+    Raises:
+        ValueError: none of the runs has a network that is named as trusted.
+        RunError: there is no such run, or its network is code that is not named.
+    """
+    from bpfc.models import is_code
+
+    networks = [run.recipe().network for run in runs]
+    for name in trusted:
+        if name not in networks:
+            theirs = " or ".join(f"{run.folder} ({network})" for run, network in zip(runs, networks, strict=True))
+            raise ValueError(f"--model {name}: is not the network of {theirs}; name one that is, or leave it out")
+    for run, network in zip(runs, networks, strict=True):
+        run.check_trust(network if network in trusted else None)
+    return [network if is_code(network) else None for network in networks]
 
 
 def _of_eight(method: "BPFC | BPFCIBP | Margin") -> int | None:

@@ -74,7 +74,7 @@ def run(options: Transfer) -> dict[str, Any]:
         ValueError, DataError, RunError, OSError: something that was asked for can't be had; before any long work.
     """
     from bpfc.attacks.base import check_count
-    from bpfc.cli.subjects import each_of
+    from bpfc.cli.subjects import of_run, vouched
     from bpfc.evaluation import Context, ThreatModel, parse
     from bpfc.evaluation.recorded import started_in
     from bpfc.evaluation.transfer import record_transfer
@@ -84,19 +84,21 @@ def run(options: Transfer) -> dict[str, Any]:
 
     check_count(limit=options.limit, batch_size=options.batch_size)
     targets, sources = _by_name(options.targets, "target"), _by_name(options.source, "source")
-    recipes = {path: Run(path).recipe() for path in (*targets.values(), *sources.values())}
+    runs = {path: Run(path) for path in (*targets.values(), *sources.values())}
+    recipes = {path: each.recipe() for path, each in runs.items()}
     recipe = recipes[options.targets[0]]
-    known = {path: test_sha256(Run(path)) or other.data for path, other in recipes.items()}  # else by its name
+    known = {path: test_sha256(each) or recipes[path].data for path, each in runs.items()}  # else by its name
     for path, other in recipes.items():
         if known[path] != known[options.targets[0]]:
             raise RunError(
                 f"{path}: trained on {other.data}, whose test images are not those of {recipe.data} when "
                 f"{options.targets[0]} was trained on that; take runs of one data set"
             )
+    networks = vouched(list(runs.values()), options.model)
     device = pick_device(options.device)
     began = precision_of(started_in(options.out / next(iter(targets))))
     precision = resolve(options.precision, device, began)
-    data = data_of(Run(options.targets[0]), options.data_dir, options.data)
+    data = data_of(runs[options.targets[0]], options.data_dir, options.data)
     context = Context(
         ThreatModel("linf", recipe.eps if options.eps is None else options.eps),
         data.channels,
@@ -104,8 +106,10 @@ def run(options: Transfer) -> dict[str, Any]:
     )
     plan = parse(options.attacks, context, seed=options.seed, precision=precision, batch_size=options.batch_size)
     data = replace(data, test=data.test[: options.limit].to(device))
-    found = each_of([Run(path) for path in recipes], data, options.model)
-    subjects = {path: subject.on(device) for path, subject in zip(recipes, found, strict=True)}
+    subjects = {
+        path: of_run(each, data, network).on(device)
+        for (path, each), network in zip(runs.items(), networks, strict=True)
+    }
     judged, makers = ({name: subjects[path] for name, path in each.items()} for each in (targets, sources))
     return record_transfer(judged, makers, plan, options.out)
 

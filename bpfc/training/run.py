@@ -162,6 +162,15 @@ class Run:
         """What is wrong with a state whose file of that name, which says of what it is one, is gone."""
         return RunError(f"{self._states()[-1]}: a state without its {name}; put that back or choose another --out")
 
+    def check_trust(self, trusted: str | None) -> None:
+        """Raises RunError where the network is code, and not that which may be imported; or where there is no run."""
+        network = self.recipe().network
+        if is_code(network) and network != trusted:
+            raise RunError(
+                f"{self.folder}: its network {network} is not bpfc's, and importing it runs code; if you trust that "
+                f"code, say so with --model {network}"
+            )
+
     def model(self, data: DataSet, trusted: str | None = None) -> nn.Module:
         """The selected network, in eval mode, on the CPU.
 
@@ -174,11 +183,7 @@ class Run:
                 that nobody has vouched for.
         """
         recipe = self.recipe()
-        if is_code(recipe.network) and recipe.network != trusted:
-            raise RunError(
-                f"{self.folder}: its network {recipe.network} is not bpfc's, and importing it runs code; if you trust "
-                f"that code, say so with --model {recipe.network}"
-            )
+        self.check_trust(trusted)
         self._require_weights()
         model = build(kept_as(recipe.network), channels=data.channels, classes=data.classes, size=data.size)
         try:
