@@ -53,7 +53,7 @@ def test_a_whole_suite_says_more_than_more_images_do(results: Results) -> None:
 
 def test_a_seed_attacked_by_less_takes_nothing_from_the_first(results: Results) -> None:
     train(results, "fashion-mnist-bpfc-seed1", "fashion-mnist-bpfc", seed=1)
-    put(results.folder / "fashion-mnist-bpfc-seed1" / "evaluation" / "summary.json", judged(0.65, "pgd-100"))
+    put(results.folder / "fashion-mnist-bpfc-seed1" / "evaluation-10000" / "summary.json", judged(0.65, "pgd-100"))
     assert row(tried(results, "fashion-mnist"), "`bpfc`")[5:8] == ["66.0", "`fast`", "1,000"]
 
 

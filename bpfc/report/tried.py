@@ -20,12 +20,12 @@ BASELINES = ("normal", "mixup")
 
 
 class Try(NamedTuple):
-    """A recipe with all its seeds, by one evaluation.
+    """A recipe by one evaluation of its seeds.
 
     Attributes:
         name: the folder of the first training, without what stands in the other columns.
         width: of the network, half or full.
-        summaries: of the evaluation, one a seed.
+        summaries: of the evaluation, one a seed that has it.
     """
 
     name: str
