@@ -52,7 +52,8 @@ def test_arrays_under_other_names_and_parts_without_the_other_are_told_with_the_
         "keras.npz: holds x_test, y_test, but no images (or x) and no labels (or y); save both under these names, and "
         "parts to train and to test on as train.npz and val.npz in one folder"
     )
-    for held, lacks in (("test", "no train.npz"), ("train", "none of val, validation, test, valid, dev")):
+    tests = "none of val.npz, validation.npz, test.npz, valid.npz, dev.npz"
+    for held, lacks in (("test", "no train.npz"), ("train", tests)):
         (tmp_path / held).mkdir()
         np.savez(tmp_path / held / f"{held}.npz", x=images, y=labels)
         assert told(tmp_path / held) == (

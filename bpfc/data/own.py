@@ -125,7 +125,8 @@ def _load(place: Place, reading: Reading, known: tuple[str, ...] | None) -> tupl
             raise DataError(f"{arrow[0]}: Arrow, as save_to_disk leaves it; save each part as parquet (to_parquet)")
         inside = by_name(path.iterdir())
         if (arrays := [each.name for each in inside if each.suffix == ".npz"]) and not any(map(Path.is_dir, inside)):
-            lacks = "no train.npz" if "train.npz" not in arrays else f"none of {', '.join((*TEST, *OTHERWISE))}"
+            tests = ", ".join(f"{name}.npz" for name in (*TEST, *OTHERWISE))
+            lacks = f"none of {tests}" if "train.npz" in arrays else "no train.npz"
             raise DataError(
                 f"{path}: holds {', '.join(arrays)}, but {lacks}; put the part to train on into train.npz and that to "
                 f"test on into val.npz, or name {path / arrays[0]} itself"
