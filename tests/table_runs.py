@@ -13,6 +13,9 @@ from bpfc.data import DataSet
 from bpfc.models import NETWORKS
 from bpfc.report.budgets import BUDGETS, Budget
 from bpfc.report.experiments import source_trained_by, trained_by
+from bpfc.report.reproduction import compared
+from bpfc.report.shelf import shelf
+from bpfc.report.task import Task
 from bpfc.training.recipe import Recipe
 
 TINY = Budget("a test's schedule", 0.04, 100, 10, 12, 3, 2)
@@ -45,3 +48,9 @@ def run(capsys: pytest.CaptureFixture[str], table: str = "table2", **changes: ob
     reproduce.main(options(table, **changes))
     said = capsys.readouterr()
     return said.err + said.out
+
+
+def figures(folder: Path = Path("runs")) -> list[list[str]]:
+    """The rows of Table 2, normal training's and BPFC's."""
+    task = Task("table2", "mnist-5k", TINY, None, 1, ("normal", "bpfc"))
+    return compared(task, shelf([folder]))[1]
