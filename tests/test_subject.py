@@ -281,6 +281,7 @@ def test_a_random_model_with_eot(place: Path, monkeypatch: pytest.MonkeyPatch, c
         ("--model theirs:not_a_function --data some.npz --eps 0.1", "is a int"),
         ("--model theirs:unsure --data some.npz --eps 0.1", "gives probabilities"),
         ("--model conftest:small_network --data some.npz", "--eps: say the radius"),
+        ("--model conftest:small_network --data nothing", "--eps: say the radius"),  # before data is read
         ("--model conftest:small_network --eps 0.1", "--model and --data"),
         ("--model conftest:small_network --weights some.npz --data some.npz --eps 0.1", "cannot be read as weights"),
         ("--model theirs:unsure --weights theirs.py --data some.npz --eps 0.1", "cannot be read as weights"),

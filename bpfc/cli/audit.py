@@ -86,13 +86,11 @@ def run(options: Audit, console: "Console", crew: "Team") -> "Found":
     if options.claim is not None:
         share_of(options.claim)
     out = options.folder(options.out, "audit-quick" if options.quick else "audit")
+    eps = options.radius(options.eps)
     budget = QUICK if options.quick else FULL
     device = pick_device(options.device)
     precision = crew.told("precision", resolve(options.precision, device, precision_of(started_in(out))))
     subject = options.subject()
-    eps = subject.eps if options.eps is None else options.eps
-    if eps is None:
-        raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
     k = subject.k if options.k is None else options.k
     if k is not None:
         Adaptive(eps, eps, 1, k)  # raises on what check C15 could not attack with, after all the others

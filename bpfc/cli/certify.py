@@ -73,10 +73,8 @@ def run(options: Certify) -> dict[str, Any]:
     check_count(limit=options.limit, batch_size=options.batch_size)
     certifiers = parse_methods(options.methods)
     out = options.folder(options.out, CERTIFICATION)
+    eps = options.radius(options.eps)
     subject = options.subject()
-    eps = subject.eps if options.eps is None else options.eps
-    if eps is None:
-        raise ValueError("--eps: say the radius, in units of [0, 1], such as 8/255")
     beaten = None if options.evaluation is None else attacked(options.evaluation, subject, eps, options.limit)
     device = pick_device(options.device)
     subject = subject.on(device, options.limit)

@@ -90,11 +90,12 @@ def run(options: Evaluate) -> dict[str, Any]:
     if options.eot is not None and options.eot < 2:
         raise ValueError(f"--eot {options.eot}: must be 2 or more answers; leave it out for a model without randomness")
     out = options.folder(options.out, EVALUATION)
+    eps = options.radius(options.eps, options.norm)
     device = pick_device(options.device)
     crew = team()
     precision = crew.told("precision", resolve(options.precision, device, precision_of(started_in(out))))
     subject = options.subject()
-    plan = _plan(options, subject, precision)
+    plan = _plan(options, eps, subject, precision)
     proofs = None
     if options.certificates is not None:
         if plan.threat.norm != "linf" or options.eot:
@@ -108,18 +109,14 @@ def run(options: Evaluate) -> dict[str, Any]:
     return summary
 
 
-def _plan(options: Evaluate, subject: "Subject", precision: "Arithmetic") -> "Plan":
+def _plan(options: Evaluate, eps: float, subject: "Subject", precision: "Arithmetic") -> "Plan":
     """By the options, and where they leave it open by the subject's recipe."""
     from bpfc.evaluation import Context, ThreatModel, parse
     from bpfc.models import behind
 
-    eps, step_size = options.eps, options.step_size
-    if options.norm == "linf":  # the recipe's are ℓ∞ lengths
-        eps = subject.eps if eps is None else eps
-        step_size = subject.step_size if step_size is None else step_size
-    if eps is None:
-        such_as = "8/255" if options.norm == "linf" else "0.5; a recipe's is one in ℓ∞"
-        raise ValueError(f"--eps: say the radius, in units of [0, 1], such as {such_as}")
+    step_size = options.step_size
+    if step_size is None and options.norm == "linf":  # the recipe's is an ℓ∞ length
+        step_size = subject.step_size
     k = subject.k if options.k is None else options.k
     threat = ThreatModel(options.norm, eps)
     curve = options.eot is None and behind(subject.model) is not None  # a mean of answers has none in front

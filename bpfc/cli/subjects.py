@@ -10,6 +10,7 @@ import tyro
 from bpfc.options import AS_THEY_ARE, DataFolder, Reading
 
 if TYPE_CHECKING:
+    from bpfc.attacks import Norm
     from bpfc.data import DataSet
     from bpfc.evaluation.subject import Subject
     from bpfc.methods import BPFC, BPFCIBP, Margin
@@ -74,6 +75,22 @@ class SubjectOptions:
         if self.model is None or self.data is None:
             raise ValueError(UNNAMED)
         return from_factory(self.model, self.weights, self.data, self.data_dir, self.mean, self.std, self.reading)
+
+    def radius(self, eps: float | None, norm: "Norm" = "linf") -> float:
+        """ε as it is given, else the recipe's of a run; without the data, which may take long.
+
+        Raises:
+            ValueError: it is not given, and there is no recipe, or none in that norm.
+            RunError: there is no such run.
+        """
+        from bpfc.training.run import Run
+
+        if eps is not None:
+            return eps
+        if self.run is not None and norm == "linf":
+            return Run(self.run).recipe().eps
+        such_as = "8/255" if norm == "linf" else "0.5; a recipe's is one in ℓ∞"
+        raise ValueError(f"--eps: say the radius, in units of [0, 1], such as {such_as}")
 
     def folder(self, out: Path | None, name: str) -> Path:
         """Where the outcome goes: `out`, or the folder of that name in the run.
