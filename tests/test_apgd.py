@@ -5,7 +5,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from bpfc.attacks import APGD, Attack, FocusedAPGD, ImageRng, L2Ball, LinfBall, TargetedAPGD, ball
+from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, NarrowingAPGD, TargetedAPGD, ball
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.balls import l2_norms
 from bpfc.attacks.objectives import LOSSES, targeted_dlrs
@@ -18,8 +18,8 @@ EVERY = [
     APGD(1.5, 30, norm="l2"),
     TargetedAPGD(0.1, 10, 3),
     TargetedAPGD(1.5, 10, 9, "l2"),
-    FocusedAPGD(0.1, 20),
-    FocusedAPGD(1.5, 20, 3, "l2"),
+    NarrowingAPGD(0.1, 20),
+    NarrowingAPGD(1.5, 20, 3, "l2"),
 ]
 
 
@@ -103,8 +103,8 @@ class Linear(nn.Module):
         (APGD(0.1, 50, norm="l2"), 2),
         (TargetedAPGD(0.01, 50), 2),
         (TargetedAPGD(0.01, 50), 5),
-        (FocusedAPGD(0.01, 50), 2),
-        (FocusedAPGD(0.01, 50), 5),
+        (NarrowingAPGD(0.01, 50), 2),
+        (NarrowingAPGD(0.01, 50), 5),
     ],
     ids=repr,
 )
@@ -195,7 +195,7 @@ def test_no_images_are_no_error(attack: Attack, trained: nn.Module, test_digits:
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize(
-    "attack", [APGD(0.2, 10, "dlr"), TargetedAPGD(0.2, 10), TargetedAPGD(0.2, 10, 1), FocusedAPGD(0.2, 10)], ids=repr
+    "attack", [APGD(0.2, 10, "dlr"), TargetedAPGD(0.2, 10), TargetedAPGD(0.2, 10, 1), NarrowingAPGD(0.2, 10)], ids=repr
 )
 def test_few_classes(classes: int, attack: Attack) -> None:
     torch.manual_seed(classes)
@@ -213,7 +213,7 @@ def test_wrong_settings_are_named() -> None:
         (lambda: APGD(8.0, 10), "eps=8.0"),
         (lambda: APGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, 0), "targets=0"),
-        (lambda: FocusedAPGD(0.1, 0), "steps=0"),
+        (lambda: NarrowingAPGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, room=0), "room=0"),
     ):
         with pytest.raises(ValueError, match=message):

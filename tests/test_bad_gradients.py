@@ -18,9 +18,9 @@ from bpfc.attacks import (
     Behind,
     CarliniWagner,
     DeepFool,
-    FocusedAPGD,
     ImageRng,
     MultiTargeted,
+    NarrowingAPGD,
     TargetedAPGD,
 )
 from bpfc.attacks.apgd_targeted import nearest_classes
@@ -62,7 +62,7 @@ BY_SIGNS = [
     Behind(0.1, steps_each=4),
 ]
 BY_LENGTHS = [PGD(0.5, 0.1, 8, norm="l2"), APGD(0.5, 30, norm="l2"), CarliniWagner(20, 3), DeepFool(), DeepFool("linf")]
-TARGETED = [TargetedAPGD(0.1, 30), TargetedAPGD(0.1, 30, 2), TargetedAPGD(0.5, 30, 2, "l2"), FocusedAPGD(0.1, 30)]
+TARGETED = [TargetedAPGD(0.1, 30), TargetedAPGD(0.1, 30, 2), TargetedAPGD(0.5, 30, 2, "l2"), NarrowingAPGD(0.1, 30)]
 
 
 def run(attack: Attack, model: nn.Module) -> tuple[list[Tensor], Tensor]:

@@ -23,6 +23,7 @@ from bpfc.attacks import (
     MultiTargeted,
     Noise,
     Norm,
+    OutsideIn,
     Square,
     ball,
 )
@@ -84,6 +85,8 @@ BOUNDED = {
     "multi-targeted": (lambda e: MultiTargeted(e, e / 4, 20), "linf", 1.001),
     "multi-targeted, l2": (lambda e: MultiTargeted(e, e / 4, 60, norm="l2"), "l2", 1.02),
     "adaptive": (lambda e: Adaptive(e, e / 4, 20, k=2), "linf", 1.001),
+    "outside-in": (lambda e: OutsideIn(e, 60), "linf", 1.02),
+    "outside-in, l2": (lambda e: OutsideIn(e, 60, norm="l2"), "l2", 1.03),
     "spsa": (lambda e: SPSA(e, 20, pairs=64, lr=e / 4), "linf", 1.05),
     "square": (lambda e: Square(e, 600), "linf", 1.1),
     "apgd-ce": (lambda e: AutoAttackPart(e, "apgd-ce"), "linf", 1.01),

@@ -163,7 +163,11 @@ def test_scale_tells_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
 
     benchmarks = tmp_path / "benchmarks"
     counted: dict[str, dict[str, Any]] = {
-        "fast": {"forwards": 160, "backwards": 80, "settings": "apgd-50,apgd-focused-100,fgsm,square-200"},
+        "fast": {
+            "forwards": 160,
+            "backwards": 80,
+            "settings": "apgd-50,apgd-narrowing-100,outside-in-60,fgsm,square-200",
+        },
         "standard": {"forwards": 800, "backwards": 0, "stand": 4},
     }
     put(benchmarks / "fast.json", {"networks": {"fashion-mnist-bpfc": {"images": 8, **counted}}})

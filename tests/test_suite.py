@@ -14,9 +14,9 @@ from bpfc.attacks import (
     AutoAttackPart,
     CarliniWagner,
     DeepFool,
-    FocusedAPGD,
     ImageRng,
     MultiTargeted,
+    NarrowingAPGD,
     Noise,
     Square,
     TargetedAPGD,
@@ -32,7 +32,8 @@ LINF = Context(ThreatModel("linf", 0.3), channels=1, step_size=0.01, k=7)
 L2 = Context(ThreatModel("l2", 2.0), channels=3, step_size=0.1)
 OURS = (
     "noise-5,corners-5,fgsm,rfgsm,ifgsm-8,pgd-20x3,pgd-margin-8,pgd-dlr-8x2,pgd-targeted-8,mt-pgd-4,adaptive-4,"
-    "apgd-8x2,apgd-dlr-6-last,apgd-t3-4x2,apgd-focused-10,deepfool,deepfool-l2,cw-8,spsa-2,square-40,pgd-8-last,mt-pgd-2-last"
+    "apgd-8x2,apgd-dlr-6-last,apgd-t3-4x2,apgd-narrowing-10,outside-in-8,deepfool,deepfool-l2,cw-8,spsa-2,square-40,"
+    "pgd-8-last,mt-pgd-2-last"
 )
 
 
@@ -49,13 +50,13 @@ def test_names() -> None:
         CarliniWagner(30),
     ]
     assert [(item.restarts, item.any_iterate) for item in planned[:2]] == [(10, True), (1, False)]
-    apgd = parse("apgd-100x5,apgd-dlr-30-last,apgd-t-100,apgd-t3-50x2,apgd-focused-100", L2).attacks
+    apgd = parse("apgd-100x5,apgd-dlr-30-last,apgd-t-100,apgd-t3-50x2,apgd-narrowing-100", L2).attacks
     assert [(item.attack, item.restarts, item.any_iterate) for item in apgd] == [
         (APGD(2.0, 100, norm="l2"), 5, True),
         (APGD(2.0, 30, "dlr", "l2"), 1, False),
         (TargetedAPGD(2.0, 100, norm="l2"), 1, True),
         (TargetedAPGD(2.0, 50, 3, "l2"), 2, True),
-        (FocusedAPGD(2.0, 100, norm="l2"), 1, True),
+        (NarrowingAPGD(2.0, 100, norm="l2"), 1, True),
     ]
     assert parse("pgd-5,deepfool", L2).attacks[0].attack == PGD(2.0, 0.1, 5, norm="l2")
     assert parse("pgd-5,deepfool", L2).attacks[1].attack == DeepFool("l2")
@@ -87,11 +88,17 @@ def test_suites_name_every_attack() -> None:
         "fgsm", "ifgsm-40", "pgd-40-last", "pgd-20-last", "pgd-1000-last",
     ]  # fmt: skip
     assert all(parse(suite, LINF).cascade == (suite != "paper") for suite in SUITES)
-    assert parse("fast", LINF).names == ["apgd-50", "apgd-focused-100", "fgsm", "square-200"]  # the tripwires last
+    assert parse("fast", LINF).names == [
+        "apgd-50",
+        "apgd-narrowing-100",
+        "outside-in-60",
+        "fgsm",
+        "square-200",
+    ]  # the tripwires last
     curved = replace(LINF, curve=True)
     assert parse("fast", curved).names == ["apgd-50", "behind-t3-20x2", "fgsm", "square-200"]
     assert parse("fast", replace(L2, curve=True)).names == parse("fast", L2).names
-    assert parse("fast", L2).names == ["apgd-50", "apgd-focused-100"]
+    assert parse("fast", L2).names == ["apgd-50", "apgd-narrowing-100", "outside-in-60"]
     in_l2 = set(parse("worst", L2).names)
     assert in_l2 < everything
     assert {"pgd-100", "deepfool", "aa-square"} < in_l2
@@ -134,7 +141,7 @@ def test_queries_are_counted(trained: nn.Module, test_digits: Digits) -> None:
             assert entry["queries"] == 24
 
 
-@pytest.mark.parametrize("name", ["apgd-t-6x3", "apgd-t3-6x2", "apgd-focused-6x2"])
+@pytest.mark.parametrize("name", ["apgd-t-6x3", "apgd-t3-6x2", "apgd-narrowing-6x2"])
 def test_what_an_image_costs_does_not_depend_on_the_batch(name: str, trained: nn.Module, test_digits: Digits) -> None:
     """Where images stand, fall at once, and fall on the way, at several targets at a time; one stands there twice."""
     places = [*range(9), 2]
@@ -150,8 +157,8 @@ def test_what_an_image_costs_does_not_depend_on_the_batch(name: str, trained: nn
 @pytest.mark.parametrize(
     "name",
     [
-        *("pgd-5x3", "apgd-8x2", "apgd-t-3x2", "apgd-t3-4x2", "apgd-focused-4x2", "mt-pgd-4", "behind-3x2"),
-        *("noise-5", "square-40", "spsa-3", "deepfool", "cw-8"),
+        *("pgd-5x3", "apgd-8x2", "apgd-t-3x2", "apgd-t3-4x2", "apgd-narrowing-4x2", "mt-pgd-4", "behind-3x2"),
+        *("noise-5", "square-40", "outside-in-6", "spsa-3", "deepfool", "cw-8"),
     ],
 )
 def test_queries_are_all_that_the_network_was_asked(
@@ -174,9 +181,8 @@ def test_queries_are_all_that_the_network_was_asked(
     plan = parse(name, replace(LINF, threat=ThreatModel("linf", 1e-6)), batch_size=8)
     rows = run_block(model, Block(right.tolist(), images, labels), plan)
     handle.remove()
-    shared = (
-        4 if name.startswith(("apgd-t", "apgd-focused")) else 0
-    )  # its targets are found once for an image's two restarts
+    # Targets are found once for an image's two restarts.
+    shared = 4 if name.startswith(("apgd-t", "apgd-narrowing")) else 0
     assert sum(row["attacks"][name]["queries"] for row in rows) == sum(asked) + shared
     assert not any(row["attacks"][name]["broken"] for row in rows)
 

@@ -92,7 +92,7 @@ def test_what_another_attack_leaves_of_fewer_images_is_told_where_chance_does_no
 def test_a_whole_suite_has_its_name() -> None:
     assert suite(sorted(AUTOATTACK)) == "AutoAttack"
     assert suite(["apgd-50", "fgsm", "square-200", *AUTOATTACK]) == "AutoAttack and others"
-    assert suite(["apgd-50", "apgd-focused-100", "fgsm", "square-200"]) == "`fast`"
+    assert suite(["apgd-50", "apgd-focused-100", "fgsm", "square-200"]) == "earlier `fast`"
     assert suite(["apgd-50", "behind-t3-20x2", "fgsm", "square-100"]) == "`fast` (Square: 100 queries)"
     assert suite(["apgd-50", "apgd-t3-50x2", "fgsm", "square-200"]) == "earlier `fast`"
     both = suite(["apgd-50", "apgd-t3-50x2", "fgsm", "square-100"])

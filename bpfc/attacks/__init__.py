@@ -3,7 +3,7 @@
 from bpfc.attacks.adaptive import Adaptive
 from bpfc.attacks.aimed import aimed
 from bpfc.attacks.apgd import APGD
-from bpfc.attacks.apgd_focused import FocusedAPGD
+from bpfc.attacks.apgd_narrowing import NarrowingAPGD
 from bpfc.attacks.apgd_targeted import TargetedAPGD
 from bpfc.attacks.autoattack import AutoAttackPart
 from bpfc.attacks.autoattack_behind import AutoAttackBehind
@@ -16,6 +16,7 @@ from bpfc.attacks.fgsm import FGSM
 from bpfc.attacks.ifgsm import IFGSM
 from bpfc.attacks.multi_targeted import MultiTargeted
 from bpfc.attacks.noise import Noise
+from bpfc.attacks.outside_in import OutsideIn
 from bpfc.attacks.pgd import PGD
 from bpfc.attacks.rfgsm import RFGSM
 from bpfc.attacks.spsa import SPSA
@@ -38,13 +39,14 @@ __all__ = [
     "Box",
     "CarliniWagner",
     "DeepFool",
-    "FocusedAPGD",
     "ImageRng",
     "L2Ball",
     "LinfBall",
     "MultiTargeted",
+    "NarrowingAPGD",
     "Noise",
     "Norm",
+    "OutsideIn",
     "Rng",
     "Square",
     "TargetedAPGD",

@@ -45,6 +45,18 @@ class TargetedAPGD:
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
+        return self.ascend(model, images, labels, rng, watch)
+
+    def ascend(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        rng: Rng,
+        watch: Watch | None = None,
+        finalists: int | None = None,
+    ) -> Tensor:
+        """The attack; after half of the steps at no more than `finalists` of the targets, those that came nearest."""
         check_call(model, images, rng)
         if not len(images):
             return images.clone()
@@ -69,6 +81,7 @@ class TargetedAPGD:
                 steps=self.steps,
                 room=room,
                 watch=None if watch is None else lambda rows, *seen: watch(left[rows], *seen),
+                finalists=finalists,
             )
         return last
 
@@ -85,25 +98,34 @@ def side_by_side(
     room: int,
     watch: Watch | None = None,
     draw: int = 0,
+    finalists: int | None = None,
 ) -> Tensor:
     """APGD on the targeted DLR loss at each image's `classes` (N, targets), all in one batch.
 
     An image leaves when one of its targets breaks it. The first target starts from the random numbers `draw`, the next
-    from the next. What comes back is, of the last iterates at the targets, the one nearest to being taken for another
-    class.
+    from the next. After half of the steps the ascent goes on at the `finalists`, if given: the targets at which the
+    image came nearest to being taken for another class. What comes back is, of the last iterates at the targets, the
+    one nearest to that.
     """
     count, each = classes.shape
     # Copies of the images: all for their first target, then all for their second.
     of = torch.arange(count, device=images.device).repeat(each)
     done = torch.zeros(count, dtype=torch.bool, device=images.device)
+    out = torch.zeros(len(of), dtype=torch.bool, device=images.device)
+    reached = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
 
     def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
         assert watch is not None
+        if finalists is not None and step <= steps // 2:
+            reached[copies] = torch.maximum(reached[copies], margins(logits, labels[of[copies]]))
+            if step == steps // 2:
+                ranks = reached.view(each, count).argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+                out[:] = (ranks >= finalists).flatten()
         for turn in range(each):  # an image once in each call; also one just done, for it was asked about
             rows = torch.nonzero(copies // count == turn)[:, 0]
             if len(rows):
                 done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
-        return done[of[copies]]
+        return done[of[copies]] | out[copies]
 
     last = auto_ascent(
         model,
@@ -117,7 +139,7 @@ def side_by_side(
         room=room,
     )
     nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
-    for rows in torch.nonzero(~done[of])[:, 0].split(room):
+    for rows in torch.nonzero(~done[of] & ~out)[:, 0].split(room):
         with torch.no_grad():
             logits = logits_of(model, last[rows])
         nearness[rows] = margins(logits, labels[of[rows]])

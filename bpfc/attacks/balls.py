@@ -16,9 +16,9 @@ from bpfc.attacks.base import Norm, Rng
 
 @dataclass(frozen=True)
 class LinfBall:
-    """All images in [0, 1] of which no pixel differs by more than ε."""
+    """All images in [0, 1] of which no pixel differs by more than ε, or by each image's own (N, 1, 1, 1)."""
 
-    eps: float
+    eps: float | Tensor
     norm: ClassVar[Norm] = "linf"
 
     def random(self, images: Tensor, rng: Rng) -> Tensor:
@@ -44,9 +44,9 @@ class LinfBall:
 
 @dataclass(frozen=True)
 class L2Ball:
-    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε."""
+    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε, or of each image's own (N, 1, 1, 1)."""
 
-    eps: float
+    eps: float | Tensor
     norm: ClassVar[Norm] = "l2"
 
     def random(self, images: Tensor, rng: Rng) -> Tensor:
@@ -101,7 +101,7 @@ class Box:
 Ball = LinfBall | L2Ball
 
 
-def ball(norm: Norm, eps: float) -> Ball:
+def ball(norm: Norm, eps: float | Tensor) -> Ball:
     return LinfBall(eps) if norm == "linf" else L2Ball(eps)
 
 

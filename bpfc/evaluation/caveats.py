@@ -12,7 +12,13 @@ SMALL_STEPS = ("pgd-", "apgd-", "mt-pgd-", "ifgsm-", "behind-", "aa-apgd-", "aa-
 
 def caveats(rows: Sequence[Row]) -> list[str]:
     """A sentence for each thing that makes the accuracies of these rows say less than they seem to."""
-    return [*_blind(rows), *_no_answer(rows), *_beyond_gradients(rows), *_beyond_small_steps(rows)]
+    return [
+        *_blind(rows),
+        *_no_answer(rows),
+        *_beyond_gradients(rows),
+        *_beyond_small_steps(rows),
+        *_beyond_the_ball(rows),
+    ]
 
 
 def _what_next(rows: Sequence[Row]) -> str:
@@ -79,3 +85,16 @@ def _beyond_small_steps(rows: Sequence[Row]) -> list[str]:
     share = sum(map(alone, rows)) / max(1, len(rows))
     told = f"a single step broke {share:.1%} that many small ones left: gradients may be masked"
     return [f"{told}; {_what_next(rows)}"] if share > 0.005 else []
+
+
+def _beyond_the_ball(rows: Sequence[Row]) -> list[str]:
+    """`OutsideIn` alone breaks more than 0.2 points: no ascent inside the ball finds the way there."""
+
+    def alone(row: Row) -> bool:
+        inside = [verdict["broken"] for name, verdict in row["attacks"].items() if name.startswith(SMALL_STEPS)]
+        outside = [verdict["broken"] for name, verdict in row["attacks"].items() if name.startswith("outside-in-")]
+        return any(outside) and bool(inside) and not any(inside)
+
+    share = sum(map(alone, rows)) / max(1, len(rows))
+    told = f"a walk from outside the ball broke {share:.1%} that ascents inside it left: gradients may be masked"
+    return [f"{told}; {_what_next(rows)}"] if share > 0.002 else []

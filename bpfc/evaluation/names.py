@@ -11,9 +11,9 @@ from bpfc.options import Arithmetic
 STANDARD = ",".join(f"aa-{part}" for part in PARTS)
 WORST = (
     "noise-100,corners-100,fgsm,rfgsm,ifgsm-40,pgd-100,deepfool,pgd-margin-100,pgd-dlr-100,mt-pgd-20,behind-50,"
-    f"adaptive-40,pgd-50x5,cw-50,spsa-10,{STANDARD}"
+    f"adaptive-40,pgd-50x5,outside-in-100,cw-50,spsa-10,{STANDARD}"
 )
-FAST = "apgd-50,apgd-focused-100,fgsm,square-200"
+FAST = "apgd-50,apgd-narrowing-100,outside-in-60,fgsm,square-200"
 FAST_BEHIND = "apgd-50,behind-t3-20x2,fgsm,square-200"
 """The second is for a network with a tone curve, in ℓ∞: gradients see most behind it. FGSM and Square come last: what
 they break that small steps left is a sign of masked gradients (see caveats). A hundred queries of Square missed

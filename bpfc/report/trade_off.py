@@ -49,8 +49,8 @@ FAST = {"apgd-50", "fgsm"}
 """What `fast` has always held beside Square, whatever stands in front of the network."""
 QUERIES = "200"
 """That Square is asked in `fast`; earlier it was asked less often."""
-EARLIER = "apgd-t3-50x2"
-"""The attack of an earlier `fast` that broke less than what stands in its place now."""
+EARLIER = ("apgd-t3-50x2", "apgd-focused-100")
+"""Attacks of an earlier `fast`, each in the place of what stands there now."""
 
 
 class Published(NamedTuple):
@@ -273,7 +273,7 @@ def suite(attacks: Collection[str]) -> str | None:
     queries = [name.removeprefix("square-") for name in attacks if name.startswith("square-")]
     if not queries or not set(attacks) >= FAST:
         return None
-    name = "earlier `fast`" if EARLIER in attacks else "`fast`"
+    name = "earlier `fast`" if set(EARLIER) & set(attacks) else "`fast`"
     return name if QUERIES in queries else f"{name} (Square: {queries[0]} queries)"
 
 

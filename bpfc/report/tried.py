@@ -69,8 +69,9 @@ def tried(results: Results, data: str) -> str:
         f"Accuracy in %{over}. A row is of the folder in `results/` that begins with `{data}-` and its name, and "
         "perhaps ends with width and epochs. It is of AutoAttack or of `fast` where one of them was run, else of the "
         "strongest attack that was, on as many test images as it was run on. An earlier `fast` had "
-        f"`{EARLIER}` in place of `apgd-focused-100`. The last columns: above the goal, or below it, "
-        f"in points; clean / stands{' / certified' if any(len(goal) > 2 for goal in goals) else ''}."
+        f"{' or '.join(f'`{each}`' for each in EARLIER)} in place of `apgd-narrowing-100` and `outside-in-60`. "
+        "The last columns: above the goal, or below it, in points; "
+        f"clean / stands{' / certified' if any(len(goal) > 2 for goal in goals) else ''}."
     )
     return captioned(header, rows, told)
 

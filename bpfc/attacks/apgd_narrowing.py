@@ -12,6 +12,8 @@ from bpfc.attacks.objectives import likeliest_others, margins
 
 SHARE = 5
 """One in so many of the steps is taken at each class first."""
+FINALISTS = 4
+"""How many of the classes are left after half of that."""
 STARTS = 3
 """From which it goes on to the nearest class."""
 HOPE = 0.75
@@ -19,7 +21,7 @@ HOPE = 0.75
 
 
 @dataclass(frozen=True)
-class FocusedAPGD(TargetedAPGD):
+class NarrowingAPGD(TargetedAPGD):
     """`TargetedAPGD` for a fifth of the steps, then APGD from three other random starts at a single class: the one
     whose logit came nearest to the label's, over all iterates at all targets.
 
@@ -51,7 +53,7 @@ class FocusedAPGD(TargetedAPGD):
             return done[indices]
 
         everywhere = TargetedAPGD(self.eps, first, self.targets, self.norm, self.room)
-        last = everywhere(model, images, labels, rng, observe)
+        last = everywhere.ascend(model, images, labels, rng, observe, FINALISTS)
         assert clean is not None
         left = torch.nonzero(~done & (reached >= (1 - HOPE) * clean))[:, 0]
         if len(left):
