@@ -66,38 +66,41 @@ def reached(data: str) -> list[Goal]:
 
 
 def test_which_goals_are_reached_as_results_md_says() -> None:
-    assert [reached(data) for data in GOALS] == [[], [], []]
+    assert [reached(data) for data in GOALS] == [[GOALS["fashion-mnist"][1]], [], []]
     rows = cells(TABLES["goals"](RESULTS))
-    fashion, mnist, *_ = (row for row in rows if row[0].startswith("– **"))
+    *fashion, mnist, _ = (row for row in rows if row[0].startswith("– **"))
     told = " ".join((RESULTS.folder.parent / "docs" / "results.md").read_text().split())
-    assert "**No goal is reached.**" in told
+    assert "**One goal is reached, by one training: the second on Fashion-MNIST.**" in told
+    assert not any("±" in cell for cell in fashion[1])
     nets = next(row for row in rows if row[0].startswith("– ℓ∞-distance nets (pub"))
-    assert "ℓ∞-distance nets have more proven than ours leave under attack, at a higher clean accuracy" in told
-    assert float(nets[5]) > float(fashion[3].split(" ")[0])
-    assert float(nets[2]) > float(fashion[2].split(" ")[0])
+    assert "ℓ∞-distance nets have more proven than either of ours leaves under attack" in told
+    assert len(fashion) == 2
+    assert all(float(nets[5]) > float(row[3].split(" ")[0]) for row in fashion)
     assert "On MNIST all four published networks have more proven than ours" in told
     proven = [100 * (row.certified or 0) for row in PUBLISHED["mnist"]]
     assert len(proven) == 4
     assert min(proven) > float(mnist[5].split(" ")[0])
 
 
-def test_a_smaller_share_of_the_bounds_keeps_the_clean_accuracy_of_bpfc() -> None:
+def test_a_smaller_share_of_the_bounds_reaches_the_second_goal() -> None:
     """As results.md has it in words."""
-    run = "fashion-mnist-ibp-curve-weight-0.2-12-epochs/evaluation-fast"
-    found, bpfc = RESULTS.summary(run), RESULTS.summary("fashion-mnist-bpfc/evaluation-pgd-1000")
-    clean, stands = (100 * found[what]["accuracy"] for what in ("clean", "worst_case"))
-    assert round(clean - 100 * bpfc["clean"]["accuracy"], 1) >= 0
-    assert 7 <= stands - 100 * bpfc["attacks"]["pgd-1000"]["accuracy"] < 8
     second = GOALS["fashion-mnist"][1]
-    assert stands >= 100 * second.stands
-    assert 1 <= 100 * second.clean - clean < 1.5
     told = " ".join((RESULTS.folder.parent / "docs" / "results.md").read_text().split())
-    assert "With κ 0.2, one seed, enough stands, but clean accuracy lacks a point." in told
-    assert "as that was trained here, and seven to eight points more stand" in told
+    before = RESULTS.summary("fashion-mnist-ibp-curve-weight-0.2-12-epochs/evaluation-fast")
+    assert before["worst_case"]["accuracy"] >= second.stands
+    assert 0.01 <= second.clean - before["clean"]["accuracy"] < 0.015
+    assert "With κ 0.2 and twelve epochs, one seed, enough stood, but clean accuracy lacked a point." in told
+    found = RESULTS.summary("fashion-mnist-ibp-curve-weight-0.15-40-epochs/evaluation-fast")
+    bpfc = RESULTS.summary("fashion-mnist-bpfc/evaluation-pgd-1000")
+    clean, stands = (100 * found[what]["accuracy"] for what in ("clean", "worst_case"))
+    assert 1 < clean - 100 * bpfc["clean"]["accuracy"] < 2
+    assert 7 <= stands - 100 * bpfc["attacks"]["pgd-1000"]["accuracy"] < 8
+    assert "over a point more clean accuracy than the paper's BPFC, as that was trained here" in told
+    assert "and seven to eight points more stand" in told
     fgsm_at = RESULTS.summary("fashion-mnist-fgsm-at/evaluation-pgd-1000")
-    assert abs(stands - 100 * fgsm_at["attacks"]["pgd-1000"]["accuracy"]) < 0.5
-    assert round(100 * fgsm_at["clean"]["accuracy"] - clean) == 2
-    assert "stand about as high as FGSM-AT, whose clean accuracy is two points higher" in told
+    assert abs(stands - 100 * fgsm_at["attacks"]["pgd-1000"]["accuracy"]) < 1
+    assert 0 < 100 * fgsm_at["clean"]["accuracy"] - clean < 1
+    assert "stand about as high as FGSM-AT, whose clean accuracy is a little higher" in told
 
 
 def test_what_was_not_run_is_left_out() -> None:

@@ -90,7 +90,8 @@ def test_what_keeps_us_from_the_goals_as_results_md_says() -> None:
     told = " ".join((ROOT / "docs" / "results.md").read_text().split())
     for words, holds in (
         ("missed by less than two points under attack", -2 < fashion["ibp-curve-full-20"][0][1] < 0),
-        ("the second by about one of clean accuracy", round(fashion["ibp-curve-weight-0.2-full-12"][1][0]) == -1),
+        ("and by less than one of clean accuracy", -1 < fashion["ibp-curve-full-20"][0][0] < 0),
+        ("The second goal took a longer training", min(fashion["ibp-curve-weight-0.15-full-40"][1]) > 0),
         (
             "Without interval bounds nothing comes within ten points of the first",
             max(apart[0][1] for name, apart in fashion.items() if "ibp" not in name) < -10,

@@ -11,7 +11,7 @@ from bpfc.report.page.labels import Box, along, around, placed
 from bpfc.report.page.svg import BOTTOM, LEFT, Axis, axes, frame, marker, places, text, ticks
 from bpfc.report.trade_off import Point
 
-WIDTH, HEIGHT = 480, 420
+WIDTH, HEIGHT = 520, 440
 """Of the plane with its axes; what the signs mean stands below it."""
 LINE = 15
 """Of the words below the plane, from one to the next."""

@@ -56,7 +56,7 @@ _BEST = {
 OURS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "fashion-mnist": [
         _BEST["fashion-mnist"],
-        ("evaluation-fast", ("fashion-mnist-ibp-curve-weight-0.2-12-epochs",)),
+        ("evaluation-fast", ("fashion-mnist-ibp-curve-weight-0.15-40-epochs",)),
     ],
     "mnist": [_BEST["mnist"]],
     "cifar-10": [("evaluation-fast", ("cifar-10-bpfc",))],
@@ -132,6 +132,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
             "mnist-bpfc/evaluation-10000",
             "mnist-bpfc/evaluation-pgd-1000-10000",
             "mnist-bpfc-seed1/evaluation-pgd-1000-10000",
+            "mnist-bpfc-seed2/evaluation-pgd-1000-10000",
         ],
         attacks=("pgd-100", "pgd-1000"),
         against="pgd-1000",

@@ -20,7 +20,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "bpfc-l1",
         "ibp-curve-20-epochs",
         "ibp-batchnorm-curve",
-        "ibp-curve-weight-0.2-12-epochs",
+        "ibp-curve-weight-0.15-40-epochs",
         "fgsm-at",
         "rss-at",
         "pgd-at-6-epochs",
