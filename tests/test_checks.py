@@ -255,6 +255,26 @@ def test_what_one_step_breaks_that_many_leave_is_said() -> None:
     assert not caveats([*STANDS * 3, row_of(apgd_50=False, fgsm=True)])  # 0.3 points
 
 
+def test_what_a_walk_from_outside_breaks_that_ascents_inside_leave_is_said() -> None:
+    from bpfc.evaluation.caveats import caveats
+
+    (told,) = caveats([*STANDS, row_of(apgd_50=False, outside_in_60=True)])
+    assert told == "a walk from outside the ball broke 1.0% that ascents inside it left: gradients may be masked; " + (
+        "run standard, and bpfc audit"
+    )
+    assert caveats([*STANDS * 4, row_of(apgd_50=False, outside_in_60=True)])  # 0.25 points
+    assert not caveats([*STANDS * 6, row_of(apgd_50=False, outside_in_60=True)])  # 0.17
+    assert not caveats([*STANDS, row_of(apgd_50=False, outside_in_60=False)])
+    assert not caveats([*STANDS, row_of(apgd_50=True, outside_in_60=True)])
+    assert not caveats([*STANDS, row_of(pgd_20=False, apgd_50=True, outside_in_60=True)])
+    assert not caveats([*STANDS, row_of(outside_in_60=True)])  # first in a cascade: no ascent inside met it
+    assert not caveats([*STANDS, row_of(pgd_20_last=False, outside_in_60=True)])  # an iterate before may have broken it
+    assert caveats([*STANDS, row_of(apgd_50=False, outside_in_60_last=True)]) == [told]
+    in_transfer = {"apgd-50@a": {"broken": False}, "outside-in-60@a": {"broken": True}}
+    for asked in (in_transfer, {**in_transfer, "apgd-50": {"broken": False}}):
+        assert not caveats([*STANDS, {**row_of(), "attacks": asked}])
+
+
 def test_after_autoattack_the_advice_is_an_audit() -> None:
     from bpfc.evaluation.caveats import caveats
 

@@ -74,11 +74,7 @@ def _beyond_small_steps(rows: Sequence[Row]) -> list[str]:
     """
 
     def alone(row: Row) -> bool:
-        by_many = [
-            verdict["broken"]
-            for name, verdict in row["attacks"].items()
-            if name.startswith(SMALL_STEPS) and not name.endswith("-last") and "@" not in name
-        ]
+        by_many = _by_small_steps(row)
         by_one = [row["attacks"][name]["broken"] for name in ("fgsm", "rfgsm") if name in row["attacks"]]
         return any(by_one) and bool(by_many) and not any(by_many)
 
@@ -88,13 +84,27 @@ def _beyond_small_steps(rows: Sequence[Row]) -> list[str]:
 
 
 def _beyond_the_ball(rows: Sequence[Row]) -> list[str]:
-    """`OutsideIn` alone breaks more than 0.2 points: no ascent inside the ball finds the way there."""
+    """`OutsideIn` breaks more than 0.2 points that many small steps inside the ball, wherever they led, did not.
+
+    In a transfer it is another network's walk, and this says nothing.
+    """
 
     def alone(row: Row) -> bool:
-        inside = [verdict["broken"] for name, verdict in row["attacks"].items() if name.startswith(SMALL_STEPS)]
-        outside = [verdict["broken"] for name, verdict in row["attacks"].items() if name.startswith("outside-in-")]
+        inside = _by_small_steps(row)
+        verdicts = row["attacks"].items()
+        outside = [each["broken"] for name, each in verdicts if name.startswith("outside-in-") and "@" not in name]
         return any(outside) and bool(inside) and not any(inside)
 
     share = sum(map(alone, rows)) / max(1, len(rows))
     told = f"a walk from outside the ball broke {share:.1%} that ascents inside it left: gradients may be masked"
     return [f"{told}; {_what_next(rows)}"] if share > 0.002 else []
+
+
+def _by_small_steps(row: Row) -> list[bool]:
+    """What many small steps on the network itself broke; not those of which the last iterate alone was judged, for any
+    before it may have broken the image."""
+    return [
+        verdict["broken"]
+        for name, verdict in row["attacks"].items()
+        if name.startswith(SMALL_STEPS) and not name.endswith("-last") and "@" not in name
+    ]
