@@ -24,6 +24,7 @@ from bpfc.attacks import (
     MultiTargeted,
     NarrowingAPGD,
     Noise,
+    OutsideIn,
     Square,
     TargetedAPGD,
 )
@@ -35,6 +36,7 @@ EVERY_KIND = [
     APGD(0.1, 3),
     TargetedAPGD(0.1, 3),
     NarrowingAPGD(0.1, 3),
+    OutsideIn(0.1, 3),
     MultiTargeted(0.1, 0.02, 3),
     Adaptive(0.1, 0.02, 3, k=6),
     DeepFool(),
@@ -70,7 +72,7 @@ def test_reaches_the_closed_form_optimum_of_a_linear_model(attack: Attack) -> No
     torch.testing.assert_close(out, model.optimum(images, labels, attack.eps), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("attack", EVERY_ATTACK, ids=repr)
+@pytest.mark.parametrize("attack", [*EVERY_ATTACK, OutsideIn(0.1, 12)], ids=repr)
 @pytest.mark.parametrize("watching", [False, True])
 def test_stays_in_ball_and_box_and_leaves_the_model_alone(
     attack: Attack, watching: bool, trained: nn.Module, test_digits: tuple[Tensor, Tensor]
@@ -118,6 +120,7 @@ class Unmoved(nn.Module):
         TargetedAPGD(0.1, 3),
         TargetedAPGD(0.1, 3, 1),
         NarrowingAPGD(0.1, 3),
+        OutsideIn(0.1, 3),
         MultiTargeted(0.1, 0.02, 3),
         Adaptive(0.1, 0.02, 3, k=6),
         DeepFool(),
@@ -161,7 +164,9 @@ def test_an_answer_with_more_than_logits_is_refused_with_the_way_out(attack: Att
         attack(InAnObject(16).eval(), images, labels, rng, lambda at, *_: torch.zeros(len(at), dtype=torch.bool))
 
 
-@pytest.mark.parametrize("attack", [*EVERY_ATTACK, APGD(0.1, 3), DeepFool(), CarliniWagner(2, 2)], ids=repr)
+@pytest.mark.parametrize(
+    "attack", [*EVERY_ATTACK, APGD(0.1, 3), OutsideIn(0.1, 3), DeepFool(), CarliniWagner(2, 2)], ids=repr
+)
 @torch.inference_mode()
 def test_where_nothing_has_a_gradient_the_model_is_not_blamed(attack: Attack) -> None:
     images, labels = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long)

@@ -21,6 +21,7 @@ from bpfc.attacks import (
     ImageRng,
     MultiTargeted,
     NarrowingAPGD,
+    OutsideIn,
     TargetedAPGD,
 )
 from bpfc.attacks.apgd_targeted import nearest_classes
@@ -59,9 +60,17 @@ BY_SIGNS = [
     Adaptive(0.1, 0.02, 4, k=6),
     APGD(0.1, 30),
     APGD(0.1, 30, "dlr"),
+    OutsideIn(0.1, 20),
     Behind(0.1, steps_each=4),
 ]
-BY_LENGTHS = [PGD(0.5, 0.1, 8, norm="l2"), APGD(0.5, 30, norm="l2"), CarliniWagner(20, 3), DeepFool(), DeepFool("linf")]
+BY_LENGTHS = [
+    PGD(0.5, 0.1, 8, norm="l2"),
+    APGD(0.5, 30, norm="l2"),
+    OutsideIn(0.5, 20, "l2"),
+    CarliniWagner(20, 3),
+    DeepFool(),
+    DeepFool("linf"),
+]
 TARGETED = [TargetedAPGD(0.1, 30), TargetedAPGD(0.1, 30, 2), TargetedAPGD(0.5, 30, 2, "l2"), NarrowingAPGD(0.1, 30)]
 
 

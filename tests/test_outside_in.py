@@ -1,12 +1,14 @@
 """The walk from outside the ball inwards: against a plain twin, and where ascent inside the ball leads away."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import bpfc
 from bpfc.attacks import PGD, ImageRng, Norm, OutsideIn, ball
-from bpfc.judge import run_attack
+from bpfc.judge import Judge, run_attack
 
 Digits = tuple[Tensor, Tensor]
 
@@ -88,3 +90,81 @@ def test_it_finds_what_ascent_inside_the_ball_is_led_away_from() -> None:
 def test_an_empty_batch_comes_back(trained: nn.Module) -> None:
     none = torch.empty(0, 1, 8, 8)
     assert OutsideIn(0.1, 3)(trained, none, torch.empty(0, dtype=torch.long), ImageRng(0, [])).shape == none.shape
+
+
+def seen_by(attack: OutsideIn, model: nn.Module, images: Tensor, labels: Tensor, leaves: bool) -> list[list[int]]:
+    """Which images are shown, step by step, where all leave that are broken, or none."""
+    judge = Judge(model, images, labels, ball(attack.norm, attack.eps))
+    steps: list[list[int]] = []
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        assert step == len(steps)
+        steps.append(at.tolist())
+        judge.judge(at, candidates, step)
+        return judge.broken[at] & leaves
+
+    attack(model, images, labels, ImageRng(0, range(len(images))), watch)
+    return steps
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.12), ("l2", 1.5)])
+def test_what_is_broken_leaves_and_the_others_walk_on_as_before(
+    norm: Norm, eps: float, trained: nn.Module, test_digits: Digits
+) -> None:
+    images, labels = (part[:12] for part in test_digits)
+    attack = OutsideIn(eps, 20, norm)
+    left, stayed = (seen_by(attack, trained, images, labels, leaves) for leaves in (True, False))
+    assert stayed == [list(range(12))] * 20
+    assert 0 < len(left[-1]) < 12
+    assert all(set(later) <= set(sooner) for sooner, later in pairwise(left))
+    kept = left[-1]
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        return torch.tensor([place not in kept and step == 7 for place in at.tolist()])
+
+    rng = ImageRng(0, range(12))
+    found, alone = attack(trained, images, labels, rng, watch), attack(trained, images, labels, rng)
+    torch.testing.assert_close(found[kept], alone[kept], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 1.0), ("l2", 50.0)])
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_a_first_radius_beyond_the_box_and_few_steps(norm: Norm, eps: float, steps: int) -> None:
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval(), torch.rand(6, 1, 4, 4)
+    labels = model(images).argmax(dim=1)
+    labels[:2] = 1 - labels[:2]  # misclassified as they are
+    found = OutsideIn(eps, steps, norm)(model, images, labels, ImageRng(0, range(6)))
+    assert (model(found).argmax(dim=1) != labels).all()
+    assert ball(norm, eps).distances(found - images).max() <= eps + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+class Speechless(nn.Module):
+    """Two classes by the mean of the image; where that is above 0.65, no answer."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__()
+        self.label = label
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.flatten(1).mean(dim=1, keepdim=True)
+        logits = torch.cat([0.9 - mean, mean - 0.9], dim=1).masked_fill(mean > 0.65, torch.nan)
+        return logits.roll(self.label, dims=1)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.2)])
+def test_where_the_network_has_no_answer_it_comes_in_whatever_the_label(norm: Norm, eps: float, label: int) -> None:
+    """The network answers NaN beyond 0.15, and to argmax that is class 0."""
+    shown: list[float] = []
+
+    def watch(at: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
+        shown.append((candidates - 0.5).amax().item())
+        return torch.zeros_like(at, dtype=torch.bool)
+
+    image = torch.full((1, 1, 2, 2), 0.5)
+    OutsideIn(eps, 60, norm)(Speechless(label).eval(), image, torch.tensor([label]), ImageRng(0, [0]), watch)
+    assert max(shown) > 0.15
+    assert max(shown[-20:]) < 0.2

@@ -16,7 +16,10 @@ from bpfc.attacks.base import Norm, Rng
 
 @dataclass(frozen=True)
 class LinfBall:
-    """All images in [0, 1] of which no pixel differs by more than ε, or by each image's own (N, 1, 1, 1)."""
+    """All images in [0, 1] of which no pixel differs by more than ε.
+
+    Or by each image's own ε (N, 1, 1, 1), which must leave the batch with its image.
+    """
 
     eps: float | Tensor
     norm: ClassVar[Norm] = "linf"
@@ -44,7 +47,7 @@ class LinfBall:
 
 @dataclass(frozen=True)
 class L2Ball:
-    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε, or of each image's own (N, 1, 1, 1)."""
+    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε; `eps` as in LinfBall."""
 
     eps: float | Tensor
     norm: ClassVar[Norm] = "l2"

@@ -20,16 +20,17 @@ INWARDS = 0.95
 OUTWARDS = 1.01
 """By how much the radius grows again where it is not."""
 FIRST, LAST = 0.4, 0.1
-"""Lengths of the first step and the last, in units of the radius."""
+"""Lengths of the first step, and of the one that would come after the last, in units of the radius."""
 
 
 @dataclass(frozen=True)
 class OutsideIn:
-    """Ascent of the margin from the image, in a ball whose radius follows the nearest misclassified point.
+    """Ascent of the margin from the image, in a ball that is too wide at first and shrinks towards radius ε.
 
-    The radius is 3ε at first. Where the iterate is misclassified, it becomes 95 % of the iterate's distance; where it
-    is not, it grows by 1 %. So the walk comes in along the decision boundary. That is the way of FMN (Pintor et al.
-    2021), which starts at the image, and of FAB (Croce and Hein 2020), which needs more steps to get out.
+    The radius is 3ε to begin with. Where the iterate is misclassified or the network has no answer, it becomes 95 % of
+    the iterate's distance, but never less than 0.97ε; where not, it grows by 1 %, but never past 3ε. So the walk comes
+    in along the decision boundary, as that of FMN (Pintor et al. 2021) does, whose radius is the gradient's guess of
+    the distance until it is outside, and that of FAB (Croce and Hein 2020), which needs more steps to get out.
 
     An ascent inside the ball sees nothing of a boundary that it could reach only across a plateau. There are no random
     numbers in it. The last iterates come back, each projected into the ball of radius ε.
@@ -48,8 +49,8 @@ class OutsideIn:
         self, model: nn.Module, images: Tensor, labels: Tensor, rng: Rng, watch: Watch | None = None
     ) -> Tensor:
         check_call(model, images, rng)
-        unit = ball(self.norm, 1.0)
-        active, current = torch.arange(len(images), device=images.device), images
+        inside = ball(self.norm, self.eps)
+        active, originals, current = torch.arange(len(images), device=images.device), images, images
         last, radii = images.clone(), images.new_full((len(images),), OUTERMOST * self.eps)
         for done in range(self.steps if len(images) else 0):
             gradient, logits = input_gradient(model, current, labels[active], margin)
@@ -57,14 +58,15 @@ class OutsideIn:
                 going = ~watch(active, current, logits, done)
                 if not going.any():
                     break
-                active, current, gradient, logits = (x[going] for x in (active, current, gradient, logits))
-            originals = images[active]
-            wrong = logits.argmax(dim=1) != labels[active]
-            nearest = torch.minimum(radii[active], unit.distances(current - originals))
-            wanted = torch.where(wrong, INWARDS * nearest, OUTWARDS * radii[active])
-            radii[active] = wanted.clamp(INNERMOST * self.eps, OUTERMOST * self.eps)
-            around = ball(self.norm, radii[active].view(-1, 1, 1, 1))
+                if not going.all():
+                    row_by_row = (active, originals, current, radii, gradient, logits)
+                    active, originals, current, radii, gradient, logits = (x[going] for x in row_by_row)
+            wrong = (logits.argmax(dim=1) != labels[active]) | ~logits.isfinite().all(dim=1)
+            nearest = torch.minimum(radii, inside.distances(current - originals))
+            radii = torch.where(wrong, INWARDS * nearest, OUTWARDS * radii)
+            radii = radii.clamp(INNERMOST * self.eps, OUTERMOST * self.eps)
+            around = ball(self.norm, radii.view(-1, 1, 1, 1))
             length = FIRST * (LAST / FIRST) ** (done / self.steps)
             current = around.move(originals, current, gradient, length * around.eps)
             last[active] = current
-        return ball(self.norm, self.eps).project(images, last)
+        return inside.project(images, last)
