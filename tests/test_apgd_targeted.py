@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bpfc.attacks import Attack, ImageRng, L2Ball, LinfBall, NarrowingAPGD, Norm, TargetedAPGD, apgd_targeted, ball
 from bpfc.attacks.apgd import auto_ascent
-from bpfc.attacks.apgd_targeted import nearest_classes
+from bpfc.attacks.apgd_targeted import nearest_classes, side_by_side
 from bpfc.attacks.balls import finite
 from bpfc.attacks.objectives import likeliest_others, margins, targeted_dlrs
 from bpfc.evaluation import Block, Context, ThreatModel, parse, run_block
@@ -207,6 +207,57 @@ def test_the_focus_is_on_the_class_that_came_nearest(
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert len(picked) > 1
     assert 0 < hopeless < 24
+
+
+class Faltering(nn.Module):
+    """Six linear classes; for the last target of three images, asked for the first time, there is no answer."""
+
+    def __init__(self, falters: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.falters, self.sizes = nn.Linear(16, 6), falters, list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.layer(images.flatten(1))
+        if self.falters and not self.sizes:
+            logits = torch.cat([logits[:-3], logits[-3:] * torch.nan])
+        self.sizes.append(len(images))
+        return logits
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("falters", [False, True])
+def test_the_finalists_are_those_that_came_nearest_and_go_on_alone(watched: bool, falters: bool) -> None:
+    """Also where nobody watches; a target at which there was no answer once is judged by the other iterates."""
+    torch.manual_seed(1)
+    images, rng, model, sound = torch.rand(3, 1, 4, 4), ImageRng(0, range(3)), Faltering(falters), Faltering(False)
+    classes = likeliest_others(sound(images), labels := sound(images).argmax(dim=1))
+    inside = LinfBall(0.01)
+    found = side_by_side(
+        model,
+        images,
+        labels,
+        classes,
+        rng,
+        ball=inside,
+        steps=8,
+        room=100,
+        finalists=2,
+        watch=(lambda at, *_: torch.zeros_like(at, dtype=torch.bool)) if watched else None,
+    )
+    assert model.sizes == [15] * 5 + [6] * 4
+    for place in range(3):
+        ends, label = [], labels[place : place + 1]
+        for turn, target in enumerate(classes[place]):
+            start = inside.surface(images, rng, turn)[place : place + 1]
+            seen: list[Tensor] = []
+            aim = torch.stack([label, target[None]], dim=1)
+            image = images[place : place + 1]
+            end = auto_ascent(recorded(sound, seen), image, aim, start, ball=inside, steps=8, losses=targeted_dlrs)
+            reached = margins(sound(torch.cat(seen[:5])), label.expand(5)).max().item()
+            ends.append((reached, margins(sound(end), label).item(), end))
+        best = max(sorted(ends, key=lambda each: -each[0])[:2], key=lambda each: each[1])
+        torch.testing.assert_close(found[place : place + 1], best[2], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("attack", [TargetedAPGD(0.1, 20), NarrowingAPGD(0.1, 20)], ids=repr)

@@ -1,4 +1,5 @@
-"""APGD at every class for a little, then for long at the one class that it came nearest to, where there is hope."""
+"""APGD at every class for a little, at a few for as long again, then for long at the one that it came nearest to, where
+there is hope."""
 
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from bpfc.attacks.objectives import likeliest_others, margins
 SHARE = 5
 """One in so many of the steps is taken at each class first."""
 FINALISTS = 4
-"""How many of the classes are left after half of that."""
+"""How many of the targets are left after half of that."""
 STARTS = 3
 """From which it goes on to the nearest class."""
 HOPE = 0.75
@@ -22,8 +23,9 @@ HOPE = 0.75
 
 @dataclass(frozen=True)
 class NarrowingAPGD(TargetedAPGD):
-    """`TargetedAPGD` for a fifth of the steps, then APGD from three other random starts at a single class: the one
-    whose logit came nearest to the label's, over all iterates at all targets.
+    """`TargetedAPGD` for a fifth of the steps, the second half of them at the four targets that came nearest; then APGD
+    from three other random starts at a single class: the one whose logit came nearest to the label's, over all iterates
+    at all targets.
 
     Which class gives way can hardly be told at the clean image, where MALT's order is found, but soon after. So can
     which images stand: where less than three quarters of the margin are gone by then, no more steps are taken. (The A3

@@ -115,15 +115,16 @@ def side_by_side(
     reached = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
 
     def observe(copies: Tensor, candidates: Tensor, logits: Tensor, step: int) -> Tensor:
-        assert watch is not None
         if finalists is not None and step <= steps // 2:
-            reached[copies] = torch.maximum(reached[copies], margins(logits, labels[of[copies]]))
+            reached[copies] = torch.fmax(reached[copies], margins(logits, labels[of[copies]]))  # past NaN
             if step == steps // 2:
                 ranks = reached.view(each, count).argsort(dim=0, descending=True, stable=True).argsort(dim=0)
                 out[:] = (ranks >= finalists).flatten()
-        for turn in range(each):  # an image once in each call; also one just done, for it was asked about
+        # An image once in each call; also one just done, for it was asked about.
+        for turn in range(each if watch else 0):
             rows = torch.nonzero(copies // count == turn)[:, 0]
             if len(rows):
+                assert watch is not None
                 done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
         return done[of[copies]] | out[copies]
 
@@ -135,7 +136,7 @@ def side_by_side(
         ball=ball,
         steps=steps,
         losses=targeted_dlrs,
-        watch=observe if watch else None,
+        watch=observe if watch or finalists else None,
         room=room,
     )
     nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)

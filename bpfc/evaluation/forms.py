@@ -164,7 +164,7 @@ FORMS = (
     Form(
         r"apgd-narrowing-(\d+)(?:x(\d+))?",
         "apgd-narrowing-STEPS[xRESTARTS]",
-        "APGD towards up to 9 classes for STEPS/5; where an image may fall, thrice towards the nearest",
+        "APGD towards up to 9 classes, then 4, for STEPS/5; where an image may fall, thrice towards the nearest",
         lambda c, steps, _: NarrowingAPGD(c.eps, steps, norm=c.norm),
         last=False,
     ),
