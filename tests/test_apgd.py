@@ -5,7 +5,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, NarrowingAPGD, TargetedAPGD, ball
+from bpfc.attacks import APGD, Attack, ImageRng, L2Ball, LinfBall, NarrowingAPGD, OutsideIn, TargetedAPGD, ball
 from bpfc.attacks.apgd import auto_ascent
 from bpfc.attacks.balls import l2_norms
 from bpfc.attacks.objectives import LOSSES, targeted_dlrs
@@ -214,6 +214,8 @@ def test_wrong_settings_are_named() -> None:
         (lambda: APGD(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, 0), "targets=0"),
         (lambda: NarrowingAPGD(0.1, 0), "steps=0"),
+        (lambda: OutsideIn(8.0, 10), "eps=8.0"),
+        (lambda: OutsideIn(0.1, 0), "steps=0"),
         (lambda: TargetedAPGD(0.1, 10, room=0), "room=0"),
     ):
         with pytest.raises(ValueError, match=message):

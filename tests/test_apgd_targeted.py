@@ -227,11 +227,11 @@ class Faltering(nn.Module):
 
 @pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("falters", [False, True])
-def test_the_finalists_are_those_that_came_nearest_and_go_on_alone(watched: bool, falters: bool) -> None:
+def test_the_finalist_is_the_target_that_came_nearest_and_goes_on_alone(watched: bool, falters: bool) -> None:
     """Also where nobody watches; a target at which there was no answer once is judged by the other iterates."""
     torch.manual_seed(1)
     images, rng, model, sound = torch.rand(3, 1, 4, 4), ImageRng(0, range(3)), Faltering(falters), Faltering(False)
-    classes = likeliest_others(sound(images), labels := sound(images).argmax(dim=1))
+    classes = likeliest_others(sound(images), labels := sound(images).argmax(dim=1)).roll(1, dims=1)
     inside = LinfBall(0.01)
     found = side_by_side(
         model,
@@ -242,10 +242,10 @@ def test_the_finalists_are_those_that_came_nearest_and_go_on_alone(watched: bool
         ball=inside,
         steps=8,
         room=100,
-        finalists=2,
+        finalists=1,
         watch=(lambda at, *_: torch.zeros_like(at, dtype=torch.bool)) if watched else None,
     )
-    assert model.sizes == [15] * 5 + [6] * 4
+    assert model.sizes == [15] * 5 + [3] * 4
     for place in range(3):
         ends, label = [], labels[place : place + 1]
         for turn, target in enumerate(classes[place]):
@@ -255,9 +255,9 @@ def test_the_finalists_are_those_that_came_nearest_and_go_on_alone(watched: bool
             image = images[place : place + 1]
             end = auto_ascent(recorded(sound, seen), image, aim, start, ball=inside, steps=8, losses=targeted_dlrs)
             reached = margins(sound(torch.cat(seen[:5])), label.expand(5)).max().item()
-            ends.append((reached, margins(sound(end), label).item(), end))
-        best = max(sorted(ends, key=lambda each: -each[0])[:2], key=lambda each: each[1])
-        torch.testing.assert_close(found[place : place + 1], best[2], rtol=0, atol=1e-6)
+            ends.append((reached, end))
+        _, best = max(ends, key=lambda each: each[0])
+        torch.testing.assert_close(found[place : place + 1], best, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("attack", [TargetedAPGD(0.1, 20), NarrowingAPGD(0.1, 20)], ids=repr)
