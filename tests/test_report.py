@@ -237,21 +237,18 @@ def test_what_fast_leaves_as_evaluate_md_says() -> None:
         name: [entry[suite]["forwards"] + entry[suite]["backwards"] for suite in ("fast", "standard")]
         for name, entry in networks.items()
     }
-    a3, masked = (networks[name]["fast"] for name in ("cifar-10-bpfc-l1-fast", "fashion-mnist-k-winners"))
+    masked_name = "fashion-mnist-k-winners"
+    a3, masked = (networks[name]["fast"] for name in ("cifar-10-bpfc-l1-fast", masked_name))
     told = " ".join((root / "docs" / "evaluate.md").read_text().split())
     for words, holds in (
-        ("All networks but two keep to that. One is k-winners", sum(each > 1 for each in more.values()) == 2),
+        ("All networks but one keep to that. It is k-winners", [n for n in more if more[n] > 1] == [masked_name]),
         ("there `fast` leaves far more, says so", more["fashion-mnist-k-winners"] > 9 and masked["warnings"]),
         (
             "and takes a little more than a tenth of the passes",
             [name for name, (ours, theirs) in passes.items() if ours > theirs / 10] == ["fashion-mnist-k-winners"],
         ),
-        ("There `fast` leaves three more and says nothing", len(a3["only_standard"]) == 3 and not a3["warnings"]),
-        (
-            "One of them falls to AutoAttack's targeted APGD. Two stand under that, and fall to FAB",
-            sorted(a3["broken_by"]) == ["aa-apgd-t", "aa-fab-t", "aa-fab-t"],
-        ),
-        ("adv-lib leaves more there, too", networks["cifar-10-bpfc-l1-fast"]["adv-lib"]["stand"] > a3["stand"]),
+        ("`fast` leaves one more, and warns", len(a3["only_standard"]) == 1 and a3["warnings"]),
+        ("adv-lib leaves more there", networks["cifar-10-bpfc-l1-fast"]["adv-lib"]["stand"] > a3["stand"]),
     ):
         assert words in told, words
         assert holds, words
