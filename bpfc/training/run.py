@@ -191,10 +191,8 @@ class Run:
             model.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
-            raise RunError(
-                f"{self.weights}: not the weights of {recipe.network} on {data.name} ({reason}); "
-                f"put the file of this run back or train it again"
-            ) from error
+            wrong = f"{self.weights}: not the weights of {recipe.network} on {data.name} ({reason})"
+            raise RunError(f"{wrong}; put the file of this run back or train it again") from error
         if self._selected_digest() not in (None, digest(weights)):
             raise RunError(
                 f"{self.weights}: not the weights that {self._states()[-1]} has selected; bring these back with bpfc "
