@@ -65,7 +65,7 @@ def auto_ascent(
     would cost one more forward here. No forward is larger than `room`, if given.
     """
     active = torch.arange(len(images), device=images.device)
-    ascent = _Ascent.begin(images, ball.project(images, start), ball.eps)
+    ascent = _Ascent.begin(images, ball.project(images, start), 2 * ball.eps)
     perturbed = ascent.current.clone()
     checkpoints = _checkpoints(steps)
     for done in range(steps):
@@ -133,7 +133,7 @@ class _Ascent:
     halved: Tensor
 
     @classmethod
-    def begin(cls, images: Tensor, start: Tensor, eps: float | Tensor) -> Self:
+    def begin(cls, images: Tensor, start: Tensor, step_size: float) -> Self:
         unknown, zeros = torch.empty_like(images), images.new_zeros(len(images), dtype=torch.float32)
         return cls(
             images,
@@ -142,7 +142,7 @@ class _Ascent:
             gradient=unknown,
             best=start,
             best_gradient=unknown,
-            step_size=2 * eps * images.new_ones(len(images), 1, 1, 1),
+            step_size=images.new_full((len(images), 1, 1, 1), step_size),
             value=zeros,  # the loss after one step counts as risen where it is above 0, as in the authors' code
             best_value=zeros,
             checked_value=zeros,

@@ -120,12 +120,11 @@ def side_by_side(
             if step == steps // 2:
                 ranks = reached.view(each, count).argsort(dim=0, descending=True, stable=True).argsort(dim=0)
                 out[:] = (ranks >= finalists).flatten()
-        # An image once in each call; also one just done, for it was asked about.
-        for turn in range(each if watch else 0):
-            rows = torch.nonzero(copies // count == turn)[:, 0]
-            if len(rows):
-                assert watch is not None
-                done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
+        if watch is not None:
+            for turn in range(each):  # an image once in each call; also one just done, for it was asked about
+                rows = torch.nonzero(copies // count == turn)[:, 0]
+                if len(rows):
+                    done[of[copies[rows]]] |= watch(of[copies[rows]], candidates[rows], logits[rows], step)
         return done[of[copies]] | out[copies]
 
     last = auto_ascent(
@@ -136,7 +135,7 @@ def side_by_side(
         ball=ball,
         steps=steps,
         losses=targeted_dlrs,
-        watch=observe if watch or finalists else None,
+        watch=observe,
         room=room,
     )
     nearness = images.new_full((len(of),), -torch.inf, dtype=torch.float32)
@@ -144,8 +143,7 @@ def side_by_side(
         with torch.no_grad():
             logits = logits_of(model, last[rows])
         nearness[rows] = margins(logits, labels[of[rows]])
-        if watch is not None:
-            observe(rows, last[rows], logits, steps)
+        observe(rows, last[rows], logits, steps)
     best = nearness.view(each, count).argmax(dim=0) * count + of[:count]
     return last[best]
 

@@ -16,12 +16,9 @@ from bpfc.attacks.base import Norm, Rng
 
 @dataclass(frozen=True)
 class LinfBall:
-    """All images in [0, 1] of which no pixel differs by more than ε.
+    """All images in [0, 1] of which no pixel differs by more than ε."""
 
-    Or by each image's own ε (N, 1, 1, 1), which must leave the batch with its image.
-    """
-
-    eps: float | Tensor
+    eps: float
     norm: ClassVar[Norm] = "linf"
 
     def random(self, images: Tensor, rng: Rng) -> Tensor:
@@ -35,21 +32,27 @@ class LinfBall:
 
     def move(self, images: Tensor, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
         """One step of that length, or of each image's (N, 1, 1, 1), along the gradient's sign, projected."""
-        return self.project(images, current + step_size * gradient.sign())
+        return self.project(images, self.step(current, gradient, step_size))
+
+    def step(self, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
+        """The same, not projected."""
+        return current + step_size * gradient.sign()
 
     def distances(self, delta: Tensor) -> Tensor:
         """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""
         return delta.flatten(1).abs().amax(dim=1)
 
-    def project(self, images: Tensor, points: Tensor) -> Tensor:
-        return torch.clamp(points, (images - self.eps).clamp_min(0), (images + self.eps).clamp_max(1))
+    def project(self, images: Tensor, points: Tensor, radii: Tensor | None = None) -> Tensor:
+        """To the ball, or to each image's of the radius (N, 1, 1, 1), and to the box."""
+        reach = self.eps if radii is None else radii
+        return torch.clamp(points, (images - reach).clamp_min(0), (images + reach).clamp_max(1))
 
 
 @dataclass(frozen=True)
 class L2Ball:
-    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε; `eps` as in LinfBall."""
+    """All images in [0, 1] whose difference has an ℓ2 norm of at most ε."""
 
-    eps: float | Tensor
+    eps: float
     norm: ClassVar[Norm] = "l2"
 
     def random(self, images: Tensor, rng: Rng) -> Tensor:
@@ -66,16 +69,21 @@ class L2Ball:
 
         An infinite value counts as 0 too.
         """
-        return self.project(images, current + step_size * _unit(finite(gradient)))
+        return self.project(images, self.step(current, gradient, step_size))
+
+    def step(self, current: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
+        """The same, not projected."""
+        return current + step_size * _unit(finite(gradient))
 
     def distances(self, delta: Tensor) -> Tensor:
         """The norm of each difference (N, C, H, W), as (N,); NaN where it holds one."""
         return delta.flatten(1).norm(dim=1)
 
-    def project(self, images: Tensor, points: Tensor) -> Tensor:
-        """To the ball (short of it by rounding's share), then to the box, which takes no point out of the ball."""
+    def project(self, images: Tensor, points: Tensor, radii: Tensor | None = None) -> Tensor:
+        """To the ball (short of it by rounding's share), or to each image's of the radius (N, 1, 1, 1), then to the
+        box, which takes no point out of the ball."""
         delta = points - images
-        room = self.eps * (1 - 1e-5) / l2_norms(delta).clamp_min(1e-12)
+        room = (self.eps if radii is None else radii) * (1 - 1e-5) / l2_norms(delta).clamp_min(1e-12)
         return (images + delta * room.clamp_max(1)).clamp(0, 1)
 
 
@@ -104,7 +112,7 @@ class Box:
 Ball = LinfBall | L2Ball
 
 
-def ball(norm: Norm, eps: float | Tensor) -> Ball:
+def ball(norm: Norm, eps: float) -> Ball:
     return LinfBall(eps) if norm == "linf" else L2Ball(eps)
 
 

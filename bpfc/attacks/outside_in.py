@@ -65,8 +65,8 @@ class OutsideIn:
             nearest = torch.minimum(radii, inside.distances(current - originals))
             radii = torch.where(wrong, INWARDS * nearest, OUTWARDS * radii)
             radii = radii.clamp(INNERMOST * self.eps, OUTERMOST * self.eps)
-            around = ball(self.norm, radii.view(-1, 1, 1, 1))
+            around = radii.view(-1, 1, 1, 1)
             length = FIRST * (LAST / FIRST) ** (done / self.steps)
-            current = around.move(originals, current, gradient, length * around.eps)
+            current = inside.project(originals, inside.step(current, gradient, length * around), around)
             last[active] = current
         return inside.project(images, last)
