@@ -97,6 +97,17 @@ def test_a_smaller_share_of_the_bounds_reaches_the_second_goal() -> None:
     assert 7 <= stands - 100 * bpfc["attacks"]["pgd-1000"]["accuracy"] < 8
     assert "over a point more clean accuracy than the paper's BPFC, as that was trained here" in told
     assert "and seven to eight points more stand" in told
+    for name in ("standard", "both-ways"):
+        attacked = RESULTS.summary(f"fashion-mnist-ibp-curve-weight-0.15-40-epochs/evaluation-{name}-1000")
+        assert attacked["images"] == 1000
+        assert {"aa-apgd-ce", "aa-apgd-t", "aa-fab-t", "aa-square"} <= attacked["attacks"].keys()
+        assert attacked["worst_case"]["accuracy"] >= second.stands
+        assert attacked["clean"]["accuracy"] >= second.clean
+        assert attacked["worst_case"]["interval_95"][0] < second.stands
+    assert found["worst_case"]["interval_95"][0] < second.stands
+    assert attacked["worst_case"]["accuracy"] < attacked["attacks"]["square-200"]["accuracy"]
+    assert "It is reached narrowly: the intervals begin below it, on all 10,000 images too" in told
+    assert "On the first 1,000 test images that leaves enough, on the images" in told
     fgsm_at = RESULTS.summary("fashion-mnist-fgsm-at/evaluation-pgd-1000")
     assert abs(stands - 100 * fgsm_at["attacks"]["pgd-1000"]["accuracy"]) < 1
     assert 0 < 100 * fgsm_at["clean"]["accuracy"] - clean < 1

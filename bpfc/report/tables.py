@@ -150,6 +150,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "suite-costs": partial(costs, runs=_SUITES),
     "worst-by-attack": partial(cascade, name="fashion-mnist-bpfc/evaluation-worst"),
     "mnist-best-autoattack": partial(cascade, name="mnist-ibp-batchnorm-curve/evaluation-standard-1000"),
+    "both-ways-second-goal": partial(
+        cascade, name="fashion-mnist-ibp-curve-weight-0.15-40-epochs/evaluation-both-ways-1000"
+    ),
     "both-ways-fashion-mnist": partial(cascade, name="fashion-mnist-ibp-curve-20-epochs/evaluation-both-ways-1000"),
     "both-ways-mnist": partial(cascade, name="mnist-ibp-batchnorm-curve/evaluation-both-ways-1000"),
     "mnist-bpfc-fast": partial(cascade, name="mnist-bpfc/evaluation-fast-1000"),
