@@ -104,8 +104,12 @@ def test_a_smaller_share_of_the_bounds_reaches_the_second_goal() -> None:
         assert attacked["worst_case"]["accuracy"] >= second.stands
         assert attacked["clean"]["accuracy"] >= second.clean
         assert attacked["worst_case"]["interval_95"][0] < second.stands
+        assert any("gradients may be masked" in warning for warning in attacked["warnings"])
     assert found["worst_case"]["interval_95"][0] < second.stands
+    assert found["between"]["certified"] < second.stands
+    assert "What is certified lies below the goal" in told
     assert attacked["worst_case"]["accuracy"] < attacked["attacks"]["square-200"]["accuracy"]
+    assert "Both runs warn of masked gradients" in told
     assert "It is reached narrowly: the intervals begin below it, on all 10,000 images too" in told
     assert "On the first 1,000 test images that leaves enough, on the images" in told
     fgsm_at = RESULTS.summary("fashion-mnist-fgsm-at/evaluation-pgd-1000")
