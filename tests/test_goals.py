@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from test_report import put, summary
 
+from bpfc.files import read_json
 from bpfc.report.both_sides import over_seeds
 from bpfc.report.figures import Results, paper, percent
 from bpfc.report.goals import GOALS, Goal, goals
@@ -108,6 +109,9 @@ def test_a_smaller_share_of_the_bounds_reaches_the_second_goal() -> None:
     assert found["worst_case"]["interval_95"][0] < second.stands
     assert found["between"]["certified"] < second.stands
     assert "What is certified lies below the goal" in told
+    audited = read_json(RESULTS.folder / "fashion-mnist-ibp-curve-weight-0.15-40-epochs/audit-quick/audit.json")
+    assert (audited["verdict"], audited["images"]) == ("stands", 200)
+    assert "A quick audit, of 200 images, finds no masking and lets the figure stand" in told
     assert attacked["worst_case"]["accuracy"] < attacked["attacks"]["square-200"]["accuracy"]
     assert "Both runs warn of masked gradients" in told
     assert "It is reached narrowly: the intervals begin below it, on all 10,000 images too" in told

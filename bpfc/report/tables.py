@@ -179,6 +179,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "certified-curve": partial(reach, runs=["fashion-mnist-bpfc", "fashion-mnist-normal"]),
     "audit-fashion-mnist-bpfc": partial(audit, name="fashion-mnist-bpfc/audit-quick"),
     "audit-fashion-mnist-best": partial(audit, name="fashion-mnist-ibp-curve-20-epochs/audit-quick"),
+    "audit-second-goal": partial(audit, name="fashion-mnist-ibp-curve-weight-0.15-40-epochs/audit-quick"),
     "audit-mnist-best": partial(audit, name="mnist-ibp-batchnorm-curve/audit-quick"),
     "audit-mnist-bpfc": partial(audit, name="mnist-bpfc/audit-quick"),
     "audit-demo": partial(audit, name="demo/audit-quick"),
